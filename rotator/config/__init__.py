@@ -1,0 +1,1 @@
+"""The config file: from YAML to policy, every error with its line."""

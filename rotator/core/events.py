@@ -1,0 +1,95 @@
+"""The catalogue of audit events: what each one is called, when it happens, and what it carries.
+
+Each change of state is one event, written in the same transaction and chained by hash; after the commit it reaches the
+log under the same name. Faults that change no state are log events only and are listed in :data:`LOG_EVENTS`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId
+
+Detail = str | int | None
+
+
+class EventName(StrEnum):
+    """Names of audit events: ``subject.past_participle``, stable once released."""
+
+    STATE_CREATED = "state.created"
+    STATE_RESTORED = "state.restored"
+    KEK_ADDED = "kek.added"
+    CLOCK_ACCEPTED = "clock.accepted"
+    CONFIG_APPLIED = "config.applied"
+    CONFIG_ACCEPTED = "config.accepted"
+    KEYSET_CREATED = "keyset.created"
+    KEYSET_RESCHEDULED = "keyset.rescheduled"
+    KEYSET_ENDED = "keyset.ended"
+    KEYSET_PUBLISHED = "keyset.published"
+    KEY_MADE = "key.made"
+    KEY_ADOPTED = "key.adopted"
+    KEY_PROVEN = "key.proven"
+    KEY_ACTIVATED = "key.activated"
+    KEY_DEMOTED = "key.demoted"
+    KEY_DESTROYED = "key.destroyed"
+    KEY_RETIRED = "key.retired"
+    KEY_REVOKED = "key.revoked"
+    TOKEN_ISSUED = "token.issued"
+    TOKEN_RETIRED = "token.retired"
+    TOKEN_REVOKED = "token.revoked"
+    TOKEN_SHOWN = "token.shown"
+    TOKEN_DELIVERED = "token.delivered"
+    AUDIT_PRUNED = "audit.pruned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change of state. Holds no secret: no token, no key material."""
+
+    name: EventName
+    at: datetime
+    keyset: KeysetName | None = None
+    workspace: WorkspaceId | None = None
+    kid: Kid | None = None
+    jti: Jti | None = None
+    actor: str = "rotator"
+    """Who caused it: ``rotator`` for the schedule, else ``NAME(uid)`` of the person."""
+    reason: str = ""
+    details: Mapping[str, Detail] = field(default_factory=lambda: MappingProxyType({}))
+
+
+GENESIS: Final = "0" * 64
+"""The hash before the first event."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+def encode_details(details: Mapping[str, Detail]) -> str:
+    """Return the stored form of ``details``: sorted JSON, the empty string when there are none."""
+    return _encode(dict(sorted(details.items()))) if details else ""
+
+
+def chain_hash(previous: str, seq: int, event: Event, at_us: int, details: str) -> str:
+    """Return the link of ``event`` in the chain: SHA-256 over the previous hash and an unambiguous encoding.
+
+    ``at_us`` is ``event.at`` in microseconds since the epoch, ``details`` its details as :func:`encode_details` gives them.
+    """
+    content = [
+        previous,
+        seq,
+        at_us,
+        event.name,
+        event.keyset,
+        event.workspace,
+        event.kid,
+        event.jti,
+        event.actor,
+        event.reason,
+        details,
+    ]
+    return hashlib.sha256(_encode(content).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""One tick: observe, plan, commit, publish, confirm, issue, deliver."""
