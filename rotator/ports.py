@@ -27,24 +27,11 @@ from rotator.core.model import (
 from rotator.core.policy import KeysetPolicy, Sink, WorkspacePolicy
 from rotator.core.schedule import Calendar
 from rotator.core.secret import Secret
+from rotator.core.timeguard import ClockMark, Reading
 
-__all__ = ["Calendar"]
+__all__ = ["Calendar", "ClockMark", "Reading"]  # of the core, and part of these protocols
 
 # ----------------------------------------------------------------------------------------------------------- time
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One look at the clocks."""
-
-    now: datetime
-    """Wall time, aware UTC."""
-    boot_id: str
-    """Names this boot of this machine."""
-    since_boot: timedelta
-    """CLOCK_BOOTTIME: passes evenly, suspend included, whatever is done to the wall clock."""
-    synchronised_at: datetime | None
-    """When time synchronisation last left its mark in this boot, if it did."""
 
 
 class Clock(Protocol):
@@ -73,7 +60,9 @@ class Sealer(Protocol):
         """Seal ``secret`` under :attr:`kek_id`; the arguments before it are bound to it."""
         ...
 
-    def open(self, purpose: str, record_id: str, kid: str, algorithm: str, kek_id: KekId, sealed: bytes) -> Secret[bytes]:
+    def open(
+        self, purpose: str, record_id: str, kid: str, algorithm: str, kek_id: KekId, sealed: bytes
+    ) -> Secret[bytes]:
         """Open what :meth:`seal` made with the same arguments under the KEK ``kek_id``."""
         ...
 
@@ -295,17 +284,6 @@ class Witness(Protocol):
 # ---------------------------------------------------------------------------------------------------------- store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockMark:
-    """What is remembered of time across ticks and starts."""
-
-    high_water_at: datetime
-    """The latest trusted wall time."""
-    boot_id: str
-    offset: timedelta
-    """Trusted wall time (since the epoch) minus CLOCK_BOOTTIME, in the boot ``boot_id``."""
-
-
 @dataclass(frozen=True, slots=True)
 class KekRow:
     """A KEK that this installation has used."""
@@ -330,6 +308,10 @@ class KeysetRow:
     failures: int = 0
     retry_at: datetime | None = None
     fault: str = ""
+    set_sha256: str = ""
+    """Hex, of the set that ``generation`` stands for; empty before the first publication."""
+    policy: str = ""
+    """The last policy it had, as JSON: what a keyset that left the config ends by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -634,7 +616,9 @@ class Transaction(Snapshot, Protocol):
         """Insert or replace a replica."""
         ...
 
-    def put_publication(self, replica: ReplicaId, keyset: KeysetName, generation: int, sha256: str, at: datetime) -> None:
+    def put_publication(
+        self, replica: ReplicaId, keyset: KeysetName, generation: int, sha256: str, at: datetime
+    ) -> None:
         """Record what a replica's tree holds; one row per replica, keyset and generation."""
         ...
 
@@ -681,7 +665,9 @@ class Transaction(Snapshot, Protocol):
         """
         ...
 
-    def delivery_failed(self, workspace: WorkspaceId, sink: SinkId, sequence: int, retry_at: datetime, error: str) -> None:
+    def delivery_failed(
+        self, workspace: WorkspaceId, sink: SinkId, sequence: int, retry_at: datetime, error: str
+    ) -> None:
         """Count a failed attempt for ``sequence`` (a later wanted one is left alone)."""
         ...
 

@@ -65,8 +65,10 @@ class SigningKey:
     """The public JWK as canonical JSON (sorted members, no white space)."""
     has_private: bool = True
     """A sealed private half is stored."""
-    usable: bool = True
-    """The row is authentic and, where a private half is stored, it opens. Observed, not stored."""
+    authentic: bool = True
+    """Its row carries our MAC. Observed, not stored."""
+    opens: bool = True
+    """Its sealed private half, where there is one, opens. Observed, not stored."""
     proven_at: datetime | None = None
     """When it last signed a probe that verified from the published file."""
     activated_at: datetime | None = None
@@ -96,6 +98,8 @@ class KeysetState:
     """Some key of this keyset has signed before."""
     published: tuple[Kid, ...] | None = None
     """The kids of this replica's published file as it was read back, in its order; None: no valid file."""
+    first_publication: bool = False
+    """No set of this keyset was ever served from anywhere, so no verifier can hold an older copy."""
     publish_blocked: bool = False
     """Publishing failed in this tick: plan what is safe without it."""
     out_since: Mapping[Kid, datetime] = field(default_factory=dict)
@@ -144,4 +148,6 @@ class WorkspaceState:
     schedule_fingerprint: str = ""
     """Of the periods and the window that ``due_at`` was computed from."""
     sinks_fingerprint: str = ""
+    due_reason: str = ""
+    """Why ``due_at`` was brought forward (a :class:`~rotator.core.actions.Reason`); empty: by schedule."""
     removed_at: datetime | None = None

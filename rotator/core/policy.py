@@ -81,7 +81,12 @@ class KeysetPolicy:
     def schedule_fingerprint(self) -> str:
         """Changes when the stored deadlines of this keyset are to be computed anew."""
         return _fingerprint(
-            self.algorithm, self.security_period, self.propagation_period, self.grace_period, self.rotation_window, self.ending
+            self.algorithm,
+            self.security_period,
+            self.propagation_period,
+            self.grace_period,
+            self.rotation_window,
+            self.ending,
         )
 
 

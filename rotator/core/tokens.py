@@ -1,0 +1,146 @@
+"""Plans the tokens of workspaces: facts + policy + now → the next token. Pure.
+
+A workspace's token is replaced when its security period ends, and before that when it no longer says what the config
+wants or when its key was revoked. The prior token is left to live to its own end, so a sink that is slow, or a reader
+that has not reloaded, loses nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from rotator.core.actions import IssueToken, Reason
+from rotator.core.model import KeysetName, WorkspaceId, WorkspaceState
+from rotator.core.policy import Policy, WorkspacePolicy
+from rotator.core.schedule import Calendar, share, token_rotation_due
+
+SMEAR_PER_WORKSPACE: Final = timedelta(milliseconds=50)
+"""Changed workspaces are re-issued over at most this much time each, so that a thousand do not fall due at once."""
+
+
+def plan_token(state: WorkspaceState, policy: WorkspacePolicy, now: datetime, calendar: Calendar) -> IssueToken | None:
+    """Return the token to issue for a workspace at ``now``; None when it is not due."""
+    if state.due_at > now or state.removed_at is not None:
+        return None
+    issued_at = whole_second(now)
+    return IssueToken(
+        workspace=policy.id,
+        keyset=policy.keyset,
+        sequence=state.sequence + 1,
+        rotate_at=token_rotation_due(policy, issued_at, calendar),
+        expires_at=issued_at + policy.lifetime,
+        reason=_reason(state),
+        prior=state.current,
+    )
+
+
+def whole_second(now: datetime) -> datetime:
+    """Return ``now`` rounded down to a second, as JWT times are (RFC 7519 §2)."""
+    return now.replace(microsecond=0)
+
+
+def _reason(state: WorkspaceState) -> Reason:
+    if state.current is None:
+        return Reason.FIRST
+    return Reason(state.due_reason) if state.due_reason else Reason.SECURITY_PERIOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncPlan:
+    """What a loaded config changes for the workspaces in the database."""
+
+    new: tuple[WorkspaceState, ...] = ()
+    """Not there yet, or removed before: inserted, due at once."""
+    updated: tuple[WorkspaceState, ...] = ()
+    """Changed claims (due early) or periods (due anew)."""
+    claims_changed: int = 0
+    rescheduled: int = 0
+    sinks_changed: tuple[WorkspaceState, ...] = ()
+    """Deliveries are to be planned anew; with the fingerprint as it becomes."""
+    removed: tuple[WorkspaceState, ...] = ()
+    """No longer in the config: what is out lives to its end."""
+    known: int = 0
+    """Workspaces in the database that were not removed before."""
+
+    @property
+    def changes(self) -> bool:
+        """Tell whether there is anything to do."""
+        return bool(self.new or self.updated or self.sinks_changed or self.removed)
+
+
+def plan_sync(states: Iterable[WorkspaceState], policy: Policy, now: datetime, calendar: Calendar) -> SyncPlan:
+    """Hold the workspaces in the database against the config."""
+    known: dict[WorkspaceId, WorkspaceState] = {state.id: state for state in states}
+    issuers: Mapping[KeysetName, str] = {name: keyset.issuer for name, keyset in policy.keysets.items()}
+    new: list[WorkspaceState] = []
+    updated: list[WorkspaceState] = []
+    sinks_changed: list[WorkspaceState] = []
+    reissue: list[tuple[WorkspaceState, WorkspacePolicy]] = []
+    rescheduled = 0
+    for wanted in policy.workspaces.values():
+        state = known.get(wanted.id)
+        claims = wanted.claims_fingerprint(issuers[wanted.keyset])
+        if state is None or state.removed_at is not None:
+            new.append(_fresh(state, wanted, claims, now))
+            continue
+        if state.sinks_fingerprint != wanted.sinks_fingerprint:
+            sinks_changed.append(replace(state, sinks_fingerprint=wanted.sinks_fingerprint))
+        if state.claims_fingerprint != claims:
+            reissue.append((replace(state, keyset=wanted.keyset, claims_fingerprint=claims), wanted))
+        elif state.schedule_fingerprint != wanted.schedule_fingerprint:
+            updated.append(_rescheduled(state, wanted, calendar))
+            rescheduled += 1
+    updated += [_due_early(state, wanted, now, len(reissue)) for state, wanted in reissue]
+    removed = tuple(
+        replace(state, removed_at=now)
+        for state in known.values()
+        if state.removed_at is None and state.id not in policy.workspaces
+    )
+    return SyncPlan(
+        new=tuple(new),
+        updated=tuple(updated),
+        claims_changed=len(reissue),
+        rescheduled=rescheduled,
+        sinks_changed=tuple(sinks_changed),
+        removed=removed,
+        known=sum(state.removed_at is None for state in known.values()),
+    )
+
+
+def _fresh(state: WorkspaceState | None, wanted: WorkspacePolicy, claims: str, now: datetime) -> WorkspaceState:
+    base = state or WorkspaceState(id=wanted.id, keyset=wanted.keyset, sequence=0, due_at=now)
+    return replace(
+        base,
+        keyset=wanted.keyset,
+        due_at=now,
+        claims_fingerprint=claims,
+        schedule_fingerprint=wanted.schedule_fingerprint,
+        sinks_fingerprint=wanted.sinks_fingerprint,
+        removed_at=None,
+    )
+
+
+def _rescheduled(state: WorkspaceState, wanted: WorkspacePolicy, calendar: Calendar) -> WorkspaceState:
+    """Compute ``due_at`` anew; the current token's end is fixed, so the grace period is kept free before it."""
+    state = replace(state, schedule_fingerprint=wanted.schedule_fingerprint)
+    if state.current_issued_at is None or state.current_expires_at is None:
+        return state  # due since it was first seen
+    due = token_rotation_due(wanted, state.current_issued_at, calendar)
+    return replace(state, due_at=min(due, state.current_expires_at - wanted.grace_period))
+
+
+def _due_early(state: WorkspaceState, wanted: WorkspacePolicy, now: datetime, crowd: int) -> WorkspaceState:
+    spread = min(wanted.security_period / 10, SMEAR_PER_WORKSPACE * crowd)
+    due = min(state.due_at, now + spread * share(state.id))
+    return replace(
+        state,
+        due_at=due,
+        schedule_fingerprint=wanted.schedule_fingerprint,
+        due_reason=Reason.CLAIMS_CHANGED,
+    )
+
+
+def epoch_seconds(moment: datetime) -> int:
+    """Return whole seconds since the epoch, as in JWT claims."""
+    return int(moment.astimezone(UTC).timestamp())
