@@ -1,0 +1,306 @@
+"""Files that are either whole or not there, however and whenever the machine stops.
+
+A durable write goes: temporary file beside the target, write, chmod, fsync, rename, fsync of the directory. A reader
+sees the old file or the new one; a failed step leaves the old one. Every step goes through a :class:`Disk`, so that a
+test can stop the machine between any two of them.
+
+Functions here raise :class:`OSError`; callers say in their own errors what the file was for. The two checks that a
+person has to act on (:func:`require_private`, :func:`lock_directory`) raise :class:`~rotator.errors.RefusedError`.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol
+
+from rotator.errors import RefusedError
+
+LOCK_NAME: Final = "rotator.lock"
+
+_LEFTOVER: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_ONLY: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: opening a FIFO must not hang
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Disk(Protocol):
+    """The steps of a durable write, in the order in which they are taken. Each raises :class:`OSError`."""
+
+    def leftovers(self, directory_fd: int, name: str) -> Sequence[str]:
+        """Return temporary files that a killed process left while it was writing ``name``."""
+        ...
+
+    def unlink(self, name: str, directory_fd: int) -> None:
+        """Remove a temporary file."""
+        ...
+
+    def create(self, name: str, directory_fd: int) -> int:
+        """Create a file that must not exist, private until :meth:`chmod`; return its descriptor."""
+        ...
+
+    def write(self, fd: int, content: bytes) -> None:
+        """Write all of ``content``."""
+        ...
+
+    def chmod(self, fd: int, mode: int) -> None:
+        """Set exactly ``mode``, whatever the umask."""
+        ...
+
+    def fsync(self, fd: int) -> None:
+        """Return when the file is on the disk."""
+        ...
+
+    def rename(self, old: str, new: str, directory_fd: int) -> None:
+        """Put the file in the place of ``new``, atomically."""
+        ...
+
+    def fsync_directory(self, directory_fd: int) -> None:
+        """Return when the rename is on the disk."""
+        ...
+
+
+class OsDisk:
+    """The disk of this machine."""
+
+    def __init__(self) -> None:
+        self._left: dict[tuple[int, int], Mapping[str, Sequence[str]]] = {}
+
+    def leftovers(self, directory_fd: int, name: str) -> Sequence[str]:
+        """Return temporary files that a killed process left while it was writing ``name``.
+
+        Each directory is listed once per process: what this one fails to finish it removes itself, and a directory of
+        100,000 tokens must not be listed for each of them.
+        """
+        status = os.fstat(directory_fd)
+        identity = (status.st_dev, status.st_ino)
+        if identity not in self._left:
+            left: dict[str, list[str]] = defaultdict(list)
+            for entry in os.listdir(directory_fd):
+                if match := _LEFTOVER.fullmatch(entry):
+                    left[match["name"]].append(entry)
+            self._left[identity] = dict(left)
+        return self._left[identity].get(name, ())
+
+    def unlink(self, name: str, directory_fd: int) -> None:
+        """Remove a temporary file; one that is gone already is no failure."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory_fd)
+
+    def create(self, name: str, directory_fd: int) -> int:
+        """Create a file that must not exist, private until :meth:`chmod`; return its descriptor."""
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=directory_fd)
+
+    def write(self, fd: int, content: bytes) -> None:
+        """Write all of ``content``."""
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    def chmod(self, fd: int, mode: int) -> None:
+        """Set exactly ``mode``, whatever the umask."""
+        os.fchmod(fd, mode)
+
+    def fsync(self, fd: int) -> None:
+        """Return when the file is on the disk."""
+        os.fsync(fd)
+
+    def rename(self, old: str, new: str, directory_fd: int) -> None:
+        """Put the file in the place of ``new``, atomically."""
+        os.rename(old, new, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+
+    def fsync_directory(self, directory_fd: int) -> None:
+        """Return when the rename is on the disk."""
+        os.fsync(directory_fd)
+
+
+REAL_DISK: Final[Disk] = OsDisk()
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def write_durably(path: Path, content: bytes, mode: int, *, disk: Disk = REAL_DISK) -> None:
+    """Put ``content`` at ``path`` with exactly ``mode``: when this returns, it outlives a power cut.
+
+    The directory must exist. A symlink at ``path`` itself is replaced, not followed.
+    """
+    with open_directory(path.parent) as directory_fd:
+        replace_file(directory_fd, path.name, content, mode, disk=disk)
+
+
+def replace_file(directory_fd: int, name: str, content: bytes, mode: int, *, disk: Disk = REAL_DISK) -> None:
+    """Do what :func:`write_durably` does for ``name`` in an opened directory."""
+    for leftover in disk.leftovers(directory_fd, name):
+        disk.unlink(leftover, directory_fd)
+    temporary = f".{name}.{secrets.token_hex(4)}.tmp"
+    try:
+        fd = disk.create(temporary, directory_fd)
+        try:
+            disk.write(fd, content)
+            disk.chmod(fd, mode)
+            # A failed fsync is final: the kernel may have dropped the pages, and a second one would lie (fsync(2)).
+            disk.fsync(fd)
+        finally:
+            os.close(fd)
+        disk.rename(temporary, name, directory_fd)
+    except OSError:
+        with contextlib.suppress(OSError):  # the first error is the one that says what is wrong
+            disk.unlink(temporary, directory_fd)
+        raise
+    disk.fsync_directory(directory_fd)
+
+
+def sync_file(directory_fd: int, name: str, *, disk: Disk = REAL_DISK) -> None:
+    """Make a file durable that another run wrote and may have been killed before it synced."""
+    fd = os.open(name, _READ_ONLY | os.O_NOFOLLOW, dir_fd=directory_fd)
+    try:
+        disk.fsync(fd)
+    finally:
+        os.close(fd)
+    disk.fsync_directory(directory_fd)
+
+
+# -------------------------------------------------------------------------------------------------------- directories
+
+
+@contextlib.contextmanager
+def open_directory(
+    path: Path | str, *, dir_fd: int | None = None, follow_symlinks: bool = True
+) -> Iterator[int]:
+    """Open a directory to work relative to its descriptor, so that a later rename of it cannot lead astray."""
+    fd = os.open(path, _DIRECTORY if follow_symlinks else _DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def ensure_directory(path: Path, mode: int) -> None:
+    """Create ``path`` and its missing parents durably with exactly ``mode``; leave those that exist as they are."""
+    if path.is_dir():
+        return
+    ensure_directory(path.parent, mode)
+    with open_directory(path.parent) as parent_fd:
+        make_directory(parent_fd, path.name, mode)
+
+
+def make_directory(parent_fd: int, name: str, mode: int, *, disk: Disk = REAL_DISK) -> None:
+    """Create one directory durably with exactly ``mode`` unless something of that name is there."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent_fd)
+    except FileExistsError:
+        return
+    with open_directory(name, dir_fd=parent_fd, follow_symlinks=False) as fd:
+        disk.chmod(fd, mode)
+    disk.fsync_directory(parent_fd)
+
+
+def require_private(path: Path) -> None:
+    """Refuse a state directory that others can enter or that is another user's."""
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise RefusedError(f"{path} is not a directory; the state needs one of its own")
+    if status.st_uid != os.geteuid():
+        raise RefusedError(
+            f"{path} belongs to uid {status.st_uid} and this process runs as uid {os.geteuid()}; "
+            f"run it as the owner (sudo -u '#{status.st_uid}' rotator …)"
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise RefusedError(
+            f"{path} holds private keys and has mode {mode:04o}, which lets others in; "
+            f"close it to them: chmod 700 {path}"
+        )
+
+
+class DirectoryLock:
+    """Held until :meth:`close`, the end of the ``with`` block, or the end of the process."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+
+    def close(self) -> None:
+        """Let the next one in."""
+        if self._fd is not None:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> "DirectoryLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def lock_directory(path: Path) -> DirectoryLock:
+    """Make sure that no second process works on the state in ``path``; refuse, naming the one that does."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path / LOCK_NAME, flags, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(fd)
+        who = f"another rotator (pid {holder})" if holder.isdecimal() else "another rotator"
+        raise RefusedError(
+            f"{who} runs on this state ({path}); use its control socket, or stop it first"
+        ) from None
+    except OSError:
+        os.close(fd)
+        raise
+    return DirectoryLock(fd)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def read_bounded(
+    path: Path | str, limit: int, *, dir_fd: int | None = None, follow_symlinks: bool = False
+) -> bytes:
+    """Read a regular file of at most ``limit`` bytes.
+
+    Anything else raises :class:`OSError` without waiting or filling the memory: a symlink ELOOP (unless followed), a
+    directory EISDIR, a FIFO or device EINVAL, a larger file EFBIG.
+    """
+    return read_regular(path, limit, dir_fd=dir_fd, follow_symlinks=follow_symlinks)[0]
+
+
+def read_regular(
+    path: Path | str, limit: int, *, dir_fd: int | None = None, follow_symlinks: bool = False
+) -> tuple[bytes, os.stat_result]:
+    """Read as :func:`read_bounded` does; return with it the status that the file had before the read."""
+    flags = _READ_ONLY if follow_symlinks else _READ_ONLY | os.O_NOFOLLOW
+    fd = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        return _read_at_most(fd, limit, str(path)), status
+    finally:
+        os.close(fd)
+
+
+def _read_at_most(fd: int, limit: int, name: str) -> bytes:
+    chunks: list[bytes] = []
+    left = limit + 1
+    while left and (chunk := os.read(fd, min(left, 1 << 16))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if not left:
+        raise OSError(errno.EFBIG, f"Larger than {limit} bytes", name)
+    return b"".join(chunks)
