@@ -16,7 +16,6 @@ from rotator.core.model import (
     KekId,
     KeysetName,
     Kid,
-    Phase,
     ReplicaId,
     SigningKey,
     SinkId,
@@ -87,6 +86,27 @@ class KeyMaterial:
     """PKCS #8, DER."""
 
 
+@dataclass(frozen=True, slots=True)
+class KekRow:
+    """A KEK that this installation has used."""
+
+    kek_id: KekId
+    check: bytes
+    """A MAC that only the right KEK reproduces."""
+
+
+class Keyring(Protocol):
+    """The key-encryption keys of this machine, read anew each time: they may be gone, or be others, the next time."""
+
+    def unlock(self, known: Sequence[KekRow]) -> Sealer:
+        """Return a sealer if every KEK in ``known`` is there and right; raise :class:`KekError` otherwise."""
+        ...
+
+    def check_value(self, kek_id: KekId) -> bytes:
+        """Return the check to store for a KEK; raise :class:`KekError` if it is not there."""
+        ...
+
+
 class KeyMaker(Protocol):
     """Makes key pairs."""
 
@@ -134,6 +154,10 @@ class TokenMaker(Protocol):
 
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:
         """Sign a JWT that expires as it is made and that no audience accepts, to prove the key."""
+        ...
+
+    def new_jtis(self, now: datetime, count: int) -> list[Jti]:
+        """Draw ``count`` fresh token ids that sort by time."""
         ...
 
     def verify_with(self, token: Secret[str], jwks: bytes) -> None:
@@ -282,15 +306,6 @@ class Witness(Protocol):
 
 
 # ---------------------------------------------------------------------------------------------------------- store
-
-
-@dataclass(frozen=True, slots=True)
-class KekRow:
-    """A KEK that this installation has used."""
-
-    kek_id: KekId
-    check: bytes
-    """A MAC that only the right KEK reproduces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -721,5 +736,16 @@ class Store(Protocol):
         ...
 
 
-PHASES_IN_SET: tuple[Phase, ...] = (Phase.PENDING, Phase.ACTIVE, Phase.GRACE)
-"""Phases whose keys are published."""
+# ------------------------------------------------------------------------------------------------------------ log
+
+
+class EventLog(Protocol):
+    """Where events go that people and alerts read."""
+
+    def audit(self, rows: Sequence[AuditRow]) -> None:
+        """Write audit events, in order."""
+        ...
+
+    def event(self, name: str, **fields: object) -> None:
+        """Write an event of the log's catalogue that changes no state."""
+        ...

@@ -97,7 +97,12 @@ class KeysetState:
     ever_active: bool = False
     """Some key of this keyset has signed before."""
     published: tuple[Kid, ...] | None = None
-    """The kids of this replica's published file as it was read back, in its order; None: no valid file."""
+    """The kids of this replica's published file as it was read back, in its order; None: no valid file.
+
+    An entry that is not exactly our key of that name stands here under a name that no key has.
+    """
+    tree_intact: bool = True
+    """Every file around the set, such as the discovery document, stands as it should."""
     first_publication: bool = False
     """No set of this keyset was ever served from anywhere, so no verifier can hold an older copy."""
     publish_blocked: bool = False

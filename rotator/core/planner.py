@@ -203,7 +203,8 @@ def _making_reason(state: KeysetState, queue: Sequence[SigningKey]) -> Reason:
 def _publish(state: KeysetState, _policy: KeysetPolicy, _now: datetime, _: Calendar) -> KeysetAction | None:
     """Let the file hold exactly the keys that it should."""
     desired = desired_kids(state)
-    if state.publish_blocked or desired == (state.published or ()):
+    standing = desired == (state.published or ()) and (state.tree_intact or not desired)
+    if state.publish_blocked or standing:
         return None
     return PublishSet(state.name, desired)
 

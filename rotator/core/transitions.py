@@ -93,7 +93,7 @@ def _publish(state: KeysetState, action: PublishSet, now: datetime) -> KeysetSta
         kid: state.out_since[kid] if kid in before and kid in state.out_since else (ALWAYS if first else now)
         for kid in action.kids
     }
-    return replace(state, published=action.kids, out_since=since, first_publication=False)
+    return replace(state, published=action.kids, tree_intact=True, out_since=since, first_publication=False)
 
 
 def _activate(state: KeysetState, action: ActivateKey, now: datetime) -> KeysetState:
