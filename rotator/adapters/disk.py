@@ -304,3 +304,27 @@ def _read_at_most(fd: int, limit: int, name: str) -> bytes:
     if not left:
         raise OSError(errno.EFBIG, f"Larger than {limit} bytes", name)
     return b"".join(chunks)
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+_REMEDIES: Final[Mapping[int, str]] = {
+    errno.EACCES: "give the service's user write access there",
+    errno.EPERM: "give the service's user write access there",
+    errno.EROFS: "remount it, or add the directory to ReadWritePaths= of the unit",
+    errno.ENOSPC: "free some on that file system",
+    errno.EDQUOT: "raise the quota, or free some space",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f, LimitFSIZE=)",
+    errno.ENOENT: "create the directory",
+    errno.ENOTDIR: "a directory is needed there",
+    errno.ELOOP: "replace the symlink by what it points to",
+    errno.EISDIR: "move the directory away",
+    errno.EIO: "look at the disk: journalctl -k",
+}
+
+
+def describe(error: OSError) -> str:
+    """Return what the system said and what to do about it."""
+    said = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{said}: {remedy}" if remedy else said
