@@ -1,0 +1,178 @@
+"""The bytes of a published set and of the documents beside it; one renderer for all of them.
+
+Standard library only, pure. Two rules hold for every JWK Set (RFC 7517 §5) that leaves this module:
+
+- members pass by an allow-list, and a key that has a private member is refused as a whole, so that no private half can
+  leak by way of a member that nobody thought of;
+- each key has a ``kid`` that no other has, and one ``alg``, so that a verifier never has to guess.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid
+
+PUBLIC_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "EC": ("crv", "x", "y"),  # RFC 7518 §6.2.1
+    "RSA": ("e", "n"),  # RFC 7518 §6.3.1
+    "OKP": ("crv", "x"),  # RFC 8037 §2
+    "AKP": ("pub",),  # RFC 9964 §3
+}
+"""What makes up the public half, by ``kty``. All of them are required."""
+
+PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+
+_COMMON_MEMBERS: Final = ("alg", "kid", "kty", "use")
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class JwksError(ValueError):
+    """A set that must not be published."""
+
+
+def canonical(document: Mapping[str, object]) -> str:
+    """Return JSON with sorted members and no white space, the stored form of a public JWK."""
+    return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def render(jwks: Sequence[str]) -> bytes:
+    """Return the JWK Set of ``jwks`` (one JSON object each) in their order: one key per line, to be read in a diff.
+
+    Raises :class:`JwksError` for a private member, a key of an unknown type, a missing or malformed member and a kid
+    that is there twice.
+    """
+    keys = [_public_half(text) for text in jwks]
+    kids = [str(key["kid"]) for key in keys]
+    for kid in kids:
+        if kids.count(kid) > 1:
+            raise JwksError(f"kid {kid} is there {kids.count(kid)} times; a set names each key once")
+    if not keys:
+        return b'{"keys":[]}\n'
+    lines = ",\n".join(canonical(key) for key in keys)
+    return f'{{"keys":[\n{lines}\n]}}\n'.encode()
+
+
+def _public_half(text: str) -> dict[str, str]:
+    try:
+        jwk = _parse(text)
+    except ValueError as error:
+        raise JwksError(f"a public JWK is not JSON: {error}") from None
+    if not isinstance(jwk, dict):
+        raise JwksError("a public JWK is a JSON object, and this is not one")
+    kid = jwk.get("kid")
+    name = f"the JWK {kid!r}" if isinstance(kid, str) else "a JWK without a kid"
+    if leaking := sorted(PRIVATE_MEMBERS & jwk.keys()):
+        raise JwksError(f"{name} holds the private member {', '.join(leaking)}; only public halves are published")
+    kty = jwk.get("kty")
+    own = PUBLIC_MEMBERS.get(kty) if isinstance(kty, str) else None
+    if own is None:
+        raise JwksError(f"{name} has kty {kty!r}; known are {', '.join(PUBLIC_MEMBERS)}")
+    public = {"use": "sig"} | {member: jwk[member] for member in (*_COMMON_MEMBERS, *own) if member in jwk}
+    for member in (*_COMMON_MEMBERS, *own):
+        _require(name, member, public.get(member), encoded=member in own and member != "crv")
+    if public["use"] != "sig":
+        raise JwksError(f"{name} has use {public['use']!r}; a signing key has 'sig'")
+    return public
+
+
+def _require(name: str, member: str, value: object, *, encoded: bool) -> None:
+    if not isinstance(value, str) or not value:
+        raise JwksError(f"{name} has no text as its member {member}, which it needs")
+    if encoded and not _BASE64URL.fullmatch(value):
+        raise JwksError(f"{name} has characters outside base64url in its member {member}")
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def parse_set(content: bytes) -> tuple[tuple[Kid, str], ...] | None:
+    """Read a published set: each key's kid and its canonical JSON, with every member that it has.
+
+    None for what is not a JWK Set that anyone should serve: not JSON, a member name twice, no ``keys``, a kid twice, a
+    private member. An empty set is one: a revocation can leave none. A key without a kid, which others may publish and
+    verifiers accept, stands under a name that no key of ours can have.
+    """
+    try:
+        document = _parse(content.decode())
+    except (ValueError, RecursionError):
+        return None
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        return None
+    entries: list[tuple[Kid, str]] = []
+    for place, key in enumerate(keys):
+        if not isinstance(key, dict) or PRIVATE_MEMBERS & key.keys() or not isinstance(key.get("kty"), str):
+            return None
+        kid = key.get("kid")
+        entries.append((Kid(kid if isinstance(kid, str) else f"(key {place + 1}, without kid)"), canonical(key)))
+    return tuple(entries) if len({kid for kid, _ in entries}) == len(entries) else None
+
+
+def parse_kids(content: bytes) -> tuple[Kid, ...] | None:
+    """Return the kids of a published set in its order; None where :func:`parse_set` gives None."""
+    entries = parse_set(content)
+    return None if entries is None else tuple(kid for kid, _ in entries)
+
+
+def _parse(text: str) -> object:
+    return json.loads(text, object_pairs_hook=_unique_members)
+
+
+def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse a member name that is there twice: parsers differ in which one they take (RFC 7517 §4)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+# ----------------------------------------------------------------------------------------------- documents beside it
+
+
+def jwks_uri(base_url: str, keyset: KeysetName) -> str:
+    """Return where the set of ``keyset`` is served when ``base_url`` serves the published tree."""
+    base = base_url.rstrip("/")
+    return f"{base}/.well-known/jwks.json" if keyset == DEFAULT_KEYSET else f"{base}/keysets/{keyset}/jwks.json"
+
+
+def discovery(issuer: str, jwks_uri: str, algorithms: Iterable[Algorithm]) -> bytes:
+    """Return an issuer's discovery document.
+
+    It has the shape of OpenID Connect Discovery 1.0 §3 as far as an issuer without a login has anything to say:
+    verifiers look for ``jwks_uri``, and some insist on the other members.
+    """
+    return _document(
+        {
+            "issuer": issuer,
+            "jwks_uri": jwks_uri,
+            "id_token_signing_alg_values_supported": sorted({str(algorithm) for algorithm in algorithms}),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+        }
+    )
+
+
+def meta(
+    *, generation: int, sha256: str, published_at: datetime, next_change_at: datetime | None, max_age: timedelta
+) -> bytes:
+    """Return the document that tells a consumer how fresh a set is; ``max_age`` is how long it may be cached."""
+    return _document(
+        {
+            "generation": generation,
+            "sha256": sha256,
+            "published_at": _rfc3339(published_at),
+            "next_change_at": None if next_change_at is None else _rfc3339(next_change_at),
+            "max_age": int(max_age.total_seconds()),
+        }
+    )
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _document(members: Mapping[str, object]) -> bytes:
+    return (json.dumps(members, ensure_ascii=False, indent=2) + "\n").encode()
