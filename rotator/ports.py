@@ -686,6 +686,10 @@ class Transaction(Snapshot, Protocol):
         """Count a failed attempt for ``sequence`` (a later wanted one is left alone)."""
         ...
 
+    def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
+        """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
+        ...
+
     def add_request(
         self, kind: str, arguments: Mapping[str, Detail], actor: str, uid: int, reason: str, at: datetime
     ) -> int:

@@ -1,0 +1,211 @@
+"""Delivers tokens to sinks: claimed from the database, carried by workers, recorded by the loop.
+
+A claim is a lease: it puts the delivery off until the workers must have given up, so that a crash or a second replica
+neither loses nor doubles it. A delivery is of one sequence number, checked before and after, so that an old token that
+was held up on its way is followed by the current one.
+"""
+
+import queue
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from rotator.core.events import Event, EventName
+from rotator.core.model import Kid, SinkId, WorkspaceId
+from rotator.core.policy import CommandSink, FileSink, Sink
+from rotator.core.schedule import share
+from rotator.core.secret import Secret
+from rotator.core.sinks import sink_id
+from rotator.engine.rows import PURPOSE_TOKEN
+from rotator.engine.run import Run, backoff
+from rotator.errors import RotatorError, SealError
+from rotator.ports import DeliveryRow, Parcel, Reading, Snapshot
+
+CLAIMS: Final = 500
+"""Deliveries claimed at a time."""
+
+COMMANDS_AT_ONCE: Final = 32
+FILES_AT_ONCE: Final = 4
+
+LEASE_MARGIN: Final = timedelta(seconds=30)
+RETRY_CEILING: Final = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    row: DeliveryRow
+    error: str
+    """Empty: delivered."""
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """The workers, what they carry, and what they brought back."""
+
+    wake: Callable[[], None]
+    files: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(FILES_AT_ONCE, "rotator-file"))
+    commands: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(COMMANDS_AT_ONCE, "rotator-command")
+    )
+    done: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
+    under_way: dict[tuple[WorkspaceId, SinkId], bool] = field(default_factory=dict)
+    """True for commands."""
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is being carried and nothing waits to be recorded."""
+        return not self.under_way and self.done.empty()
+
+    def close(self) -> None:
+        """Stop; what is being carried is finished or, at a command's timeout, given up."""
+        self.files.shutdown(wait=True, cancel_futures=True)
+        self.commands.shutdown(wait=False, cancel_futures=True)
+
+
+def record_results(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
+    """Store what the workers brought back, all in one transaction; tell whether there was anything."""
+    results = list(_drain(deliveries))
+    if not results:
+        return False
+    with run.around.store.begin() as transaction:
+        events: list[Event] = []
+        for result in results:
+            row = result.row
+            if result.error:
+                retry_at = reading.now + backoff(row.attempts + 1, RETRY_CEILING, share(f"{row.workspace}{row.sink}"))
+                transaction.delivery_failed(row.workspace, row.sink, row.sequence, retry_at, result.error)
+            elif transaction.delivered(row.workspace, row.sink, row.sequence, reading.now):
+                events.append(_delivered(row, reading.now))
+            else:
+                # A newer token got there first, and this one was put over it: deliver the newer one again.
+                again = [
+                    replace(newer, due_at=reading.now, delivered_sequence=0)
+                    for newer in transaction.deliveries(row.workspace)
+                    if newer.sink == row.sink and newer.sequence > row.sequence
+                ]
+                transaction.want_deliveries(again)
+        if events:
+            run.head = transaction.append(events)
+    for result in results:
+        deliveries.under_way.pop((result.row.workspace, result.row.sink), None)
+        if result.error:
+            run.around.log.event(
+                "delivery.failed",
+                workspace=result.row.workspace,
+                sink=result.row.sink,
+                sequence=result.row.sequence,
+                attempts=result.row.attempts + 1,
+                problem=result.error,
+            )
+    return True
+
+
+def _drain(deliveries: Deliveries) -> Iterator[_Result]:
+    while True:
+        try:
+            yield deliveries.done.get_nowait()
+        except queue.Empty:
+            return
+
+
+def _delivered(row: DeliveryRow, now: datetime) -> Event:
+    return Event(
+        name=EventName.TOKEN_DELIVERED,
+        at=now,
+        workspace=row.workspace,
+        jti=row.jti,
+        details={"sink": row.sink, "sequence": row.sequence, "attempts": row.attempts + 1},
+    )
+
+
+def dispatch_due(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
+    """Claim what is due and hand it to the workers; tell whether more is waiting for a free one."""
+    with run.around.store.read() as snapshot:
+        due = snapshot.due_deliveries(reading.now, CLAIMS)
+        parcels = list(_parcels(run, deliveries, snapshot, due))
+    if not parcels:
+        return False
+    with run.around.store.begin() as transaction:
+        transaction.want_deliveries([replace(row, due_at=reading.now + _lease(sink)) for row, sink, _ in parcels])
+    for row, sink, parcel in parcels:
+        is_command = isinstance(sink, CommandSink)
+        deliveries.under_way[row.workspace, row.sink] = is_command
+        pool = deliveries.commands if is_command else deliveries.files
+        pool.submit(_carry, run, deliveries, row, sink, parcel)
+    return len(due) == CLAIMS
+
+
+def _lease(sink: Sink) -> timedelta:
+    return (sink.timeout if isinstance(sink, CommandSink) else timedelta(0)) + LEASE_MARGIN
+
+
+def _parcels(
+    run: Run, deliveries: Deliveries, snapshot: Snapshot, due: tuple[DeliveryRow, ...]
+) -> Iterator[tuple[DeliveryRow, Sink, Parcel]]:
+    commands = Counter(deliveries.under_way.values())[True]
+    for row in due:
+        sink = find_sink(run, row.workspace, row.sink)
+        if sink is None or (row.workspace, row.sink) in deliveries.under_way:
+            continue
+        if isinstance(sink, CommandSink):
+            if commands >= COMMANDS_AT_ONCE:
+                continue
+            commands += 1
+        try:
+            parcel = open_parcel(run, snapshot, row)
+        except SealError as error:
+            run.fault(f"token:{row.jti}", str(error), "delivery.failed", workspace=row.workspace, sink=row.sink)
+            continue
+        if parcel is not None:
+            yield row, sink, parcel
+
+
+def find_sink(run: Run, workspace: WorkspaceId, wanted: SinkId) -> Sink | None:
+    """Return the configured sink of that id; None if the config has it no more."""
+    policy = run.policy.workspaces.get(workspace)
+    sinks: tuple[FileSink | CommandSink, ...] = () if policy is None else policy.sinks
+    return next((sink for sink in sinks if sink_id(sink) == wanted), None)
+
+
+def open_parcel(run: Run, snapshot: Snapshot, row: DeliveryRow) -> Parcel | None:
+    """Open the token that ``row`` wants; None if it is no longer the workspace's current one."""
+    stored = snapshot.token(row.jti)
+    workspace = snapshot.workspace(row.workspace)
+    if stored is None or stored.sealed is None or workspace is None or workspace.current != row.jti:
+        return None
+    token = stored.token
+    algorithm = _algorithm(run, snapshot, stored.token.kid)
+    text = run.ready_sealer.open(PURPOSE_TOKEN, token.jti, token.kid, algorithm, stored.kek_id, stored.sealed)
+    return Parcel(
+        workspace=token.workspace,
+        jti=token.jti,
+        kid=token.kid,
+        sequence=token.sequence,
+        issued_at=token.issued_at,
+        expires_at=token.expires_at,
+        token=Secret(text.reveal().decode("ascii")),
+    )
+
+
+def _algorithm(run: Run, snapshot: Snapshot, kid: str) -> str:
+    for signing in run.signing.values():
+        if signing.kid == kid:
+            return signing.signer.algorithm
+    row = snapshot.key(Kid(kid))
+    return "" if row is None else row.key.algorithm
+
+
+def _carry(run: Run, deliveries: Deliveries, row: DeliveryRow, sink: Sink, parcel: Parcel) -> None:
+    """Run by a worker: deliver one parcel and bring the result back to the loop."""
+    error = ""
+    try:
+        run.around.courier.deliver(sink, parcel)
+    except RotatorError as problem:
+        error = str(problem)
+    except Exception as problem:  # noqa: BLE001 - the edge of a unit of work: a sink's failure is recorded as its own
+        error = f"internal error: {type(problem).__name__}: {problem}"
+    deliveries.done.put(_Result(row, error))
+    deliveries.wake()

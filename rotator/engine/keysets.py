@@ -1,0 +1,395 @@
+"""Commit, publish, confirm: carries the plan of one keyset out, action by action.
+
+Each action that changes the database is planned once more inside its transaction, under the keyset's lock; if it is no
+longer what is to be done, another replica or a crash got there first, and that is a success.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, assert_never
+
+from rotator.core import lifecycle
+from rotator.core.actions import (
+    ActivateKey,
+    ConfirmDestruction,
+    DemoteKey,
+    KeysetAction,
+    MakeKey,
+    ProveKey,
+    PublishSet,
+    Reschedule,
+    RetireKey,
+)
+from rotator.core.events import Detail, Event, EventName
+from rotator.core.invariants import keyset_violations
+from rotator.core.model import KeysetName, Kid, Origin, Phase, SigningKey
+from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
+from rotator.engine.observe import Observed, observe, publication, record_sightings, rendered
+from rotator.engine.rows import new_row
+from rotator.engine.run import COMPARE_INTERVAL, RETRY_CEILING, Run, Signing, backoff
+from rotator.engine.witnessing import remember_keyset
+from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
+from rotator.ports import KeyMaterial, Reading, Transaction
+
+ROUNDS: Final = 8
+"""Publications in one turn; more would be a loop."""
+
+Change = Callable[[Transaction, Observed], Sequence[Event]]
+
+
+def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
+    """Do all that is due for one keyset now; a failure is recorded on the keyset and stays there."""
+    try:
+        problem = _carry_out(run, name, reading)
+    except (KekError, StoreError):
+        raise  # not this keyset's: the tick deals with them
+    except RotatorError as error:
+        _failed(run, name, reading, str(error))
+    except Exception as error:  # noqa: BLE001 - the edge of a unit of work: one keyset's failure is not another's
+        _failed(run, name, reading, f"internal error: {type(error).__name__}: {error}")
+    else:
+        _settle(run, name, reading, problem)
+
+
+def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
+    """Return what went wrong with publishing, or the empty string."""
+    problem = ""
+    for _ in range(ROUNDS):
+        observed = _look(run, name, reading, publish_blocked=bool(problem))
+        if observed is None or _waits_for_served(run, observed):
+            return problem
+        plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
+        for action in plan:
+            if isinstance(action, PublishSet):
+                try:
+                    _publish(run, action, reading)
+                except PublishError as error:
+                    problem = str(error)
+                    run.fault(f"publish:{name}", problem, "publish.failed", keyset=name)
+                else:
+                    run.healed(f"publish:{name}")
+            elif not _execute(run, action, reading):
+                break
+        if not plan or not isinstance(plan[-1], PublishSet):
+            return problem
+    raise InvariantError(f"keyset {name} was not settled after {ROUNDS} publications")
+
+
+def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool = False) -> Observed | None:
+    """Observe, store the sightings that are news, report what is not ours, and observe again if anything was stored."""
+    with run.around.store.read() as snapshot:
+        observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
+    if observed is None:
+        return None
+    for key in observed.state.keys:
+        if not key.authentic:
+            _quarantine(run, observed, key)
+        elif not key.opens:
+            run.fault(f"key:{key.kid}", "its private half does not open", "key.unusable", kid=key.kid, keyset=name)
+    with run.around.store.begin() as transaction:
+        record_sightings(run, transaction, observed, reading)
+    with run.around.store.read() as snapshot:
+        observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
+    if observed is not None:
+        _remember(run, observed, reading)
+    return observed
+
+
+def _quarantine(run: Run, observed: Observed, key: SigningKey) -> None:
+    """Report a row that is not authentic; stop if it stands for a key that we published, which must stay as it is."""
+    problem = f"the row of key {key.kid} was not written by this installation, or was changed since"
+    run.fault(f"key:{key.kid}", problem, "key.unauthentic", kid=key.kid, keyset=observed.row.name)
+    witnessed = run.witnessed.get(observed.row.name)
+    if witnessed is not None and any(known.kid == key.kid for known in witnessed.published):
+        raise SealError(
+            f"{problem}; it is a published key, so the published file is left as it is. "
+            "Restore the database from a backup, or revoke the key"
+        )
+
+
+def _waits_for_served(run: Run, observed: Observed) -> bool:
+    """Tell whether the first set must wait until the served URL was asked once what it shows."""
+    served = run.around.served
+    return served is not None and not observed.row.ever_active and served.latest(observed.row.name) is None
+
+
+def _remember(run: Run, observed: Observed, reading: Reading) -> None:
+    """Keep what issuing tokens and the witness need to know of this keyset."""
+    active = active_key(observed.state)
+    if active is not None and can_sign(active) and not (observed.policy.ending and not observed.state.in_use):
+        run.signing[observed.row.name] = Signing(active.kid, observed.signers[active.kid], observed.policy)
+    else:
+        run.signing.pop(observed.row.name, None)
+    remember_keyset(run, observed, reading)
+
+
+# -------------------------------------------------------------------------------------------------------- publish
+
+
+def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
+    """Write the tree and record what is read back. The generation moves first, so that no two sets share one."""
+    with run.around.store.begin() as transaction:
+        transaction.lock_keyset(action.keyset)
+        observed = observe(run, transaction, action.keyset, reading)
+        if observed is None or desired_kids(observed.state) != action.kids:
+            return  # changed meanwhile: the next round plans anew
+        content = rendered(observed.state)
+        digest = hashlib.sha256(content).hexdigest()
+        row, repaired = observed.row, digest == observed.row.set_sha256
+        if not repaired:
+            row = replace(row, generation=row.generation + 1, set_sha256=digest)
+            transaction.put_keyset(row)
+        _keep_foreign_aside(run, transaction, observed, reading)
+    standing = run.around.publisher.publish(publication(row, observed.policy, observed.state, reading.now))
+    if standing.sha256 != digest:
+        raise PublishError(
+            f"keyset {action.keyset}: what was read back from the published file is not what was written"
+        )
+    # The one second look at the clocks in a tick: a slow disk must not make a key look older in public than it is.
+    written = run.around.clock.read()
+    with run.around.store.begin() as transaction:
+        seen = observe(run, transaction, action.keyset, written)
+        if seen is not None:
+            record_sightings(run, transaction, seen, written, wrote_first_file=observed.published is None)
+        transaction.put_publication(run.around.replica, action.keyset, row.generation, digest, written.now)
+        details: dict[str, Detail] = {
+            "generation": row.generation,
+            "keys": len(action.kids),
+            "sha256": digest,
+            "replica": run.around.replica,
+        }
+        reason = "repaired" if repaired else "changed"
+        event = Event(
+            name=EventName.KEYSET_PUBLISHED, at=reading.now, keyset=action.keyset, reason=reason, details=details
+        )
+        run.head = transaction.append([event])
+    if repaired and not observed.state.first_publication:
+        run.around.log.event("publish.repaired", keyset=action.keyset, generation=row.generation)
+
+
+def _keep_foreign_aside(run: Run, transaction: Transaction, observed: Observed, reading: Reading) -> None:
+    """Keep a file that holds keys which nobody here knows, before it is replaced."""
+    if observed.published is None:
+        return
+    foreign = [kid for kid in observed.published.kids if transaction.key(kid) is None]
+    if foreign:
+        path = run.around.publisher.keep_aside(observed.row.name, observed.published.content, reading.now)
+        run.around.log.event("publish.foreign_key", keyset=observed.row.name, kids=foreign, kept_at=path)
+
+
+# ---------------------------------------------------------------------------------------------------------- commit
+
+
+def _execute(run: Run, action: KeysetAction, reading: Reading) -> bool:
+    """Carry out one action; False if it is no longer what is to be done."""
+    now = reading.now
+    match action:
+        case Reschedule():
+            return _commit(run, action, reading, lambda tx, seen: _reschedule(tx, seen, action, now))
+        case MakeKey():
+            material = run.around.keymaker.make(action.algorithm)
+            return _commit(run, action, reading, lambda tx, seen: _make(run, tx, seen, action, material, now))
+        case ProveKey():
+            _prove(run, action, reading)
+            return _commit(run, action, reading, lambda tx, seen: _proven(tx, seen, action, now))
+        case ActivateKey():
+            return _commit(run, action, reading, lambda tx, seen: _activate(tx, seen, action, now))
+        case DemoteKey():
+            return _commit(run, action, reading, lambda tx, seen: _demote(tx, seen, action, now))
+        case RetireKey():
+            return _commit(run, action, reading, lambda tx, seen: _retire(tx, seen, action, now))
+        case ConfirmDestruction():
+            return _confirm(run, action, reading)
+        case PublishSet():
+            raise AssertionError("publications are not database changes")
+        case _:
+            assert_never(action)
+
+
+def _commit(run: Run, action: KeysetAction, reading: Reading, change: Change) -> bool:
+    """Make ``change`` and its events durable together, if ``action`` still is the next thing to do."""
+    with run.around.store.begin() as transaction:
+        transaction.lock_keyset(action.keyset)
+        observed = observe(run, transaction, action.keyset, reading)
+        if observed is None:
+            return False
+        plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
+        if action not in plan:
+            blocked = replace(observed.state, publish_blocked=True)
+            if action not in plan_keyset(blocked, observed.policy, reading.now, run.around.calendar):
+                return False
+        events = change(transaction, observed)
+        after = observe(run, transaction, action.keyset, reading, publish_blocked=True)
+        if after is not None:
+            violations = keyset_violations(after.state, after.policy, reading.now)
+            if violations:
+                raise InvariantError(
+                    f"{type(action).__name__} would leave keyset {action.keyset} broken: {violations[0]}"
+                )
+        run.head = transaction.append(events)
+    return True
+
+
+def _key(observed: Observed, kid: Kid) -> SigningKey:
+    return next(key for key in observed.state.keys if key.kid == kid)
+
+
+def _event(name: EventName, key: SigningKey, now: datetime, reason: str, **details: Detail) -> Event:
+    return Event(name=name, at=now, keyset=key.keyset, kid=key.kid, reason=reason, details=details)
+
+
+def _stamp(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")
+
+
+def _reschedule(tx: Transaction, observed: Observed, action: Reschedule, now: datetime) -> Sequence[Event]:
+    rotate_at, grace_until = dict(action.rotate_at), dict(action.grace_until)
+    for key in observed.state.keys:
+        if key.kid in rotate_at or key.kid in grace_until:
+            tx.update_key(
+                replace(
+                    key,
+                    rotate_at=rotate_at.get(key.kid, key.rotate_at),
+                    grace_until=grace_until.get(key.kid, key.grace_until),
+                )
+            )
+    tx.put_keyset(replace(observed.row, schedule_fingerprint=action.schedule_fingerprint))
+    details: dict[str, Detail] = {f"rotate_at:{kid}": _stamp(at) for kid, at in action.rotate_at}
+    details |= {f"grace_until:{kid}": _stamp(at) for kid, at in action.grace_until}
+    details["algorithm"] = observed.policy.algorithm
+    return [Event(name=EventName.KEYSET_RESCHEDULED, at=now, keyset=action.keyset, details=details)]
+
+
+def _make(
+    run: Run, tx: Transaction, observed: Observed, action: MakeKey, material: KeyMaterial, now: datetime
+) -> Sequence[Event]:
+    key = SigningKey(
+        kid=material.kid,
+        keyset=action.keyset,
+        sequence=action.sequence,
+        algorithm=action.algorithm,
+        phase=Phase.PENDING,
+        created_at=now,
+        origin=Origin.MADE,
+        public_jwk=material.public_jwk,
+    )
+    tx.insert_key(new_row(run.ready_sealer, key, material))
+    tx.put_keyset(replace(observed.row, next_sequence=action.sequence + 1))
+    return [_event(EventName.KEY_MADE, key, now, action.reason, algorithm=action.algorithm)]
+
+
+def _prove(run: Run, action: ProveKey, reading: Reading) -> None:
+    """Sign a probe and verify it from the bytes that stand in the published file now."""
+    observed = _look(run, action.keyset, reading)
+    published = None if observed is None else run.around.publisher.read(action.keyset)
+    if observed is None or published is None:
+        raise PublishError(f"keyset {action.keyset}: the published file vanished before key {action.kid} was proven")
+    probe = run.around.tokenmaker.probe(observed.signers[action.kid], observed.policy.issuer, reading.now)
+    try:
+        run.around.tokenmaker.verify_with(probe, published.content)
+    except SealError as error:
+        run.around.log.event("probe.failed", keyset=action.keyset, kid=action.kid, problem=str(error))
+        raise
+
+
+def _proven(tx: Transaction, observed: Observed, action: ProveKey, now: datetime) -> Sequence[Event]:
+    key = _key(observed, action.kid)
+    tx.update_key(replace(key, proven_at=now))
+    return [_event(EventName.KEY_PROVEN, key, now, "")]
+
+
+def _activate(tx: Transaction, observed: Observed, action: ActivateKey, now: datetime) -> Sequence[Event]:
+    events = []
+    if action.prior is not None and action.prior_grace_until is not None:
+        prior = lifecycle.demote(_key(observed, action.prior), now=now, grace_until=action.prior_grace_until)
+        tx.update_key(prior)
+        events.append(
+            _event(EventName.KEY_DEMOTED, prior, now, action.reason, grace_until=_stamp(action.prior_grace_until))
+        )
+    key = lifecycle.activate(_key(observed, action.kid), now=now, rotate_at=action.rotate_at)
+    tx.update_key(key)
+    tx.put_keyset(replace(observed.row, ever_active=True))
+    events.append(_event(EventName.KEY_ACTIVATED, key, now, action.reason, rotate_at=_stamp(action.rotate_at)))
+    return events
+
+
+def _demote(tx: Transaction, observed: Observed, action: DemoteKey, now: datetime) -> Sequence[Event]:
+    key = lifecycle.demote(_key(observed, action.kid), now=now, grace_until=action.grace_until)
+    tx.update_key(key)
+    return [_event(EventName.KEY_DEMOTED, key, now, action.reason, grace_until=_stamp(action.grace_until))]
+
+
+def _retire(tx: Transaction, observed: Observed, action: RetireKey, now: datetime) -> Sequence[Event]:
+    key = lifecycle.retire(_key(observed, action.kid), now=now)
+    tx.update_key(key)
+    return [_event(EventName.KEY_RETIRED, key, now, action.reason)]
+
+
+def _confirm(run: Run, action: ConfirmDestruction, reading: Reading) -> bool:
+    """Erase what is left, let it leave the disk, and only then say so. A reader may hold it up: tried again later."""
+    with run.around.store.begin() as transaction:
+        observed = observe(run, transaction, action.keyset, reading)
+        for key in () if observed is None else observed.state.keys:
+            if key.kid in action.kids and key.has_private:
+                transaction.update_key(replace(key, has_private=False))
+    if not run.around.store.purge_erased():
+        return False
+    for kid in action.kids:
+        for entry in [entry for entry in run.signers if entry[0] == kid]:
+            del run.signers[entry]
+
+    def destroyed(tx: Transaction, seen: Observed) -> Sequence[Event]:
+        events = []
+        for kid in action.kids:
+            key = replace(_key(seen, kid), has_private=False, destroyed_at=reading.now)
+            tx.update_key(key)
+            events.append(_event(EventName.KEY_DESTROYED, key, reading.now, ""))
+        return events
+
+    return _commit(run, action, reading, destroyed)
+
+
+# ---------------------------------------------------------------------------------------------------------- settle
+
+
+def _settle(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:
+    """Store when to look at the keyset again, and what is wrong with it."""
+    with run.around.store.begin() as transaction:
+        observed = observe(run, transaction, name, reading, publish_blocked=bool(problem))
+        if observed is None:
+            return
+        row, now = observed.row, reading.now
+        following = next_due(observed.state, observed.policy, now)
+        undestroyed = any(
+            key.phase not in (Phase.PENDING, Phase.ACTIVE) and not key.destroyed_at for key in observed.state.keys
+        )
+        latest = now + (RETRY_CEILING if undestroyed else COMPARE_INTERVAL)
+        due_at = latest if following is None else min(following, latest)
+        failures = row.failures + 1 if problem else 0
+        settled = replace(
+            row,
+            due_at=due_at,
+            failures=failures,
+            fault=problem,
+            retry_at=now + backoff(failures, RETRY_CEILING, 0.0) if problem else None,
+        )
+        ended = observed.policy.ending and not desired_kids(observed.state) and not observed.state.in_use
+        if ended and row.ended_at is None and not problem:
+            settled = replace(settled, ended_at=now)
+            run.head = transaction.append([Event(name=EventName.KEYSET_ENDED, at=now, keyset=name)])
+        if settled != row:
+            transaction.put_keyset(settled)
+    if not problem:
+        run.healed(f"keyset:{name}")
+
+
+def _failed(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:
+    run.fault(f"keyset:{name}", problem, "keyset.failed", keyset=name)
+    with run.around.store.begin() as transaction:
+        row = transaction.lock_keyset(name)
+        if row is not None:
+            failures = row.failures + 1
+            retry_at = reading.now + backoff(failures, RETRY_CEILING, 0.0)
+            transaction.put_keyset(replace(row, failures=failures, fault=problem, retry_at=retry_at, due_at=retry_at))

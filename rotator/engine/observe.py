@@ -1,0 +1,222 @@
+"""The first step: facts. What the database, the published tree and the served URL say of one keyset right now."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from rotator.core.jwks import render
+from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Origin, Phase, ReplicaId, SigningKey
+from rotator.core.planner import desired_kids
+from rotator.core.policy import KeysetPolicy
+from rotator.engine.rows import examine
+from rotator.engine.run import Run
+from rotator.ports import KeysetRow, Publication, PublishedSet, Reading, Sighting, Signer, Snapshot, Transaction
+
+SERVED: Final = ReplicaId("@served")
+"""The replica that stands for what ``publish.verify_url`` serves: a tree like any other, seen from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One keyset with all that is known of it."""
+
+    row: KeysetRow
+    policy: KeysetPolicy
+    state: KeysetState
+    signers: Mapping[Kid, Signer]
+    published: PublishedSet | None
+
+
+def observe(
+    run: Run, snapshot: Snapshot, name: KeysetName, reading: Reading, *, publish_blocked: bool = False
+) -> Observed | None:
+    """Gather the facts about one keyset; None if it is not in the database. Raise :class:`KekError` without a KEK."""
+    row = snapshot.keyset(name)
+    if row is None:
+        return None
+    policy = run.keyset_policy(row)
+    keys: list[SigningKey] = []
+    signers: dict[Kid, Signer] = {}
+    for stored in snapshot.keys(name):
+        key, signer = examine(run, stored)
+        keys.append(key)
+        if signer is not None:
+            signers[key.kid] = signer
+    published = run.around.publisher.read(name)
+    sightings = snapshot.sightings(name)
+    state = KeysetState(
+        name=name,
+        keys=tuple(keys),
+        next_sequence=row.next_sequence,
+        schedule_fingerprint=row.schedule_fingerprint,
+        ever_active=row.ever_active,
+        published=None if published is None else names_in_file(published, keys),
+        first_publication=_nothing_was_served(run, row, keys, sightings, published),
+        publish_blocked=publish_blocked,
+        out_since=out_since(sightings, _replicas(run, snapshot), reading),
+        in_use=not policy.ending or snapshot.keyset_in_use(name, reading.now),
+    )
+    if published is not None and state.published == desired_kids(state):
+        intact = run.around.publisher.intact(publication(row, policy, state, reading.now))
+        state = replace(state, tree_intact=intact)
+    return Observed(row, policy, state, signers, published)
+
+
+def publication(row: KeysetRow, policy: KeysetPolicy, state: KeysetState, now: datetime) -> Publication:
+    """Return what is to be published of a keyset in ``state``."""
+    wanted = frozenset(desired_kids(state))
+    due = min((key.rotate_at for key in state.keys if key.rotate_at is not None and key.kid in wanted), default=None)
+    return Publication(
+        policy=policy,
+        generation=row.generation,
+        jwks=tuple(key.public_jwk for key in state.keys if key.kid in wanted),
+        published_at=now,
+        next_change_at=due,
+    )
+
+
+def rendered(state: KeysetState) -> bytes:
+    """Return the bytes of the set that a keyset in ``state`` is to publish."""
+    wanted = frozenset(desired_kids(state))
+    return render([key.public_jwk for key in state.keys if key.kid in wanted])
+
+
+def names_in_file(published: PublishedSet, keys: Iterable[SigningKey]) -> tuple[Kid, ...]:
+    """Return the kids in the file, each that is not exactly our key under a name that no key has."""
+    ours = {key.kid: key.public_jwk for key in keys if key.authentic}
+    found = jwks_by_kid(published.content)
+    return tuple(kid if found.get(kid) == ours.get(kid, "") else Kid(f"not ours: {kid}") for kid in published.kids)
+
+
+def jwks_by_kid(content: bytes) -> Mapping[Kid, str]:
+    """Return the members of a published set as canonical JSON, by kid."""
+    return {
+        Kid(jwk["kid"]): json.dumps(jwk, sort_keys=True, separators=(",", ":"))
+        for jwk in json.loads(content)["keys"]
+        if "kid" in jwk
+    }
+
+
+def _replicas(run: Run, snapshot: Snapshot) -> frozenset[ReplicaId]:
+    known = {row.replica for row in snapshot.replicas()} | {run.around.replica}
+    known.discard(SERVED)
+    return frozenset(known | {SERVED}) if run.around.served is not None else frozenset(known)
+
+
+def out_since(
+    sightings: Iterable[Sighting], replicas: frozenset[ReplicaId], reading: Reading
+) -> Mapping[Kid, datetime]:
+    """Return since when every replica has held each kid, in time that really passed.
+
+    Wall time counts, downtime included; within this boot it is capped by what CLOCK_BOOTTIME measured, so that a leap
+    of the wall clock makes no key older than it is.
+    """
+    holders: dict[Kid, dict[ReplicaId, datetime]] = {}
+    for sighting in sightings:
+        if lost(sighting):
+            continue
+        since = ALWAYS
+        if sighting.absent_until is not None:
+            since = reading.now - elapsed(sighting, sighting.absent_until, reading)
+        holders.setdefault(sighting.kid, {})[sighting.replica] = since
+    return {
+        kid: max(by_replica[replica] for replica in replicas)
+        for kid, by_replica in holders.items()
+        if replicas <= by_replica.keys()
+    }
+
+
+def elapsed(sighting: Sighting, since: datetime, reading: Reading) -> timedelta:
+    """Return how much time has really passed since the sighting's ``since``; never negative."""
+    passed = max(reading.now - since, timedelta(0))
+    if sighting.boot_id == reading.boot_id:
+        passed = min(passed, max(reading.since_boot - sighting.since_boot, timedelta(0)))
+    return passed
+
+
+def _nothing_was_served(
+    run: Run,
+    row: KeysetRow,
+    keys: Iterable[SigningKey],
+    sightings: Iterable[Sighting],
+    published: PublishedSet | None,
+) -> bool:
+    """Tell whether no verifier can hold any set of this keyset yet.
+
+    A file that holds nothing but our own new keys is the first one, written just before a crash.
+    """
+    if row.ever_active or any(sightings):
+        return False
+    keys = tuple(keys)
+    if any(key.origin is Origin.ADOPTED for key in keys):
+        return False
+    new = frozenset(key.kid for key in keys if key.phase is Phase.PENDING)
+    if published is not None and not frozenset(published.kids) <= new:
+        return False
+    if run.around.served is None:
+        return True
+    latest = run.around.served.latest(row.name)
+    return latest is not None and (latest[1] is None or latest[1] <= new)
+
+
+def record_sightings(
+    run: Run, transaction: Transaction, observed: Observed, reading: Reading, *, wrote_first_file: bool = False
+) -> None:
+    """Store what this replica's tree, and the served URL, are seen to hold now, where that is news.
+
+    ``wrote_first_file``: the tree held no set of this keyset, and was just given one.
+    """
+    name = observed.row.name
+    wanted = desired_kids(observed.state)
+    before = transaction.sightings(name)
+    held = frozenset(observed.state.published or ())
+    views = {run.around.replica: held}
+    latest = None if run.around.served is None else run.around.served.latest(name)
+    if latest is not None and latest[1] is not None:
+        views[SERVED] = latest[1]
+    for replica, kids in views.items():
+        known = {sighting.kid: sighting for sighting in before if sighting.replica == replica}
+        for kid in wanted:
+            others = [s for s in before if s.kid == kid and s.replica != replica]
+            if replica == SERVED:
+                no_wait = not known and bool(others) and all(s.absent_until is None for s in others)
+            else:
+                newcomer = wrote_first_file and not known and any(s.replica != SERVED for s in others)
+                no_wait = observed.state.first_publication or newcomer
+            sighting = _sight(known.get(kid), replica, name, kid, reading, held=kid in kids, no_wait=no_wait)
+            if sighting is not None:
+                transaction.put_sighting(sighting)
+        gone = [kid for kid in known if kid not in wanted]
+        if gone:
+            transaction.delete_sightings(replica, gone)
+
+
+def _sight(
+    before: Sighting | None,
+    replica: ReplicaId,
+    name: KeysetName,
+    kid: Kid,
+    reading: Reading,
+    *,
+    held: bool,
+    no_wait: bool,
+) -> Sighting | None:
+    """Return the sighting to store; None where it says nothing new."""
+    absent_until: datetime | None = reading.now
+    seen_at = reading.now
+    if held and before is None:
+        absent_until = None if no_wait else reading.now
+    elif held and before is not None and lost(before):
+        pass  # back again: the wait begins anew
+    elif not held and before is not None:
+        seen_at = min(before.seen_at, reading.now)
+    else:
+        return None
+    return Sighting(replica, name, kid, seen_at, absent_until, reading.boot_id, reading.since_boot)
+
+
+def lost(sighting: Sighting) -> bool:
+    """Tell whether the replica was seen without the kid, and not yet with it again."""
+    return sighting.absent_until is not None and sighting.seen_at < sighting.absent_until

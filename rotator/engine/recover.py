@@ -1,0 +1,212 @@
+"""Holds the database against the witness, and makes a restored backup harmless.
+
+A witness ahead of the database means that an older database was put back. Then revocations stand, only the key that
+the witness names active may sign, every other private half is erased, what was published stays published until the
+last token on it has ended, and every workspace is given a fresh token.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from rotator.core import lifecycle
+from rotator.core.actions import Reason
+from rotator.core.events import Event, EventName
+from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
+from rotator.core.schedule import share
+from rotator.core.tokens import SMEAR_PER_WORKSPACE
+from rotator.engine.rows import new_row
+from rotator.engine.run import Run
+from rotator.engine.stored_policy import policy_to_json
+from rotator.errors import WitnessError
+from rotator.ports import KeysetRow, Reading, Snapshot, Transaction, WitnessedKey, WitnessedKeyset, WitnessRecord
+
+SEQUENCE_LEAP: Final = 1_000_000
+"""Added to a workspace's sequence after a restore: more than could have been issued since the backup was made."""
+
+
+def reconcile(run: Run, reading: Reading) -> None:
+    """Compare database and witness; restore or carry over revocations as needed. Needs the KEK."""
+    record = run.around.witness.read()
+    with run.around.store.read() as snapshot:
+        head = snapshot.audit_head()
+        run.installation = snapshot.installation()
+        run.revoked_kids |= {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
+        behind = record is not None and _is_behind(snapshot, record)
+    run.head = head
+    if record is not None:
+        if record.installation != run.installation:
+            raise WitnessError(
+                "the witness in the state directory belongs to another database "
+                f"(installation {record.installation}, this one is {run.installation}). Put that database back, or, if "
+                "it is lost for good, move the witness file away: nothing then tells which keys and tokens were revoked"
+            )
+        run.revoked_kids |= record.revoked_kids
+        run.revoked_jtis |= record.revoked_jtis
+        with run.around.store.begin() as transaction:
+            events = list(_revocations(transaction, record, reading))
+            if behind:
+                events = [*_restore(run, transaction, record, reading), *events]
+            if events:
+                first = max(head.seq, record.audit_seq) + 1
+                run.head = transaction.append(events, first_seq=first if first > head.seq + 1 else None)
+        if behind:
+            run.around.log.event(
+                "restore.found",
+                database_seq=head.seq,
+                witness_seq=record.audit_seq,
+                missing=record.audit_seq - head.seq,
+            )
+    run.signers.clear()
+    run.signing.clear()
+    run.reconciled = True
+
+
+def _is_behind(snapshot: Snapshot, record: WitnessRecord) -> bool:
+    head = snapshot.audit_head()
+    if record.audit_seq > head.seq:
+        return True
+    if record.audit_seq < head.anchor_seq or record.audit_seq == 0:
+        return False
+    return snapshot.audit_hash(record.audit_seq) != record.audit_hash
+
+
+def _revocations(transaction: Transaction, record: WitnessRecord, reading: Reading) -> Iterator[Event]:
+    """Carry over revocations that the witness has and the database lost, or never got to."""
+    for kid in sorted(record.revoked_kids):
+        row = transaction.key(kid)
+        if row is not None and row.key.phase is not Phase.REVOKED:
+            key = lifecycle.revoke(row.key, now=reading.now)
+            transaction.update_key(key)
+            yield _event(EventName.KEY_REVOKED, key, reading)
+    for jti in sorted(record.revoked_jtis):
+        token = transaction.token(jti)
+        if token is not None and token.token.phase is not Phase.REVOKED:
+            transaction.revoke_token(jti, reading.now, Reason.RESTORED)
+            yield Event(
+                name=EventName.TOKEN_REVOKED,
+                at=reading.now,
+                workspace=token.token.workspace,
+                kid=token.token.kid,
+                jti=jti,
+                reason=Reason.RESTORED,
+            )
+
+
+def _event(name: EventName, key: SigningKey, reading: Reading) -> Event:
+    return Event(name=name, at=reading.now, keyset=key.keyset, kid=key.kid, reason=Reason.RESTORED)
+
+
+def _restore(run: Run, transaction: Transaction, record: WitnessRecord, reading: Reading) -> Iterator[Event]:
+    head = transaction.audit_head()
+    yield Event(
+        name=EventName.STATE_RESTORED,
+        at=reading.now,
+        details={"database_seq": head.seq, "witness_seq": record.audit_seq, "witness_hash": record.audit_hash},
+    )
+    names = {row.name for row in transaction.keysets()} | set(record.keysets)
+    for name in sorted(names):
+        yield from _restore_keyset(run, transaction, name, record, reading)
+    states = [state for state in transaction.workspaces() if state.removed_at is None]
+    spread = SMEAR_PER_WORKSPACE * len(states)
+    transaction.update_workspaces([_afresh(state, reading, spread) for state in states])
+
+
+def _afresh(state: WorkspaceState, reading: Reading, spread: timedelta) -> WorkspaceState:
+    return replace(
+        state,
+        sequence=state.sequence + SEQUENCE_LEAP,
+        due_at=reading.now + spread * share(state.id),
+        due_reason=Reason.RESTORED,
+    )
+
+
+def _restore_keyset(
+    run: Run, transaction: Transaction, name: KeysetName, record: WitnessRecord, reading: Reading
+) -> Iterator[Event]:
+    witnessed = record.keysets.get(name, WitnessedKeyset(0, None, ()))
+    row = transaction.lock_keyset(name)
+    if row is None:
+        policy = run.policy.keysets.get(name)
+        if policy is None:
+            run.around.log.event("keyset.failed", keyset=name, problem="the witness knows it, the config does not")
+            return
+        row = KeysetRow(
+            name=name,
+            due_at=reading.now,
+            schedule_fingerprint=policy.schedule_fingerprint,
+            policy=policy_to_json(policy),
+        )
+    known = {key.kid: key for key in witnessed.published}
+    sequences = [row.next_sequence - 1, *(key.sequence for key in witnessed.published)]
+    transaction.put_keyset(
+        replace(
+            row,
+            generation=max(row.generation, witnessed.generation),
+            next_sequence=max(sequences) + 1,
+            ever_active=True,
+            due_at=reading.now,
+            retry_at=None,
+        )
+    )
+    present = {stored.key.kid for stored in transaction.all_keys() if stored.key.keyset == name}
+    for stored in transaction.keys(name):
+        if stored.key.kid not in record.revoked_kids:
+            yield from _restore_key(transaction, stored.key, witnessed, known.get(stored.key.kid), reading)
+    for missing in witnessed.published:
+        if missing.kid not in present and missing.kid not in record.revoked_kids and missing.ends_at is not None:
+            yield _adopt(run, transaction, name, missing, reading)
+
+
+def _restore_key(
+    transaction: Transaction,
+    key: SigningKey,
+    witnessed: WitnessedKeyset,
+    known: WitnessedKey | None,
+    reading: Reading,
+) -> Iterator[Event]:
+    """Bring one key from the old database to where the witness says that it stands."""
+    now = reading.now
+    if key.phase in (Phase.RETIRED, Phase.REVOKED):
+        return
+    if key.kid == witnessed.active and key.has_private:
+        if key.phase is Phase.PENDING:
+            # Since when it signs is not known any more, so its successor is due as soon as there can be one.
+            key = lifecycle.activate(replace(key, proven_at=now), now=now, rotate_at=now)
+            yield _event(EventName.KEY_ACTIVATED, key, reading)
+        transaction.update_key(replace(key, last_exp=known.ends_at if known else key.last_exp))
+        return
+    signed_until = None if known is None else known.ends_at
+    if key.phase is Phase.PENDING and signed_until is not None:
+        # It signed after the backup was made, and has stopped since.
+        key = lifecycle.activate(replace(key, proven_at=now), now=now, rotate_at=now)
+    if key.phase is Phase.ACTIVE:
+        key = lifecycle.demote(key, now=now, grace_until=signed_until or now)
+        yield _event(EventName.KEY_DEMOTED, key, reading)
+    if key.phase is Phase.GRACE and signed_until is not None:
+        key = replace(key, last_exp=max(signed_until, key.last_exp or signed_until), has_private=False)
+    if known is None or key.phase is Phase.PENDING:
+        key = lifecycle.retire(key, now=now)
+        yield _event(EventName.KEY_RETIRED, key, reading)
+    transaction.update_key(key)
+
+
+def _adopt(run: Run, transaction: Transaction, name: KeysetName, known: WitnessedKey, reading: Reading) -> Event:
+    key = SigningKey(
+        kid=known.kid,
+        keyset=name,
+        sequence=known.sequence,
+        algorithm=known.algorithm,
+        phase=Phase.GRACE,
+        created_at=reading.now,
+        origin=Origin.ADOPTED,
+        public_jwk=known.public_jwk,
+        has_private=False,
+        demoted_at=reading.now,
+        grace_until=known.ends_at,
+        last_exp=known.ends_at,
+        destroyed_at=reading.now,
+    )
+    transaction.insert_key(new_row(run.ready_sealer, key, None))
+    return _event(EventName.KEY_ADOPTED, key, reading)

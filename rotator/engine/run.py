@@ -1,0 +1,139 @@
+"""What the steps of a tick share: the surroundings they act on, the policy in force, and a memory that may be lost.
+
+Nothing here needs to survive: all of it is built again from the database, the tree and the KEK at the next start.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from rotator.core.model import Jti, KeysetName, Kid, ReplicaId
+from rotator.core.policy import KeysetPolicy, Policy
+from rotator.core.secret import Secret
+from rotator.engine.stored_policy import policy_from_json
+from rotator.errors import KekError
+from rotator.ports import (
+    AuditHead,
+    Calendar,
+    Clock,
+    Courier,
+    EventLog,
+    KeyMaker,
+    Keyring,
+    KeysetRow,
+    Publisher,
+    Sealer,
+    ServedSets,
+    Signer,
+    Store,
+    TokenMaker,
+    Witness,
+    WitnessedKeyset,
+)
+
+COMPARE_INTERVAL: Final = timedelta(hours=1)
+"""How often everything is held against what should be, due or not."""
+
+RETRY_CEILING: Final = timedelta(seconds=30)
+"""The longest wait before a keyset that failed is tried again: its work is local and cheap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """The ports, filled."""
+
+    replica: ReplicaId
+    store: Store
+    clock: Clock
+    calendar: Calendar
+    keyring: Keyring
+    keymaker: KeyMaker
+    tokenmaker: TokenMaker
+    publisher: Publisher
+    courier: Courier
+    witness: Witness
+    log: EventLog
+    served: ServedSets | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """A key that signs, ready to be used."""
+
+    kid: Kid
+    signer: Signer
+    policy: KeysetPolicy
+
+
+@dataclass(slots=True)
+class Run:
+    """One daemon's, or one command's, work on one state."""
+
+    around: Surroundings
+    policy: Policy
+    sealer: Sealer | None = None
+    """None while the KEK is missing or wrong."""
+    signers: dict[tuple[Kid, bytes], Signer] = field(default_factory=dict)
+    """Opened private halves, by kid and sealed record, so that a changed record is opened anew."""
+    authentic: set[tuple[bytes, bytes]] = field(default_factory=set)
+    """Contents and MACs of rows that were verified."""
+    signing: dict[KeysetName, Signing] = field(default_factory=dict)
+    witnessed: dict[KeysetName, WitnessedKeyset] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    """What is wrong now, by subject: ``kek``, ``clock``, ``witness``, ``config``, ``publish:NAME`` …"""
+    installation: str = ""
+    """The id of the database."""
+    revoked_kids: set[Kid] = field(default_factory=set)
+    revoked_jtis: dict[Jti, datetime] = field(default_factory=dict)
+    refused_policy: Policy | None = None
+    """A loaded policy that waits for `config accept`."""
+    answers: dict[int, Secret[str]] = field(default_factory=dict)
+    """Secret answers to requests, by the request's id, for whoever waits; never stored."""
+    reconciled: bool = False
+    """The database was held against the witness since the last doubt."""
+    head: AuditHead | None = None
+    """The head of the audit chain as this run last saw it."""
+
+    @property
+    def ready_sealer(self) -> Sealer:
+        """Return the sealer; raise :class:`KekError` while there is none."""
+        if self.sealer is None:
+            raise KekError(self.faults.get("kek", "the key-encryption key has not been read yet"))
+        return self.sealer
+
+    def keyset_policy(self, row: KeysetRow) -> KeysetPolicy:
+        """Return the policy that ``row`` rotates by: the config's, or its last one while it ends."""
+        policy = self.policy.keysets.get(row.name)
+        return policy if policy is not None else replace(policy_from_json(row.policy), ending=True)
+
+    def fault(self, subject: str, problem: str, event: str, **fields: object) -> None:
+        """Remember what is wrong with ``subject``, and log it once until it changes."""
+        if self.faults.get(subject) != problem:
+            self.faults[subject] = problem
+            self.around.log.event(event, problem=problem, **fields)
+
+    def healed(self, subject: str, event: str | None = None, **fields: object) -> None:
+        """Forget a fault; log ``event`` if there was one."""
+        if self.faults.pop(subject, None) is not None and event is not None:
+            self.around.log.event(event, **fields)
+
+
+def backoff(failures: int, ceiling: timedelta, spread: float) -> timedelta:
+    """Return how long to wait after the ``failures``-th failure in a row: doubling from 1 s, then spread by a quarter.
+
+    ``spread`` in [0, 1) keeps many that failed together from coming back together.
+    """
+    wait = min(ceiling, timedelta(seconds=2 ** min(failures - 1, 20)))
+    return wait - wait / 4 * spread
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tick leaves to do."""
+
+    next_due: datetime
+    """When to tick again at the latest."""
+    more: bool = False
+    """Work is waiting: tick again at once."""
+    faults: Mapping[str, str] = field(default_factory=dict)

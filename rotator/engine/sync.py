@@ -1,0 +1,156 @@
+"""Brings the database in step with a loaded config: keysets, workspaces, deliveries; audited, in bulk."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from rotator.core.events import Event, EventName
+from rotator.core.model import KeysetName, SinkId, WorkspaceId, WorkspaceState
+from rotator.core.policy import Policy
+from rotator.core.sinks import sink_id
+from rotator.core.tokens import SyncPlan, plan_sync
+from rotator.engine.run import Run
+from rotator.engine.stored_policy import policy_from_json, policy_to_json
+from rotator.errors import RefusedError
+from rotator.ports import DeliveryRow, KeysetRow, Reading, Transaction
+
+LARGEST_LOSS: Final = 0.1
+"""A reload that drops a larger share of the workspaces needs ``config accept``."""
+
+MISSING: Final = (
+    "it is not in the config any more; nothing is issued for it until `rotator config accept` or its return"
+)
+
+
+def too_many_dropped(plan: SyncPlan) -> str:
+    """Return why a config is refused until it is accepted; empty when it is not."""
+    lost = len(plan.removed)
+    if lost <= plan.known * LARGEST_LOSS:
+        return ""
+    return (
+        f"the config drops {lost} of {plan.known} workspaces ({plan.removed[0].id} among them), more than a tenth. "
+        "If that is meant, run `rotator config accept`"
+    )
+
+
+def apply_policy(run: Run, policy: Policy, reading: Reading, *, accepted: bool, starting: bool = False) -> None:
+    """Make ``policy`` the one in force.
+
+    Raise :class:`RefusedError`, with nothing changed, when it would drop too many workspaces and is not ``accepted``;
+    at a start it is applied without the removals instead, for the others must go on.
+    """
+    with run.around.store.read() as snapshot:
+        plan = plan_sync(snapshot.workspaces(), policy, reading.now, run.around.calendar)
+    refusal = "" if accepted else too_many_dropped(plan)
+    if refusal and not starting:
+        raise RefusedError(refusal)
+    for name in policy.keysets:
+        _refuse_foreign_tree(run, name)
+    run.policy = policy
+    with run.around.store.begin() as transaction:
+        events = _sync_keysets(transaction, policy, reading)
+        held = plan.removed if refusal else ()
+        _sync_workspaces(transaction, plan, policy, reading, held)
+        if plan.changes or events:
+            counts = {
+                "new": len(plan.new),
+                "claims_changed": plan.claims_changed,
+                "rescheduled": plan.rescheduled,
+                "sinks_changed": len(plan.sinks_changed),
+                "removed": 0 if refusal else len(plan.removed),
+                "held": len(held),
+            }
+            events.append(Event(name=EventName.CONFIG_APPLIED, at=reading.now, details=counts))
+        if events:
+            run.head = transaction.append(events)
+    if refusal:
+        run.fault("config", refusal, "config.refused")
+    else:
+        run.healed("config")
+
+
+def _refuse_foreign_tree(run: Run, name: KeysetName) -> None:
+    """Refuse a keyset that is new here beside a published set: that is no first start, for verifiers hold that set."""
+    with run.around.store.read() as snapshot:
+        if snapshot.keyset(name) is not None:
+            return
+    published = run.around.publisher.read(name)
+    if published is not None and published.kids:
+        raise RefusedError(
+            f"keyset {name} is new to this database, but a set of {len(published.kids)} keys is published for it "
+            f"already ({published.kids[0]}, …). `rotator published adopt` keeps those keys published beside new ones "
+            "until their tokens have ended; `rotator published replace` drops them, and tokens on them are refused "
+            "from then on"
+        )
+
+
+def _sync_keysets(transaction: Transaction, policy: Policy, reading: Reading) -> list[Event]:
+    now = reading.now
+    known = {row.name: row for row in transaction.keysets()}
+    events: list[Event] = []
+    for name, wanted in policy.keysets.items():
+        row = known.get(name)
+        stored = policy_to_json(wanted)
+        if row is None:
+            transaction.put_keyset(
+                KeysetRow(name=name, due_at=now, schedule_fingerprint=wanted.schedule_fingerprint, policy=stored)
+            )
+            details = {"algorithm": wanted.algorithm, "issuer": wanted.issuer}
+            events.append(Event(name=EventName.KEYSET_CREATED, at=now, keyset=name, details=details))
+        elif (
+            row.policy != stored or row.ended_at is not None or row.schedule_fingerprint != wanted.schedule_fingerprint
+        ):
+            transaction.put_keyset(replace(row, policy=stored, ended_at=None, due_at=now, retry_at=None))
+    for name, row in known.items():
+        if name not in policy.keysets and row.ended_at is None:
+            # Its own last policy, ending, has another fingerprint: the planner reschedules it once.
+            ending = replace(policy_from_json(row.policy), ending=True)
+            if row.schedule_fingerprint != ending.schedule_fingerprint:
+                transaction.put_keyset(replace(row, due_at=now, retry_at=None))
+    return events
+
+
+def _sync_workspaces(
+    transaction: Transaction, plan: SyncPlan, policy: Policy, reading: Reading, held: tuple[WorkspaceState, ...]
+) -> None:
+    if plan.new:
+        transaction.insert_workspaces(plan.new)
+    changed = {state.id: state for state in plan.updated}
+    for state in plan.sinks_changed:
+        base = changed.get(state.id, state)
+        changed[state.id] = replace(base, sinks_fingerprint=state.sinks_fingerprint)
+    if changed:
+        transaction.update_workspaces(list(changed.values()))
+    for state in plan.sinks_changed:
+        _sync_sinks(transaction, state, policy, reading.now)
+    if held:
+        transaction.fail_workspaces([state.id for state in held], reading.now.replace(year=9000), MISSING)
+    elif plan.removed:
+        transaction.update_workspaces(plan.removed)
+        gone = {state.id for state in plan.removed}
+        transaction.drop_deliveries(
+            [(row.workspace, row.sink) for row in transaction.deliveries() if row.workspace in gone]
+        )
+
+
+def _sync_sinks(transaction: Transaction, state: WorkspaceState, policy: Policy, now: datetime) -> None:
+    """Want the current token at sinks that are new, and forget those that are gone."""
+    wanted = {sink_id(sink) for sink in policy.workspaces[state.id].sinks}
+    present = {row.sink for row in transaction.deliveries(state.id)}
+    transaction.drop_deliveries([(state.id, sink) for sink in sorted(present - wanted)])
+    if state.current is not None and state.current_expires_at is not None:
+        transaction.want_deliveries([_wanted(state.id, sink, state, now) for sink in sorted(wanted - present)])
+
+
+def _wanted(workspace: WorkspaceId, sink: SinkId, state: WorkspaceState, now: datetime) -> DeliveryRow:
+    if state.current is None or state.current_expires_at is None:
+        raise AssertionError("asked for by the caller")
+    return DeliveryRow(
+        workspace=workspace,
+        sink=sink,
+        jti=state.current,
+        sequence=state.sequence,
+        wanted_at=now,
+        deadline=state.current_expires_at,
+        due_at=now,
+    )

@@ -1,0 +1,207 @@
+"""One tick: read the clocks once, decide whether to trust them, and give each step its turn.
+
+    observe → plan → commit → publish → confirm → issue → deliver
+
+A tick costs what is due, not what exists. It never waits: what takes long is cut into pieces, and ``Outcome.more``
+asks for the next tick at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from rotator.core.events import Event, EventName
+from rotator.core.policy import Policy
+from rotator.core.timeguard import judge
+from rotator.engine.deliver import Deliveries, dispatch_due, record_results
+from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
+from rotator.engine.issue import issue_due
+from rotator.engine.keysets import turn_keyset
+from rotator.engine.recover import reconcile
+from rotator.engine.requests import handle_requests
+from rotator.engine.run import Outcome, Run
+from rotator.engine.sync import apply_policy
+from rotator.engine.witnessing import write_witness
+from rotator.errors import KekError, WitnessError
+from rotator.ports import KekRow, Reading, ReplicaRow
+
+HEARTBEAT: Final = timedelta(seconds=30)
+"""The longest time between two ticks: clocks, KEK, requests and the published tree are looked at."""
+
+MARK_INTERVAL: Final = timedelta(seconds=60)
+"""How far the stored high-water mark may lag behind a trusted clock."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """The one writer of state."""
+
+    run: Run
+    wake: Callable[[], None] = lambda: None
+    heartbeat: timedelta = HEARTBEAT
+    chores: Chores = field(default_factory=Chores)
+    deliveries: Deliveries = field(init=False)
+    _beat_at: datetime | None = None
+    _policy_applied: bool = False
+
+    def __post_init__(self) -> None:
+        self.deliveries = Deliveries(self.wake)
+
+    def load_policy(self, policy: Policy, reading: Reading) -> None:
+        """Take a newly loaded policy into force; raise :class:`RefusedError` if it must be accepted first."""
+        if not self._policy_applied:
+            self.run.policy = policy
+            return
+        self.run.refused_policy = policy
+        apply_policy(self.run, policy, reading, accepted=False)
+        self.run.refused_policy = None
+
+    def tick(self, reading: Reading | None = None) -> Outcome:
+        """Do what is due now, as far as it can be done without waiting."""
+        run = self.run
+        reading = reading if reading is not None else run.around.clock.read()
+        beat = self._beat_at is None or not timedelta(0) <= reading.now - self._beat_at < self.heartbeat
+        if beat:
+            self._beat_at = reading.now
+        self._unlock(check=beat)
+        held = self._judge_clock(reading)
+        if run.sealer is None or not self._reconcile(reading):
+            self._pump_log()
+            return Outcome(reading.now + self.heartbeat)
+        if not held and not self._policy_applied:
+            self._start(reading)
+        more = handle_requests(run, reading, clock_held=held)
+        if not held and self._policy_applied:
+            more = self._work(reading, beat=beat) or more
+        write_witness(run)
+        self._pump_log()
+        return Outcome(self._next_due(reading, held=held), more)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self.deliveries.close()
+
+    # ------------------------------------------------------------------------------------------------ the parts
+
+    def _unlock(self, *, check: bool) -> None:
+        """Hold the KEK against what the database was sealed with; without it nothing is minted."""
+        run = self.run
+        if run.sealer is not None and not check:
+            return
+        with run.around.store.read() as snapshot:
+            known = snapshot.keks()
+        try:
+            run.sealer = run.around.keyring.unlock(known)
+        except KekError as error:
+            run.sealer = None
+            run.signing.clear()
+            run.signers.clear()
+            run.fault("kek", str(error), "kek.missing")
+            return
+        run.healed("kek", "kek.restored")
+
+    def _judge_clock(self, reading: Reading) -> bool:
+        """Tell whether the clock is held; remember a trusted one now and then."""
+        run = self.run
+        with run.around.store.read() as snapshot:
+            mark = snapshot.clock_mark()
+        verdict = judge(
+            mark,
+            reading,
+            clock_skew=run.policy.clock_skew,
+            max_gap=run.policy.clock_max_gap,
+            server_time=run.around.store.trusted_time(),
+        )
+        if not verdict.trusted:
+            run.fault("clock", verdict.held, "clock.held")
+            return True
+        run.healed("clock", "clock.released")
+        stale = mark is None or verdict.mark.high_water_at - mark.high_water_at >= MARK_INTERVAL
+        moved = mark is not None and (mark.boot_id, mark.offset) != (verdict.mark.boot_id, verdict.mark.offset)
+        if stale or moved or (mark is not None and verdict.mark.high_water_at < mark.high_water_at):
+            with run.around.store.begin() as transaction:
+                transaction.set_clock_mark(verdict.mark)
+        return False
+
+    def _reconcile(self, reading: Reading) -> bool:
+        """Hold the database against the witness at the start and whenever its history went back; False: it cannot be."""
+        run = self.run
+        with run.around.store.read() as snapshot:
+            head = snapshot.audit_head()
+        if run.reconciled and run.head is not None:
+            if head.seq > run.head.seq or (head.seq, head.hash) == (run.head.seq, run.head.hash):
+                run.head = head
+                return True
+            run.reconciled = False
+        try:
+            reconcile(run, reading)
+        except WitnessError as error:
+            run.fault("witness", str(error), "witness.refused")
+            return False
+        run.healed("witness")
+        return True
+
+    def _start(self, reading: Reading) -> None:
+        """Register KEK and replica, and bring the database in step with the config."""
+        run = self.run
+        sealer = run.ready_sealer
+        with run.around.store.begin() as transaction:
+            events = []
+            if not transaction.keks():
+                events.append(
+                    Event(name=EventName.STATE_CREATED, at=reading.now, details={"installation": run.installation})
+                )
+            if sealer.kek_id not in {row.kek_id for row in transaction.keks()}:
+                transaction.add_kek(KekRow(sealer.kek_id, run.around.keyring.check_value(sealer.kek_id)))
+                events.append(Event(name=EventName.KEK_ADDED, at=reading.now, details={"kek_id": sealer.kek_id}))
+            transaction.put_replica(ReplicaRow(replica=run.around.replica, started_at=reading.now, seen_at=reading.now))
+            if events:
+                run.head = transaction.append(events)
+        apply_policy(run, run.policy, reading, accepted=False, starting=True)
+        if "config" in run.faults:
+            run.refused_policy = run.policy
+        self._policy_applied = True
+        with run.around.store.read() as snapshot:
+            names = [row.name for row in snapshot.keysets() if row.ended_at is None]
+        if run.around.served is not None:
+            run.around.served.refresh(names, reading.now)
+        for name in names:
+            turn_keyset(run, name, reading)
+
+    def _work(self, reading: Reading, *, beat: bool) -> bool:
+        run = self.run
+        with run.around.store.read() as snapshot:
+            due = snapshot.due_keysets(reading.now)
+            names = [row.name for row in snapshot.keysets() if row.ended_at is None] if beat else []
+        if beat and run.around.served is not None:
+            run.around.served.refresh(names, reading.now)
+        for name in dict.fromkeys((*due, *names)):
+            turn_keyset(run, name, reading)
+        more = issue_due(run, reading)
+        record_results(run, self.deliveries, reading)
+        more = dispatch_due(run, self.deliveries, reading) or more
+        if beat:
+            alarm_late_deliveries(run, reading)
+            prune(run, self.chores, reading)
+        more = compare_sinks(run, self.chores, reading) or more
+        return (beat and retire_expired(run, reading)) or more
+
+    def _pump_log(self) -> None:
+        """Bring committed events to the log; marked only after, so that each gets there at least once."""
+        run = self.run
+        with run.around.store.read() as snapshot:
+            head = snapshot.audit_head()
+            rows = list(snapshot.audit(after=head.logged_seq, limit=5_000)) if head.seq > head.logged_seq else []
+        if rows:
+            run.around.log.audit(rows)
+            with run.around.store.begin() as transaction:
+                transaction.mark_logged(rows[-1].seq)
+
+    def _next_due(self, reading: Reading, *, held: bool) -> datetime:
+        latest = reading.now + self.heartbeat
+        if held:
+            return latest
+        with self.run.around.store.read() as snapshot:
+            due = snapshot.next_due(tuple(self.run.signing))
+        return latest if due is None else min(due, latest)

@@ -1,0 +1,55 @@
+"""Keeps the witness: what must be known about this installation even when its database is an old one."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from rotator.core.model import Phase, SigningKey
+from rotator.core.planner import active_key, desired_kids
+from rotator.engine.observe import Observed
+from rotator.engine.run import Run
+from rotator.ports import Reading, WitnessedKey, WitnessedKeyset, WitnessRecord
+
+HORIZON: Final = timedelta(hours=2)
+"""Room above the latest end of a token: the witness is not written for each token, and is refreshed hourly."""
+
+
+def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
+    """Take what the witness is to know of a keyset from a fresh look at it."""
+    wanted = frozenset(desired_kids(observed.state))
+    active = active_key(observed.state)
+    run.witnessed[observed.row.name] = WitnessedKeyset(
+        generation=observed.row.generation,
+        active=None if active is None else active.kid,
+        published=tuple(
+            WitnessedKey(key.kid, key.algorithm, key.public_jwk, key.sequence, _ends_at(run, key, reading.now))
+            for key in observed.state.keys
+            if key.kid in wanted
+        ),
+    )
+
+
+def _ends_at(run: Run, key: SigningKey, now: datetime) -> datetime | None:
+    if key.phase is Phase.PENDING:
+        return None
+    if key.phase is Phase.ACTIVE:
+        horizon = now + run.policy.longest_lifetime(key.keyset) + HORIZON
+        end = horizon.replace(minute=0, second=0, microsecond=0)
+        return end if key.last_exp is None else max(end, key.last_exp)
+    ends = [end for end in (key.last_exp, key.grace_until if key.last_exp is None else None) if end is not None]
+    return max(ends, default=now)
+
+
+def write_witness(run: Run) -> None:
+    """Write what is remembered, if the database moved on or a revocation came."""
+    if run.sealer is None or run.head is None:
+        return
+    run.around.witness.write(
+        WitnessRecord(
+            installation=run.installation,
+            audit_seq=run.head.seq,
+            audit_hash=run.head.hash,
+            keysets=dict(run.witnessed),
+            revoked_kids=frozenset(run.revoked_kids),
+            revoked_jtis=dict(run.revoked_jtis),
+        )
+    )
