@@ -27,7 +27,7 @@ class SystemClock:
         wall_ns = time.time_ns()
         since_boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         return Reading(
-            now=EPOCH + timedelta(microseconds=wall_ns // 1000),
+            now=_moment(wall_ns),
             boot_id=self._boot_id,
             since_boot=timedelta(microseconds=since_boot_ns // 1000),
             synchronised_at=synchronised_at,
@@ -39,6 +39,15 @@ class SystemClock:
         except OSError:  # absent under chrony and ntpd, unreadable in some sandboxes: there is no evidence, then
             return None
         return datetime.fromtimestamp(marked_at, UTC)
+
+
+def wall_time() -> datetime:
+    """Return the wall time in UTC, for what needs a time stamp and decides nothing by it."""
+    return _moment(time.time_ns())
+
+
+def _moment(epoch_ns: int) -> datetime:
+    return EPOCH + timedelta(microseconds=epoch_ns // 1000)
 
 
 def monotonic_microseconds() -> int:

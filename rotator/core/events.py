@@ -1,7 +1,8 @@
 """The catalogue of audit events: what each one is called, when it happens, and what it carries.
 
 Each change of state is one event, written in the same transaction and chained by hash; after the commit it reaches the
-log under the same name. Faults that change no state are log events only and are listed in :data:`LOG_EVENTS`.
+log under the same name. What each name means and which fields it carries stands in ``rotator.log_events``, beside the
+events that change no state and are in the log alone.
 """
 
 import hashlib

@@ -1,0 +1,299 @@
+"""The catalogue of everything that the log says by name: level, meaning and fields of each event.
+
+Two kinds: audit events record a change of state (:class:`~rotator.core.events.EventName`) and are in the database too;
+:class:`LogEvent` tells of what changes no state. ``docs/events.md`` is made from here by ``rotator.log_catalogue``. Names,
+message ids and fields are stable once released: alerts stand on them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+from uuid import UUID, uuid5
+
+from rotator.core.events import EventName
+
+_NAMESPACE: Final = UUID("6f4a2d6e-5d0c-4d0e-9c55-2f1f0f8c7a31")
+"""Drawn once, for this program alone; never changed, for every message id hangs on it."""
+
+
+class LogEvent(StrEnum):
+    """Names of log events that change no state: ``subject.what_happened``."""
+
+    DAEMON_STARTED = "daemon.started"
+    DAEMON_READY = "daemon.ready"
+    DAEMON_STOPPING = "daemon.stopping"
+    DAEMON_STOPPED = "daemon.stopped"
+    CONFIG_RELOADED = "config.reloaded"
+    CONFIG_REFUSED = "config.refused"
+    CLOCK_HELD = "clock.held"
+    CLOCK_RELEASED = "clock.released"
+    KEK_MISSING = "kek.missing"
+    KEK_WRONG = "kek.wrong"
+    KEK_RESTORED = "kek.restored"
+    WITNESS_FAILED = "witness.failed"
+    WITNESS_RESTORED = "witness.restored"
+    RESTORE_FOUND = "restore.found"
+    STORE_FAILED = "store.failed"
+    STORE_RESTORED = "store.restored"
+    PUBLISH_FAILED = "publish.failed"
+    PUBLISH_RESTORED = "publish.restored"
+    PUBLISH_REPAIRED = "publish.repaired"
+    PUBLISH_FOREIGN_KEY = "publish.foreign_key"
+    PUBLISH_NOT_SERVED = "publish.not_served"
+    KEY_UNAUTHENTIC = "key.unauthentic"
+    KEY_UNUSABLE = "key.unusable"
+    KEY_OVERDUE = "key.overdue"
+    PROBE_FAILED = "probe.failed"
+    KEYSET_FAILED = "keyset.failed"
+    KEYSET_RESTORED = "keyset.restored"
+    WORKSPACE_FAILED = "workspace.failed"
+    WORKSPACE_RESTORED = "workspace.restored"
+    DELIVERY_FAILED = "delivery.failed"
+    DELIVERY_LATE = "delivery.late"
+    DELIVERY_CRITICAL = "delivery.critical"
+    DELIVERY_RESTORED = "delivery.restored"
+    REQUEST_ACCEPTED = "request.accepted"
+    REQUEST_DONE = "request.done"
+    REQUEST_REFUSED = "request.refused"
+    CONTROL_DENIED = "control.denied"
+    CONTROL_FAILED = "control.failed"
+    REPLICA_SILENT = "replica.silent"
+    REPLICA_RETURNED = "replica.returned"
+    TICK_FAILED = "tick.failed"
+    TICK_SLOW = "tick.slow"
+    LOG_LOST = "log.lost"
+
+
+class Level(StrEnum):
+    """How much an event asks of people, in the words of Python's ``logging``."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"  # look at it in working hours
+    ERROR = "error"  # something was not done; it is being tried again
+    CRITICAL = "critical"  # a person must act, or tokens will be refused
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the catalogue says of an event."""
+
+    level: Level
+    meaning: str
+    """One sentence, which is also what the journal shows as the message."""
+    fields: tuple[str, ...] = ()
+
+
+def _entry(level: Level, meaning: str, fields: str = "") -> Entry:
+    return Entry(level, meaning, tuple(fields.split()))
+
+
+LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
+    {
+        LogEvent.DAEMON_STARTED: _entry(
+            Level.INFO, "The daemon has started and reads its state.", "version config replica pid"
+        ),
+        LogEvent.DAEMON_READY: _entry(
+            Level.INFO, "The first tick is over: everything that could be done was done.", "keysets workspaces next_due"
+        ),
+        LogEvent.DAEMON_STOPPING: _entry(Level.INFO, "The daemon was told to stop.", "signal"),
+        LogEvent.DAEMON_STOPPED: _entry(Level.INFO, "The daemon has stopped between two durable steps."),
+        LogEvent.CONFIG_RELOADED: _entry(Level.INFO, "The config was read again and is in force.", "config"),
+        LogEvent.CONFIG_REFUSED: _entry(
+            Level.ERROR,
+            "A reloaded config is wrong, or drops too much; the former one stays in force.",
+            "config problem",
+        ),
+        LogEvent.CLOCK_HELD: _entry(
+            Level.CRITICAL,
+            "The clock is not trusted: nothing is minted, delivered, activated, retired or destroyed.",
+            "problem",
+        ),
+        LogEvent.CLOCK_RELEASED: _entry(Level.INFO, "The clock is trusted again."),
+        LogEvent.KEK_MISSING: _entry(
+            Level.CRITICAL,
+            "The key-encryption key cannot be read: what is published stays, nothing is minted.",
+            "problem",
+        ),
+        LogEvent.KEK_WRONG: _entry(
+            Level.CRITICAL,
+            "The key-encryption key is not the one that sealed this state: what is published stays, nothing is minted.",
+            "problem",
+        ),
+        LogEvent.KEK_RESTORED: _entry(Level.INFO, "The right key-encryption key is back."),
+        LogEvent.WITNESS_FAILED: _entry(
+            Level.CRITICAL, "The witness file is damaged, of another installation, or cannot be written.", "problem"
+        ),
+        LogEvent.WITNESS_RESTORED: _entry(Level.INFO, "The witness file is in order again."),
+        LogEvent.RESTORE_FOUND: _entry(
+            Level.CRITICAL,
+            "The database is older than the witness: a backup was restored, and the state was brought in line.",
+            "database_seq witness_seq missing",
+        ),
+        LogEvent.STORE_FAILED: _entry(Level.CRITICAL, "The database cannot be used; it is tried again.", "problem"),
+        LogEvent.STORE_RESTORED: _entry(Level.INFO, "The database can be used again."),
+        LogEvent.PUBLISH_FAILED: _entry(
+            Level.ERROR,
+            "A published set could not be written or read back; the last good one stays, and no new key signs.",
+            "keyset problem",
+        ),
+        LogEvent.PUBLISH_RESTORED: _entry(Level.INFO, "Publishing works again.", "keyset"),
+        LogEvent.PUBLISH_REPAIRED: _entry(
+            Level.WARNING,
+            "A published file was missing or changed by someone else, and was written again.",
+            "keyset generation",
+        ),
+        LogEvent.PUBLISH_FOREIGN_KEY: _entry(
+            Level.ERROR,
+            "A published file held keys that nobody here knows; it was kept aside and replaced.",
+            "keyset kids kept_at",
+        ),
+        LogEvent.PUBLISH_NOT_SERVED: _entry(
+            Level.ERROR, "The served URL does not show the published set.", "keyset url problem"
+        ),
+        LogEvent.KEY_UNAUTHENTIC: _entry(
+            Level.CRITICAL,
+            "A key's row in the database was not written by this installation, or was changed; it is not published.",
+            "keyset kid problem",
+        ),
+        LogEvent.KEY_UNUSABLE: _entry(
+            Level.ERROR, "The private half of a key does not open; a spare takes its place.", "keyset kid problem"
+        ),
+        LogEvent.KEY_OVERDUE: _entry(
+            Level.CRITICAL,
+            "A key signs longer than its security period, for no successor is safe to use yet.",
+            "keyset kid rotate_at problem",
+        ),
+        LogEvent.PROBE_FAILED: _entry(
+            Level.ERROR,
+            "A probe signed by a key does not verify from the published file; the key does not sign.",
+            "keyset kid problem",
+        ),
+        LogEvent.KEYSET_FAILED: _entry(
+            Level.ERROR, "The work on one keyset failed; it is tried again, all others go on.", "keyset problem"
+        ),
+        LogEvent.KEYSET_RESTORED: _entry(Level.INFO, "A keyset that had failed works again.", "keyset"),
+        LogEvent.WORKSPACE_FAILED: _entry(
+            Level.ERROR,
+            "A workspace's token could not be issued; it is tried again, all others go on.",
+            "workspace keyset problem",
+        ),
+        LogEvent.WORKSPACE_RESTORED: _entry(
+            Level.INFO, "A workspace that had failed gets its tokens again.", "workspace"
+        ),
+        LogEvent.DELIVERY_FAILED: _entry(
+            Level.WARNING,
+            "A sink did not take a token; it is tried again, and the prior token still is valid.",
+            "workspace sink jti attempts retry_at problem",
+        ),
+        LogEvent.DELIVERY_LATE: _entry(
+            Level.ERROR,
+            "A delivery has failed for more than 25 % of the time that the prior token has left.",
+            "workspace sink jti deadline attempts problem",
+        ),
+        LogEvent.DELIVERY_CRITICAL: _entry(
+            Level.CRITICAL,
+            "A delivery has failed for more than 75 % of the time that the prior token has left.",
+            "workspace sink jti deadline attempts problem",
+        ),
+        LogEvent.DELIVERY_RESTORED: _entry(
+            Level.INFO, "A sink that had failed took its token.", "workspace sink jti attempts"
+        ),
+        LogEvent.REQUEST_ACCEPTED: _entry(
+            Level.INFO, "What a person asked for was stored and will be done.", "request kind actor reason"
+        ),
+        LogEvent.REQUEST_DONE: _entry(Level.INFO, "What a person asked for was done.", "request kind actor result"),
+        LogEvent.REQUEST_REFUSED: _entry(
+            Level.WARNING, "What a person asked for was not done.", "request kind actor problem"
+        ),
+        LogEvent.CONTROL_DENIED: _entry(
+            Level.WARNING, "Someone asked for what their groups do not allow.", "actor command problem"
+        ),
+        LogEvent.CONTROL_FAILED: _entry(Level.ERROR, "The control socket cannot be served.", "problem"),
+        LogEvent.REPLICA_SILENT: _entry(
+            Level.ERROR, "A replica has not been heard of; keys wait for its published tree.", "replica seen_at problem"
+        ),
+        LogEvent.REPLICA_RETURNED: _entry(Level.INFO, "A silent replica is back.", "replica"),
+        LogEvent.TICK_FAILED: _entry(
+            Level.ERROR, "A tick ended before it was through; the next one starts afresh.", "problem"
+        ),
+        LogEvent.TICK_SLOW: _entry(Level.WARNING, "A tick took longer than it should.", "duration_seconds"),
+        LogEvent.LOG_LOST: _entry(Level.ERROR, "Log lines could not be written anywhere and are lost.", "lines"),
+    }
+)
+
+AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
+    {
+        EventName.STATE_CREATED: _entry(Level.INFO, "A new database was set up.", "installation"),
+        EventName.STATE_RESTORED: _entry(
+            Level.CRITICAL,
+            "An older database was found and brought in line with the witness.",
+            "database_seq witness_seq witness_hash",
+        ),
+        EventName.KEK_ADDED: _entry(Level.INFO, "A key-encryption key came into use.", "kek_id"),
+        EventName.CLOCK_ACCEPTED: _entry(Level.WARNING, "An operator vouched for the clock.", "problem"),
+        EventName.CONFIG_APPLIED: _entry(
+            Level.INFO, "A changed config took effect on the workspaces.", "added changed rescheduled removed"
+        ),
+        EventName.CONFIG_ACCEPTED: _entry(
+            Level.WARNING, "An operator accepted a config that drops many workspaces.", "removed"
+        ),
+        EventName.KEYSET_CREATED: _entry(Level.INFO, "A keyset appeared in the config.", "keyset algorithm"),
+        EventName.KEYSET_RESCHEDULED: _entry(
+            Level.INFO,
+            "The deadlines of a keyset follow a changed policy.",
+            "keyset algorithm rotate_at:KID grace_until:KID",
+        ),
+        EventName.KEYSET_ENDED: _entry(
+            Level.INFO, "The last key of a keyset that left the config is out of its set.", "keyset"
+        ),
+        EventName.KEYSET_PUBLISHED: _entry(
+            Level.INFO,
+            "A published set was written, and read back as it should be.",
+            "keyset generation keys sha256 replica",
+        ),
+        EventName.KEY_MADE: _entry(Level.INFO, "A signing key was made; it does not sign yet.", "keyset kid algorithm"),
+        EventName.KEY_ADOPTED: _entry(
+            Level.WARNING, "A published key of a system or database that is gone stays published.", "keyset kid"
+        ),
+        EventName.KEY_PROVEN: _entry(
+            Level.INFO, "A probe signed by a key verified from the published file.", "keyset kid"
+        ),
+        EventName.KEY_ACTIVATED: _entry(Level.INFO, "A key began to sign.", "keyset kid rotate_at"),
+        EventName.KEY_DEMOTED: _entry(
+            Level.INFO, "A key stopped signing; it stays published through its grace period.", "keyset kid grace_until"
+        ),
+        EventName.KEY_DESTROYED: _entry(Level.INFO, "The private half of a key is gone from the disk.", "keyset kid"),
+        EventName.KEY_RETIRED: _entry(Level.INFO, "A key has left the published set for good.", "keyset kid"),
+        EventName.KEY_REVOKED: _entry(Level.WARNING, "A key was revoked and leaves the set at once.", "keyset kid"),
+        EventName.TOKEN_ISSUED: _entry(
+            Level.INFO, "A workspace has a new current token.", "workspace keyset kid jti sequence expires_at"
+        ),
+        EventName.TOKEN_RETIRED: _entry(Level.INFO, "A token has expired.", "workspace kid jti"),
+        EventName.TOKEN_REVOKED: _entry(Level.WARNING, "A token was revoked before its end.", "workspace kid jti"),
+        EventName.TOKEN_SHOWN: _entry(Level.WARNING, "A token was shown to a person.", "workspace kid jti"),
+        EventName.TOKEN_DELIVERED: _entry(Level.INFO, "A sink holds a workspace's token.", "workspace jti sink"),
+        EventName.AUDIT_PRUNED: _entry(
+            Level.INFO, "Old audit events were deleted; an anchor keeps the chain.", "events before"
+        ),
+    }
+)
+
+AUDIT_FIELDS: Final = ("seq", "hash", "actor", "reason")
+"""What every audit event carries beside its own fields."""
+
+_ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
+    {str(name): entry for name, entry in (*LOG_EVENTS.items(), *AUDIT_EVENTS.items())}
+)
+
+
+def find(name: str) -> Entry | None:
+    """Return the entry of an event; None for a line that is no event, as libraries write them."""
+    return _ENTRIES.get(name)
+
+
+def message_id(name: str) -> str:
+    """Return the journal's MESSAGE_ID of an event: 128 bits in hex, the same in every version and installation."""
+    return uuid5(_NAMESPACE, name).hex
