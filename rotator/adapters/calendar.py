@@ -1,0 +1,186 @@
+"""The openings of rotation windows, by APScheduler's cron trigger and the machine's time zones.
+
+The trigger is asked in wall time, without a zone, and each wall time is then placed on the time line by two rules:
+
+- a wall time that the autumn change of clocks repeats counts once, at its first occurrence;
+- a wall time that the spring change skips happens at the first moment after the gap; several of them are one opening.
+
+Days and times of day are kept apart: a window is a list of days and a list of times, so that a question costs two
+look-ups however often it opens.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.cron import CronTrigger
+
+from rotator.core.policy import RotationWindow
+
+_DAY: Final = timedelta(days=1)
+_LAST_YEAR: Final = 9998
+_SEARCH_LIMIT_YEARS: Final = 12
+"""A day that some year has comes back within this: 29 February does after 8 at the most."""
+
+
+def place(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return the moment (UTC) of the naive ``wall`` time in ``zone``, by the rules in the module's docstring."""
+    first = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    if first.astimezone(zone).replace(tzinfo=None) == wall:
+        return first
+    before, after = wall.replace(tzinfo=zone, fold=1).astimezone(UTC), first
+    offset = before.astimezone(zone).utcoffset()
+    while after - before > timedelta(seconds=1):  # the change of clocks lies between: halve until it is found
+        middle = before + (after - before) // 2
+        if middle.astimezone(zone).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after.replace(microsecond=0)
+
+
+@dataclass(slots=True)
+class _Opens:
+    """One window: its days of each year, computed when first asked for, and its times of day."""
+
+    zone: ZoneInfo
+    day_fields: dict[str, str]
+    times: tuple[time, ...]
+    days_of_year: dict[int, tuple[date, ...]] = field(default_factory=dict)
+    openings_of_day: dict[date, tuple[datetime, ...]] = field(default_factory=dict)
+
+    def days(self, year: int) -> tuple[date, ...]:
+        """Return the days of ``year`` on which it opens."""
+        if year not in self.days_of_year:
+            trigger = CronTrigger(**self.day_fields, year=year, hour=0, minute=0, timezone=UTC)
+            start = datetime(year, 1, 1, tzinfo=UTC)
+            self.days_of_year[year] = tuple(moment.date() for moment in _fire_times(trigger, start))
+        return self.days_of_year[year]
+
+    def openings(self, day: date) -> tuple[datetime, ...]:
+        """Return its openings on ``day``, in order, without repetitions."""
+        if day not in self.openings_of_day:
+            if len(self.openings_of_day) > 4096:
+                self.openings_of_day.clear()
+            moments = dict.fromkeys(place(datetime.combine(day, at), self.zone) for at in self.times)
+            self.openings_of_day[day] = tuple(moments)
+        return self.openings_of_day[day]
+
+    def days_from(self, first: date) -> Iterator[date]:
+        """Yield its days from ``first`` on, until none comes for many years."""
+        empty = 0
+        for year in range(first.year, _LAST_YEAR + 1):
+            days = self.days(year)
+            empty = 0 if days else empty + 1
+            if empty > _SEARCH_LIMIT_YEARS:
+                return
+            yield from days[bisect_left(days, first) :]
+
+    def days_back(self, last: date) -> Iterator[date]:
+        """Yield its days from ``last`` backwards, likewise."""
+        empty = 0
+        for year in range(last.year, 0, -1):
+            days = self.days(year)
+            empty = 0 if days else empty + 1
+            if empty > _SEARCH_LIMIT_YEARS:
+                return
+            yield from reversed(days[: bisect_right(days, last)])
+
+    def is_ordinary(self, day: date) -> bool:
+        """Tell whether the clocks do not change on ``day``."""
+        midnight = datetime.combine(day, time())
+        offsets = {
+            (midnight + part).replace(tzinfo=self.zone, fold=fold).utcoffset()
+            for part in (timedelta(0), _DAY)
+            for fold in (0, 1)
+        }
+        return len(offsets) == 1
+
+
+def _fire_times(trigger: Any, start: datetime) -> Iterator[datetime]:
+    moment = trigger.get_next_fire_time(None, start)
+    while moment is not None:
+        yield moment
+        moment = trigger.get_next_fire_time(moment, moment + timedelta(seconds=1))
+
+
+@lru_cache(maxsize=256)
+def _opens(cron: str, timezone: str) -> _Opens:
+    minute, hour, day, month, weekday = cron.split()
+    by_time = CronTrigger(year=2001, month=1, day=1, minute=minute, hour=hour, timezone=UTC)
+    times = tuple(moment.time() for moment in _fire_times(by_time, datetime(2001, 1, 1, tzinfo=UTC)))
+    return _Opens(ZoneInfo(timezone), {"day": day, "month": month, "day_of_week": weekday}, times)
+
+
+class CronCalendar:
+    """Implements :class:`~rotator.core.schedule.Calendar` and :class:`~rotator.core.contract.Almanac`.
+
+    A window's cron expression must be one that :func:`rotator.config.crontab.check_cron` accepts.
+    """
+
+    def last_opening(self, window: RotationWindow, *, after: datetime, until: datetime) -> datetime | None:
+        """Return the latest opening that lies after ``after`` and whose end is at or before ``until``; else None."""
+        opens = _opens(window.cron, window.timezone)
+        latest = until - window.duration
+        if latest <= after:
+            return None
+        for day in opens.days_back(latest.astimezone(opens.zone).date()):
+            openings = opens.openings(day)
+            place_of_next = bisect_right(openings, latest)
+            if place_of_next:
+                found = openings[place_of_next - 1]
+                return found if found > after else None
+            if openings[-1] <= after:
+                return None
+        return None
+
+    def openings(self, window: RotationWindow, *, start: datetime, end: datetime) -> Iterator[datetime]:
+        """Yield the openings from ``start`` to before ``end``."""
+        opens = _opens(window.cron, window.timezone)
+        for day in opens.days_from(start.astimezone(opens.zone).date()):
+            for moment in opens.openings(day):
+                if moment >= end:
+                    return
+                if moment >= start:
+                    yield moment
+
+    def widest_gap(self, window: RotationWindow, *, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
+        """Return the two neighbouring openings that lie furthest apart, the first between ``start`` and ``end``.
+
+        None where it opens fewer than twice.
+        """
+        opens = _opens(window.cron, window.timezone)
+        widest: tuple[datetime, datetime] | None = None
+        previous: datetime | None = None
+        inner = _widest_step(opens.times)
+        for day in opens.days_from(start.astimezone(opens.zone).date()):
+            if opens.is_ordinary(day):
+                moments = tuple(place(datetime.combine(day, at), opens.zone) for at in inner)
+            else:
+                moments = opens.openings(day)
+            for moment in moments:
+                if moment < start:
+                    continue
+                if previous is not None and (widest is None or moment - previous > widest[1] - widest[0]):
+                    widest = previous, moment
+                previous = moment
+                if moment >= end and widest is not None:
+                    return widest
+        return widest
+
+
+def _widest_step(times: tuple[time, ...]) -> tuple[time, ...]:
+    """Return the first, the last, and the two neighbours furthest apart of ``times``: enough to know a day's gaps."""
+    if len(times) <= 4:
+        return times
+    widest = max(pairwise(times), key=lambda pair: _of_day(pair[1]) - _of_day(pair[0]))
+    return tuple(sorted({times[0], *widest, times[-1]}))
+
+
+def _of_day(at: time) -> timedelta:
+    return timedelta(hours=at.hour, minutes=at.minute)

@@ -1,0 +1,187 @@
+"""Shapes → policy: inheritance, references between settings, and the sinks."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from rotator.config.nearest import nearest
+from rotator.config.places import KeyPath, show_path
+from rotator.config.problems import Problems, Source
+from rotator.config.schema import (
+    ConfigShape,
+    KeysetShape,
+    RotationWindowShape,
+    SinkShape,
+    WorkspaceDefaults,
+    WorkspaceShape,
+)
+from rotator.core.contract import Verifiers, default_propagation, least_grace, longest_lifetimes
+from rotator.core.model import DEFAULT_KEYSET, KeysetName, WorkspaceId
+from rotator.core.policy import CommandSink, FileSink, KeysetPolicy, Policy, RotationWindow, Sink, WorkspacePolicy
+
+DEFAULT_SECURITY_PERIOD: Final = timedelta(days=30)
+DEFAULT_GRACE_PERIOD: Final = timedelta(hours=24)
+DEFAULT_AUDIENCE: Final = ("api",)
+
+
+@dataclass(slots=True)
+class Composer:
+    """Builds the policy from the shapes of all files."""
+
+    main: Source
+    shape: ConfigShape
+    directory: Path
+    forbidden: Mapping[str, Path]
+    """Directories that no file sink may be in, by what each is."""
+    problems: Problems
+    _files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
+    _real: dict[str, str] = field(default_factory=dict)
+    _windows: dict[RotationWindowShape, RotationWindow] = field(default_factory=dict)
+    _without_audience: list[str] = field(default_factory=list)
+
+    def policy(self, workspaces: Mapping[str, tuple[Source, WorkspaceShape]], verifiers: Verifiers) -> Policy:
+        """Return the policy; what is wrong goes to the problems."""
+        names = {DEFAULT_KEYSET, *self.shape.keysets}
+        composed = {
+            WorkspaceId(name): self._workspace(name, source, shape, names)
+            for name, (source, shape) in workspaces.items()
+        }
+        if self.shape.defaults.keyset is not None and self.shape.defaults.keyset not in names:
+            self._unknown_keyset(self.main, ("defaults", "keyset"), self.shape.defaults.keyset, names)
+        if self._without_audience:
+            count, first = len(self._without_audience), self._without_audience[0]
+            self.problems.warn(
+                self.main,
+                ("defaults",),
+                f"no audience for {count} workspace{'s' if count > 1 else ''} ({first}{', …' if count > 1 else ''}): their"
+                f" tokens say aud {list(DEFAULT_AUDIENCE)}; set defaults.audience to who they are for",
+            )
+        lifetimes = longest_lifetimes(Policy(workspaces=composed))
+        shapes = {DEFAULT_KEYSET: KeysetShape(), **self.shape.keysets}
+        keysets = {
+            KeysetName(name): self._keyset(
+                KeysetName(name), shape, verifiers, lifetimes.get(KeysetName(name), timedelta(0))
+            )
+            for name, shape in shapes.items()
+        }
+        self._check_issuers(keysets)
+        return Policy(
+            keysets=keysets,
+            workspaces=composed,
+            clock_skew=self.shape.clock_skew,
+            clock_max_gap=self.shape.clock.max_gap,
+        )
+
+    # ------------------------------------------------------------------------------------------------- keysets
+
+    def _keyset(self, name: KeysetName, shape: KeysetShape, verifiers: Verifiers, lifetime: timedelta) -> KeysetPolicy:
+        if name == DEFAULT_KEYSET and shape.issuer is not None:
+            self.problems.add(
+                self.main,
+                ("keysets", name, "issuer"),
+                "the issuer of this keyset is the top-level issuer; leave it out here",
+            )
+        skew = self.shape.clock_skew
+        derived = self.shape.issuer if name == DEFAULT_KEYSET else f"{self.shape.issuer.rstrip('/')}/keysets/{name}"
+        return KeysetPolicy(
+            name=name,
+            issuer=shape.issuer or derived,
+            algorithm=shape.algorithm,
+            security_period=shape.security_period,
+            propagation_period=shape.propagation_period or default_propagation(verifiers, skew),
+            grace_period=shape.grace_period or max(least_grace(lifetime, skew), timedelta(seconds=1)),
+            clock_skew=skew,
+            rotation_window=self._window(shape.rotation_window),
+        )
+
+    def _check_issuers(self, keysets: Mapping[KeysetName, KeysetPolicy]) -> None:
+        owners: dict[str, KeysetName] = {}
+        for keyset in keysets.values():
+            owner = owners.setdefault(keyset.issuer.rstrip("/"), keyset.name)
+            if owner != keyset.name:
+                self.problems.add(
+                    self.main,
+                    ("keysets", keyset.name, "issuer"),
+                    f"{keyset.issuer} is the issuer of the keyset {owner} already, and an issuer has one key set",
+                )
+
+    def _window(self, shape: RotationWindowShape | None) -> RotationWindow | None:
+        if shape is None:
+            return None
+        if shape not in self._windows:
+            self._windows[shape] = RotationWindow(shape.cron, shape.timezone, shape.duration)
+        return self._windows[shape]
+
+    # ---------------------------------------------------------------------------------------------- workspaces
+
+    def _workspace(self, name: str, source: Source, shape: WorkspaceShape, keysets: set[str]) -> WorkspacePolicy:
+        defaults: WorkspaceDefaults = self.shape.defaults
+        keyset = shape.keyset or defaults.keyset or DEFAULT_KEYSET
+        if shape.keyset is not None and keyset not in keysets:
+            self._unknown_keyset(source, ("workspaces", name, "keyset"), keyset, keysets)
+        audience = shape.audience or defaults.audience
+        if not audience:
+            self._without_audience.append(name)
+        roles = shape.roles if shape.roles is not None else defaults.roles
+        permissions = shape.permissions if shape.permissions is not None else defaults.permissions
+        return WorkspacePolicy(
+            id=WorkspaceId(name),
+            keyset=KeysetName(keyset),
+            security_period=shape.security_period or defaults.security_period or DEFAULT_SECURITY_PERIOD,
+            grace_period=shape.grace_period or defaults.grace_period or DEFAULT_GRACE_PERIOD,
+            audience=audience or DEFAULT_AUDIENCE,
+            roles=roles or (),
+            permissions=permissions or (),
+            rotation_window=self._window(shape.rotation_window or defaults.rotation_window),
+            sinks=tuple(self._sinks(source, ("workspaces", name, "deliver"), shape.deliver)),
+        )
+
+    def _unknown_keyset(self, source: Source, path: KeyPath, found: str, known: set[str]) -> None:
+        hint = nearest(found, known) or f"; there are: {', '.join(sorted(known))}"
+        self.problems.add(source, path, f"there is no keyset {found!r}{hint}")
+
+    # --------------------------------------------------------------------------------------------------- sinks
+
+    def _sinks(self, source: Source, path: KeyPath, shapes: tuple[SinkShape, ...]) -> Iterator[Sink]:
+        for place, shape in enumerate(shapes):
+            if shape.file is not None:
+                at = (*path, place, "file", "path")
+                file = os.path.normpath(os.path.join(self.directory, shape.file.path))  # noqa: PTH118  # 100,000 times
+                self._check_file(source, at, file)
+                yield FileSink(file, shape.file.mode, shape.file.format)
+            if shape.command is not None:
+                if source is not self.main:
+                    self.problems.add(
+                        source,
+                        (*path, place, "command"),
+                        f"an included file may not name a command, which runs as the daemon; move it to {self.main.file}",
+                    )
+                yield CommandSink(shape.command.run, shape.command.timeout)
+
+    def _check_file(self, source: Source, path: KeyPath, file: str) -> None:
+        real = self._real_path(file)
+        first = self._files.setdefault(real, (source, path))
+        if first[1] != path or first[0] is not source:
+            self.problems.add(
+                source,
+                path,
+                f"{file} is delivered to already, by {show_path(first[1])} in {first[0].file}; each needs its own",
+            )
+        if os.path.islink(file):  # noqa: PTH114  # 100,000 times
+            self.problems.add(source, path, f"{file} is a symbolic link; write the path of the file itself")
+        for what, directory in self.forbidden.items():
+            if real == str(directory) or real.startswith(f"{directory}/"):
+                self.problems.add(source, path, f"{file} is in the {what} ({directory}); name a path outside of it")
+
+    def _real_path(self, file: str) -> str:
+        """Return ``file`` with the links in its directory followed; each directory is looked at once."""
+        directory, name = os.path.split(file)
+        if directory not in self._real:
+            if os.path.islink(directory):  # noqa: PTH114  # 100,000 times
+                self._real[directory] = os.path.realpath(directory)
+            else:
+                self._real[directory] = directory if directory == "/" else self._real_path(directory)
+        return os.path.join(self._real[directory], name)  # noqa: PTH118  # 100,000 times
