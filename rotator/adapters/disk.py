@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -193,14 +194,27 @@ def ensure_directory(path: Path, mode: int) -> None:
 
 
 def make_directory(parent_fd: int, name: str, mode: int, *, disk: Disk = REAL_DISK) -> None:
-    """Create one directory durably with exactly ``mode`` unless something of that name is there."""
-    try:
-        os.mkdir(name, 0o700, dir_fd=parent_fd)
-    except FileExistsError:
-        return
-    with open_directory(name, dir_fd=parent_fd, follow_symlinks=False) as fd:
-        disk.chmod(fd, mode)
-    disk.fsync_directory(parent_fd)
+    """Create one directory durably with exactly ``mode`` unless something of that name is there.
+
+    It gets its mode under another name: killed in between, no directory stands there that only its owner can enter.
+    """
+    with _MAKING_DIRECTORIES:
+        try:
+            os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            return
+        new = f".{name}.{secrets.token_hex(4)}.new"
+        os.mkdir(new, 0o700, dir_fd=parent_fd)
+        with open_directory(new, dir_fd=parent_fd, follow_symlinks=False) as fd:
+            disk.chmod(fd, mode)
+        disk.rename(new, name, parent_fd)
+        disk.fsync_directory(parent_fd)
+
+
+_MAKING_DIRECTORIES: Final = threading.Lock()
+"""A rename replaces an empty directory, in which another thread may be about to write."""
 
 
 def require_private(path: Path) -> None:
