@@ -1,0 +1,205 @@
+"""A published set holds public halves and nothing else, whatever it is given."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rotator.core.jwks import (
+    PRIVATE_MEMBERS,
+    PUBLIC_MEMBERS,
+    JwksError,
+    canonical,
+    discovery,
+    jwks_uri,
+    meta,
+    parse_kids,
+    parse_set,
+    render,
+)
+from rotator.core.model import Algorithm, KeysetName, Kid
+
+EC = {"alg": "ES256", "crv": "P-256", "kid": "one", "kty": "EC", "use": "sig", "x": "eA", "y": "eQ"}
+RSA = {"alg": "RS256", "e": "AQAB", "kid": "two", "kty": "RSA", "n": "bg", "use": "sig"}
+OKP = {"alg": "EdDSA", "crv": "Ed25519", "kid": "three", "kty": "OKP", "use": "sig", "x": "eA"}
+AKP = {"alg": "ML-DSA-44", "kid": "four", "kty": "AKP", "pub": "cHVi", "use": "sig"}
+ALL = [EC, RSA, OKP, AKP]
+
+
+def text(jwk: object) -> str:
+    return json.dumps(jwk)
+
+
+def test_each_key_stands_on_a_line_of_its_own_in_the_order_given() -> None:
+    assert render([text(OKP), text(EC)]).decode() == (
+        '{"keys":[\n'
+        '{"alg":"EdDSA","crv":"Ed25519","kid":"three","kty":"OKP","use":"sig","x":"eA"},\n'
+        '{"alg":"ES256","crv":"P-256","kid":"one","kty":"EC","use":"sig","x":"eA","y":"eQ"}\n'
+        "]}\n"
+    )
+
+
+@pytest.mark.parametrize("jwk", ALL, ids=lambda jwk: jwk["kty"])
+def test_a_public_key_of_each_type_passes_unchanged(jwk: dict[str, str]) -> None:
+    assert json.loads(render([text(jwk)])) == {"keys": [jwk]}
+
+
+def test_the_bytes_do_not_depend_on_the_order_of_members() -> None:
+    assert render([text(EC)]) == render([text(dict(reversed(EC.items())))])
+
+
+def test_an_empty_set_is_a_set() -> None:
+    """A revocation can leave no key."""
+    assert json.loads(render([])) == {"keys": []}
+    assert parse_kids(render([])) == ()
+
+
+def test_members_that_no_verifier_needs_do_not_pass() -> None:
+    jwk = EC | {"key_ops": ["verify"], "x5u": "https://elsewhere.example", "note": "x"}
+    assert render([text(jwk)]) == render([text(EC)])
+
+
+def test_use_is_added_where_it_is_missing() -> None:
+    assert render([text({name: value for name, value in EC.items() if name != "use"})]) == render([text(EC)])
+
+
+@pytest.mark.parametrize("member", sorted(PRIVATE_MEMBERS))
+@pytest.mark.parametrize("jwk", ALL, ids=lambda jwk: jwk["kty"])
+def test_a_private_member_is_refused_and_not_repeated(jwk: dict[str, str], member: str) -> None:
+    with pytest.raises(JwksError, match=f"private member {member}") as caught:
+        render([text(jwk | {member: "c2VjcmV0"})])
+    assert "c2VjcmV0" not in str(caught.value)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*PRIVATE_MEMBERS, *EC, "n", "e", "pub", "oth", "x5c"]) | st.text(max_size=4),
+        st.text(max_size=4) | st.sampled_from([*PUBLIC_MEMBERS, "sig"]) | st.none() | st.lists(st.integers()),
+    )
+)
+def test_whatever_comes_in_only_allowed_members_come_out(jwk: dict[str, object]) -> None:
+    try:
+        rendered = render([text(jwk | {"kid": "one", "alg": "ES256"})])
+    except JwksError:
+        return
+    (key,) = json.loads(rendered)["keys"]
+    assert set(key) == {"alg", "kid", "kty", "use", *PUBLIC_MEMBERS[key["kty"]]}
+
+
+@pytest.mark.parametrize(
+    ("jwks", "message"),
+    [
+        ([text(EC), text(RSA | {"kid": "one"})], "kid one is there 2 times"),
+        ([text(EC | {"kty": "oct"})], "has kty 'oct'; known are EC, RSA, OKP, AKP"),
+        ([text(EC | {"kty": ["EC"]})], "has kty"),
+        ([text(EC | {"kid": ""})], "no text as its member kid"),
+        ([text({name: value for name, value in EC.items() if name != "kid"})], "a JWK without a kid"),
+        ([text({name: value for name, value in EC.items() if name != "alg"})], "member alg"),
+        ([text({name: value for name, value in EC.items() if name != "y"})], "member y"),
+        ([text(EC | {"x": 5})], "member x"),
+        ([text(EC | {"x": "a+b/"})], "outside base64url in its member x"),
+        ([text(EC | {"use": "enc"})], "use 'enc'"),
+        (["[]"], "JSON object"),
+        (["{"], "not JSON"),
+        (['{"kid":"one","kid":"two"}'], "a member is there twice"),
+    ],
+)
+def test_what_no_verifier_should_see_is_refused(jwks: list[str], message: str) -> None:
+    with pytest.raises(JwksError, match=message):
+        render(jwks)
+
+
+def test_what_is_rendered_is_read_back_key_by_key() -> None:
+    assert parse_set(render([text(EC), text(RSA)])) == ((Kid("one"), canonical(EC)), (Kid("two"), canonical(RSA)))
+    assert parse_kids(render([text(key) for key in ALL])) == ("one", "two", "three", "four")
+
+
+def test_reading_keeps_the_members_that_rendering_would_drop() -> None:
+    """A foreign member makes the entry differ from ours: someone else wrote it."""
+    assert parse_set(text({"keys": [EC | {"note": "x"}]}).encode()) == ((Kid("one"), canonical(EC | {"note": "x"})),)
+
+
+def test_a_key_that_others_published_without_a_kid_is_still_seen() -> None:
+    assert parse_kids(text({"keys": [{"kty": "EC", "kid": "one"}, {"kty": "EC"}]}).encode()) == (
+        "one",
+        "(key 2, without kid)",
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"not json",
+        b"[]",
+        b"{}",
+        b'{"keys":{}}',
+        b'{"keys":["one"]}',
+        b'{"keys":[{"kid":"one"}]}',
+        b'{"keys":[],"keys":[]}',
+        b'{"keys":[{"kty":"EC","kid":"one"},{"kty":"RSA","kid":"one"}]}',
+        b'{"keys":[{"kty":"EC","kid":"one","d":"ZA"}]}',
+        b'{"keys":[{"kty":"EC","kid":"one"}]',
+        b"[" * 100_000,
+    ],
+    ids=lambda content: str(content[:40]),
+)
+def test_what_is_no_set_is_read_as_none(content: bytes) -> None:
+    assert parse_set(content) is None
+    assert parse_kids(content) is None
+
+
+@given(st.binary(max_size=60))
+def test_reading_never_raises(content: bytes) -> None:
+    parse_set(content)
+    parse_set(b'{"keys":[' + content + b"]}")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "keyset", "uri"),
+    [
+        ("https://t.example", "default", "https://t.example/.well-known/jwks.json"),
+        ("https://t.example/", "default", "https://t.example/.well-known/jwks.json"),
+        ("https://t.example/sub/", "eu", "https://t.example/sub/keysets/eu/jwks.json"),
+    ],
+)
+def test_the_uri_of_a_set_is_where_the_tree_serves_it(base_url: str, keyset: str, uri: str) -> None:
+    assert jwks_uri(base_url, KeysetName(keyset)) == uri
+
+
+def test_the_discovery_document_names_issuer_set_and_algorithms() -> None:
+    document = discovery(
+        "https://t.example", "https://t.example/j", [Algorithm.RS256, Algorithm.ES256, Algorithm.RS256]
+    )
+    assert json.loads(document) == {
+        "issuer": "https://t.example",
+        "jwks_uri": "https://t.example/j",
+        "id_token_signing_alg_values_supported": ["ES256", "RS256"],
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("next_change_at", "shown"),
+    [(None, None), (datetime(2026, 4, 1, 1, 30, 0, 999_999, tzinfo=UTC), "2026-04-01T01:30:00Z")],
+)
+def test_the_meta_document_tells_how_fresh_the_set_is(next_change_at: datetime | None, shown: str | None) -> None:
+    document = meta(
+        generation=7,
+        sha256="ab" * 32,
+        published_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        next_change_at=next_change_at,
+        max_age=timedelta(hours=24),
+    )
+    assert document.endswith(b"\n")
+    assert json.loads(document) == {
+        "generation": 7,
+        "sha256": "ab" * 32,
+        "published_at": "2026-01-02T03:04:05Z",
+        "next_change_at": shown,
+        "max_age": 86400,
+    }
