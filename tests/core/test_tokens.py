@@ -1,0 +1,209 @@
+"""The planner of workspace tokens, and what a changed config does to workspaces."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from rotator.core.actions import Reason
+from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId, WorkspaceState
+from rotator.core.policy import FileSink, Policy, RotationWindow, WorkspacePolicy
+from rotator.core.schedule import key_rotation_due, share, token_rotation_due
+from rotator.core.tokens import epoch_seconds, plan_sync, plan_token
+from tests.core.worlds import CALENDAR, DAY, HOUR, T0, keyset_policy
+
+ACME = WorkspacePolicy(
+    id=WorkspaceId("acme"),
+    keyset=KeysetName("default"),
+    security_period=8 * DAY,
+    grace_period=DAY,
+    audience=("api",),
+    roles=("admin",),
+)
+ISSUER = "https://tokens.example.com"
+
+
+def policy_of(*workspaces: WorkspacePolicy) -> Policy:
+    return Policy(keysets={KeysetName("default"): keyset_policy()}, workspaces={w.id: w for w in workspaces})
+
+
+def state_of(policy: WorkspacePolicy, *, issued_at: datetime = T0) -> WorkspaceState:
+    return WorkspaceState(
+        id=policy.id,
+        keyset=policy.keyset,
+        sequence=3,
+        due_at=token_rotation_due(policy, issued_at, CALENDAR),
+        current=Jti("t3"),
+        current_kid=Kid("k"),
+        current_issued_at=issued_at,
+        current_expires_at=issued_at + policy.lifetime,
+        claims_fingerprint=policy.claims_fingerprint(ISSUER),
+        schedule_fingerprint=policy.schedule_fingerprint,
+        sinks_fingerprint=policy.sinks_fingerprint,
+    )
+
+
+def test_a_token_is_not_planned_before_it_is_due() -> None:
+    state = state_of(ACME)
+
+    assert plan_token(state, ACME, state.due_at - timedelta(microseconds=1), CALENDAR) is None
+    assert plan_token(replace(state, removed_at=T0), ACME, state.due_at, CALENDAR) is None
+
+
+def test_the_next_token_lives_for_its_security_and_its_grace_period() -> None:
+    now = T0 + 8 * DAY + timedelta(microseconds=123)
+
+    action = plan_token(state_of(ACME), ACME, now, CALENDAR)
+
+    assert action is not None
+    assert action.sequence == 4
+    assert action.prior == Jti("t3")
+    assert action.expires_at == T0 + 17 * DAY
+    assert T0 + 15 * DAY < action.rotate_at <= T0 + 16 * DAY
+    assert action.reason is Reason.SECURITY_PERIOD
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (replace(state_of(ACME), current=None), Reason.FIRST),
+        (replace(state_of(ACME), due_reason="key_revoked"), Reason.KEY_REVOKED),
+    ],
+)
+def test_the_reason_of_a_token_is_recorded(state: WorkspaceState, reason: Reason) -> None:
+    action = plan_token(state, ACME, T0 + 9 * DAY, CALENDAR)
+
+    assert action is not None
+    assert action.reason is reason
+
+
+def test_a_new_workspace_is_due_at_once() -> None:
+    plan = plan_sync([], policy_of(ACME), T0, CALENDAR)
+
+    assert [(state.id, state.due_at, state.sequence) for state in plan.new] == [("acme", T0, 0)]
+    assert plan.changes
+
+
+def test_an_unchanged_config_changes_nothing() -> None:
+    plan = plan_sync([state_of(ACME)], policy_of(ACME), T0 + DAY, CALENDAR)
+
+    assert not plan.changes
+    assert plan.known == 1
+
+
+def test_a_workspace_that_left_gets_nothing_new_and_one_that_returns_begins_again() -> None:
+    gone = plan_sync([state_of(ACME)], policy_of(), T0 + DAY, CALENDAR)
+    assert [state.removed_at for state in gone.removed] == [T0 + DAY]
+
+    assert not plan_sync(gone.removed, policy_of(), T0 + 2 * DAY, CALENDAR).changes
+
+    back = plan_sync(gone.removed, policy_of(ACME), T0 + 2 * DAY, CALENDAR)
+    assert [(state.sequence, state.due_at, state.removed_at) for state in back.new] == [(3, T0 + 2 * DAY, None)]
+
+
+def test_changed_claims_make_the_token_due_early_and_spread_a_crowd() -> None:
+    """One is due practically at once; a thousand within 50 ms each, so that they do not come together."""
+    changed = replace(ACME, roles=("viewer",))
+    plan = plan_sync([state_of(ACME)], policy_of(changed), T0 + DAY, CALENDAR)
+    assert plan.claims_changed == 1
+    assert plan.updated[0].due_reason == Reason.CLAIMS_CHANGED
+    assert plan.updated[0].due_at - (T0 + DAY) < timedelta(milliseconds=50)
+
+    crowd = [replace(ACME, id=WorkspaceId(f"w{n}")) for n in range(1000)]
+    plan = plan_sync(
+        [state_of(one) for one in crowd], policy_of(*(replace(one, roles=("x",)) for one in crowd)), T0 + DAY, CALENDAR
+    )
+    dues = [state.due_at - (T0 + DAY) for state in plan.updated]
+    assert max(dues) <= timedelta(seconds=50)
+    assert len({int(due.total_seconds()) for due in dues}) > 40
+
+
+def test_claims_that_changed_twice_do_not_put_the_token_off() -> None:
+    state = replace(state_of(ACME), due_at=T0 + HOUR)
+    plan = plan_sync([state], policy_of(replace(ACME, roles=("x",))), T0 + 2 * HOUR, CALENDAR)
+
+    assert plan.updated[0].due_at == T0 + HOUR
+
+
+@pytest.mark.parametrize(
+    ("security_period", "due_by"),
+    [(4 * DAY, T0 + 4 * DAY), (30 * DAY, T0 + 8 * DAY)],
+    ids=["shorter", "longer, held by the end of the token that is out"],
+)
+def test_a_changed_period_moves_the_due_time(security_period: timedelta, due_by: datetime) -> None:
+    plan = plan_sync([state_of(ACME)], policy_of(replace(ACME, security_period=security_period)), T0 + DAY, CALENDAR)
+
+    assert plan.rescheduled == 1
+    assert due_by - 4 * DAY / 10 <= plan.updated[0].due_at <= due_by
+
+
+def test_a_workspace_without_a_token_stays_due_when_its_period_changes() -> None:
+    state = replace(state_of(ACME), current_issued_at=None, due_at=T0)
+    plan = plan_sync([state], policy_of(replace(ACME, security_period=DAY)), T0 + DAY, CALENDAR)
+
+    assert plan.updated[0].due_at == T0
+
+
+def test_changed_sinks_are_planned_without_a_new_token() -> None:
+    changed = replace(ACME, sinks=(FileSink("/run/acme/token"),))
+    plan = plan_sync([state_of(ACME)], policy_of(changed), T0 + DAY, CALENDAR)
+
+    assert not plan.updated
+    assert [state.sinks_fingerprint for state in plan.sinks_changed] == [changed.sinks_fingerprint]
+
+
+class OneOpening:
+    """A calendar with a single opening."""
+
+    def __init__(self, opening: datetime | None) -> None:
+        self.opening = opening
+
+    def last_opening(self, window: RotationWindow, *, after: datetime, until: datetime) -> datetime | None:
+        opening = self.opening
+        fits = opening is not None and after < opening and opening + window.duration <= until
+        return opening if fits else None
+
+
+WINDOW = RotationWindow("0 3 * * sun", "Europe/Berlin", HOUR)
+
+
+def test_a_window_moves_the_rotation_to_its_opening_plus_a_share_of_its_duration() -> None:
+    policy = replace(ACME, rotation_window=WINDOW)
+
+    due = token_rotation_due(policy, T0, OneOpening(T0 + 5 * DAY))
+
+    assert due == T0 + 5 * DAY + HOUR * share("acme")
+
+
+def test_without_a_fitting_opening_the_end_of_the_period_counts() -> None:
+    policy = replace(ACME, rotation_window=WINDOW)
+
+    due = token_rotation_due(policy, T0, OneOpening(None))
+
+    assert T0 + 8 * DAY * 0.9 <= due <= T0 + 8 * DAY
+
+
+def test_a_key_rotates_in_no_opening_before_its_successor_can_be_out() -> None:
+    policy = replace(keyset_policy(), rotation_window=WINDOW)
+
+    assert key_rotation_due("k", policy, T0, OneOpening(T0 + 48 * HOUR)) > T0 + 80 * DAY
+    assert key_rotation_due("k", policy, T0, OneOpening(T0 + 50 * HOUR)) < T0 + 52 * HOUR
+
+
+def test_shares_are_even_and_lasting() -> None:
+    shares = [share(f"workspace-{n}") for n in range(10_000)]
+
+    assert all(0 <= one < 1 for one in shares)
+    assert abs(sum(shares) / len(shares) - 0.5) < 0.02
+    assert share("acme") == share("acme")
+
+
+def test_epoch_seconds_round_down() -> None:
+    assert epoch_seconds(T0 + timedelta(microseconds=999_999)) == int(T0.timestamp())
+
+
+def test_the_longest_lifetime_on_a_keyset_is_that_of_its_workspaces() -> None:
+    policy = policy_of(ACME, replace(ACME, id=WorkspaceId("b"), security_period=30 * DAY))
+
+    assert policy.longest_lifetime(KeysetName("default")) == 31 * DAY
+    assert policy.longest_lifetime(KeysetName("other")) == timedelta(0)
