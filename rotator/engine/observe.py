@@ -1,12 +1,11 @@
 """The first step: facts. What the database, the published tree and the served URL say of one keyset right now."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.jwks import render
+from rotator.core.jwks import parse_set, render
 from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Origin, Phase, ReplicaId, SigningKey
 from rotator.core.planner import desired_kids
 from rotator.core.policy import KeysetPolicy
@@ -86,17 +85,8 @@ def rendered(state: KeysetState) -> bytes:
 def names_in_file(published: PublishedSet, keys: Iterable[SigningKey]) -> tuple[Kid, ...]:
     """Return the kids in the file, each that is not exactly our key under a name that no key has."""
     ours = {key.kid: key.public_jwk for key in keys if key.authentic}
-    found = jwks_by_kid(published.content)
+    found = dict(parse_set(published.content) or ())
     return tuple(kid if found.get(kid) == ours.get(kid, "") else Kid(f"not ours: {kid}") for kid in published.kids)
-
-
-def jwks_by_kid(content: bytes) -> Mapping[Kid, str]:
-    """Return the members of a published set as canonical JSON, by kid."""
-    return {
-        Kid(jwk["kid"]): json.dumps(jwk, sort_keys=True, separators=(",", ":"))
-        for jwk in json.loads(content)["keys"]
-        if "kid" in jwk
-    }
 
 
 def _replicas(run: Run, snapshot: Snapshot) -> frozenset[ReplicaId]:

@@ -23,7 +23,7 @@ from rotator.engine.requests import handle_requests
 from rotator.engine.run import Outcome, Run
 from rotator.engine.sync import apply_policy
 from rotator.engine.witnessing import write_witness
-from rotator.errors import KekError, WitnessError
+from rotator.errors import KekError, RefusedError, WitnessError
 from rotator.ports import KekRow, Reading, ReplicaRow
 
 HEARTBEAT: Final = timedelta(seconds=30)
@@ -48,12 +48,17 @@ class Engine:
     def __post_init__(self) -> None:
         self.deliveries = Deliveries(self.wake)
 
-    def load_policy(self, policy: Policy, reading: Reading) -> None:
-        """Take a newly loaded policy into force; raise :class:`RefusedError` if it must be accepted first."""
+    def load_policy(self, policy: Policy, reading: Reading, *, doubt: str = "") -> None:
+        """Take a newly loaded policy into force; raise :class:`RefusedError` if it must be accepted first.
+
+        ``doubt``: why it may not be meant although it is sound; empty when there is none.
+        """
         if not self._policy_applied:
             self.run.policy = policy
             return
         self.run.refused_policy = policy
+        if doubt:
+            raise RefusedError(doubt)
         apply_policy(self.run, policy, reading, accepted=False)
         self.run.refused_policy = None
 

@@ -1,0 +1,225 @@
+"""The daemon: a loop that ticks when something is due, when it is woken, and at each heartbeat.
+
+APScheduler is the alarm clock and nothing more: it wakes the loop at the moment that the last tick named. What is due
+is in the database. The loop feeds the watchdog itself, so that a loop that hangs is found out.
+"""
+
+import queue
+import signal
+import traceback
+from collections.abc import Mapping, MutableMapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from rotator import __version__
+from rotator.adapters.clock import SystemClock
+from rotator.adapters.notify import Notifier
+from rotator.config import load
+from rotator.config.settings import Config
+from rotator.control import ControlServer
+from rotator.engine.run import Outcome, backoff
+from rotator.engine.tick import Engine
+from rotator.errors import RefusedError, RotatorError
+from rotator.log import CataloguedLog, configure
+from rotator.ports import EventLog
+from rotator.wiring import State, open_state
+
+PATIENCE: Final = timedelta(seconds=5)
+"""The longest that the loop sleeps before it feeds the watchdog and looks at the clock itself."""
+
+RETRY_CEILING: Final = timedelta(seconds=10)
+"""The longest wait after a tick that failed as a whole, as when the database is locked."""
+
+
+class Alarm:
+    """Wakes the loop: at a set moment, or at once from any thread or signal handler."""
+
+    def __init__(self) -> None:
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+        self._scheduler.start()
+
+    def wake(self) -> None:
+        """Wake the loop now."""
+        self._wakeups.put(None)
+
+    def set(self, at: datetime) -> None:
+        """Wake the loop at ``at``, in place of the moment set before."""
+        self._scheduler.add_job(
+            self.wake, "date", run_date=at, id="due", replace_existing=True, misfire_grace_time=None
+        )
+
+    def wait(self, longest: timedelta) -> bool:
+        """Sleep until woken, at most ``longest``; tell whether it was woken."""
+        try:
+            self._wakeups.get(timeout=max(longest.total_seconds(), 0.0))
+        except queue.Empty:
+            return False
+        while not self._wakeups.empty():
+            self._wakeups.get_nowait()
+        return True
+
+    def close(self) -> None:
+        """Stop the scheduler."""
+        self._scheduler.shutdown(wait=False)
+
+
+@dataclass(slots=True)
+class Daemon:
+    """One running daemon."""
+
+    config_path: Path
+    environ: MutableMapping[str, str]
+    alarm: Alarm = field(default_factory=Alarm)
+    log: EventLog = field(default_factory=CataloguedLog)
+    clock: SystemClock = field(default_factory=SystemClock)
+    _reload: bool = False
+    _stop: bool = False
+    _failures: int = 0
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit code. Raises :class:`RotatorError` when it cannot start."""
+        notifier = Notifier(self.environ)
+        config = load(self.config_path, self.environ, now=self.clock.read().now)
+        configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
+        with ExitStack() as stack:
+            stack.callback(self.alarm.close)
+            state = stack.enter_context(open_state(config, self.log))
+            engine = state.engine()
+            engine.wake = self.alarm.wake
+            stack.callback(engine.close)
+            self._handle_signals()
+            for warning in config.warnings:
+                self.log.event("config.warning", problem=warning)
+            self.log.event("daemon.started", version=__version__, config=str(config.path), config_digest=config.digest)
+            outcome = self._tick(engine)
+            stack.enter_context(self._control(state, engine))
+            notifier.ready(self._status(engine))
+            self.log.event("daemon.ready", workspaces=len(config.policy.workspaces), faults=dict(engine.run.faults))
+            self._loop(engine, notifier, outcome)
+            notifier.stopping()
+            self.log.event("daemon.stopping")
+        return 0
+
+    def _control(self, state: State, engine: Engine) -> ControlServer:
+        return ControlServer(
+            settings=state.config.settings.control,
+            store=state.store,
+            clock=self.clock,
+            policy=lambda: engine.run.policy,
+            faults=lambda: dict(engine.run.faults),
+            wake=self.alarm.wake,
+            take_answer=lambda request_id: engine.run.answers.pop(request_id, None),
+            log=self.log,
+        )
+
+    def _handle_signals(self) -> None:
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self._stop = True
+            self.alarm.wake()
+
+        def reload(_number: int, _frame: FrameType | None) -> None:
+            self._reload = True
+            self.alarm.wake()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, reload)
+
+    def _loop(self, engine: Engine, notifier: Notifier, outcome: Outcome) -> None:
+        patience = min(PATIENCE, notifier.watchdog_interval or PATIENCE)
+        while not self._stop:
+            notifier.watchdog()
+            woken = outcome.more
+            if not outcome.more:
+                self.alarm.set(outcome.next_due)
+                woken = self.alarm.wait(patience)
+            if self._stop:
+                break
+            if self._reload:
+                self._reload = False
+                notifier.reloading()
+                self._load_anew(engine)
+                notifier.ready(self._status(engine))
+            if woken or self.clock.read().now >= outcome.next_due:
+                outcome = self._tick(engine)
+                notifier.status(self._status(engine))
+
+    def _tick(self, engine: Engine) -> Outcome:
+        """Tick; a failure of the whole tick, such as a locked database, is logged and tried again soon."""
+        try:
+            outcome = engine.tick()
+        except RefusedError:
+            raise  # only a start is refused, and a person must decide
+        except RotatorError as error:
+            problem, event = str(error), "store.failed"
+        except Exception as error:  # noqa: BLE001 - the edge of a tick: the daemon outlives any fault of its own
+            problem, event = f"{type(error).__name__}: {error}\n{traceback.format_exc()}", "tick.failed"
+        else:
+            self._failures = 0
+            engine.run.healed("tick", "tick.recovered")
+            return outcome
+        self._failures += 1
+        engine.run.fault("tick", problem, event)
+        return Outcome(self.clock.read().now + backoff(self._failures, RETRY_CEILING, 0.0))
+
+    def _load_anew(self, engine: Engine) -> None:
+        """Load the config again. A bad one changes nothing."""
+        reading = self.clock.read()
+        try:
+            config = load(self.config_path, self.environ, now=reading.now)
+            engine.load_policy(config.policy, reading, doubt=_doubt(config))
+        except RotatorError as error:
+            event = "config.refused"
+            engine.run.fault("config", str(error), event, config=str(self.config_path))
+            return
+        engine.run.healed("config")
+        for warning in config.warnings:
+            self.log.event("config.warning", problem=warning)
+        self.log.event("config.reloaded", config_digest=config.digest, workspaces=len(config.policy.workspaces))
+
+    @staticmethod
+    def _status(engine: Engine) -> str:
+        faults: Mapping[str, str] = engine.run.faults
+        if faults:
+            subject, problem = next(iter(faults.items()))
+            return f"degraded: {subject}: {problem.splitlines()[0]}"
+        return f"{len(engine.run.policy.workspaces)} workspaces on {len(engine.run.signing)} signing keysets"
+
+
+def _doubt(config: Config) -> str:
+    """Return why a config that is sound may still not be meant; empty when there is no doubt."""
+    if not config.empty_includes:
+        return ""
+    return (
+        f"{config.path}: include: {', '.join(config.empty_includes)} matches no file. "
+        "If that is meant, run `rotator config accept`, or remove the pattern"
+    )
+
+
+def run_once(config_path: Path, environ: MutableMapping[str, str]) -> tuple[Outcome, Report]:
+    """Do all that is due now, wait for nothing but the deliveries that this begins, and return how things stand."""
+    clock = SystemClock()
+    config = load(config_path, environ, now=clock.read().now)
+    configure(config.settings.log.format.value, config.settings.log.level.value, environ)
+    woken = queue.SimpleQueue[None]()
+    with open_state(config) as state:
+        engine = state.engine()
+        engine.wake = lambda: woken.put(None)
+        try:
+            outcome = engine.tick()
+            while outcome.more or not engine.deliveries.idle:
+                if not outcome.more:
+                    woken.get()
+                outcome = engine.tick()
+        finally:
+            engine.close()
+        with state.store.read() as snapshot:
+            report = status(snapshot, engine.run.policy, clock.read().now, engine.run.faults)
+    return outcome, report

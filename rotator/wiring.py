@@ -1,0 +1,136 @@
+"""The only place where adapters meet the engine: builds a run out of a config."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rotator.adapters.calendar import CronCalendar
+from rotator.adapters.clock import SystemClock
+from rotator.adapters.disk import describe, ensure_directory, lock_directory, require_private
+from rotator.adapters.kek import KekRing, make_kek_file, read_ring_file, read_ring_value
+from rotator.adapters.keymaker import CryptographyKeyMaker
+from rotator.adapters.publish import TreePublisher
+from rotator.adapters.sealing import SourcedKeyring
+from rotator.adapters.served import HttpServedSets
+from rotator.adapters.sinks import SinkCourier
+from rotator.adapters.store import SqlStore, open_store
+from rotator.adapters.tokenmaker import JwtMaker
+from rotator.adapters.witness import FileWitness
+from rotator.config.settings import Config, KekKind, KekSource, Settings
+from rotator.core.model import ReplicaId, WorkspaceId
+from rotator.engine.housekeeping import Chores
+from rotator.engine.run import Run, Surroundings
+from rotator.engine.tick import Engine
+from rotator.errors import KekError, RefusedError
+from rotator.log import CataloguedLog
+from rotator.ports import EventLog
+
+REPLICA: Final = ReplicaId("local")
+"""The one replica of an embedded database. Several on one PostgreSQL will need names of their own."""
+
+WITNESS: Final = "witness.json"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An opened and locked state, ready to run an engine on."""
+
+    config: Config
+    store: SqlStore
+    run: Run
+    served: HttpServedSets | None
+
+    def engine(self) -> Engine:
+        """Return an engine on this state; it reads the policy at its first tick."""
+        retention = self.config.settings.retention
+        chores = Chores(retention_tokens=retention.tokens, retention_audit=retention.audit)
+        return Engine(self.run, chores=chores)
+
+
+@contextmanager
+def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
+    """Lock the state directory and open the state for writing, making what a first start needs.
+
+    Raises :class:`RefusedError` where another process works on it or where others could read it.
+    """
+    settings = config.settings
+    with ExitStack() as stack:
+        _prepare_state_directory(settings.state_directory)
+        stack.enter_context(lock_directory(settings.state_directory))
+        store = open_store(settings.state_url, create=True)
+        stack.callback(store.close)
+        with store.read() as snapshot:
+            new = not snapshot.keks()
+        if new:
+            _make_kek_if_due(settings.kek)
+        served = None if settings.verify_url is None else HttpServedSets(settings.verify_url)
+        if served is not None:
+            stack.callback(served.close)
+        log = log if log is not None else CataloguedLog()
+        run = Run(_surroundings(config, store, served, log), config.policy)
+        yield State(config, store, run, served)
+
+
+def _surroundings(config: Config, store: SqlStore, served: HttpServedSets | None, log: EventLog) -> Surroundings:
+    settings = config.settings
+    keyring = SourcedKeyring(lambda: read_kek(settings.kek))
+
+    def on_output(workspace: WorkspaceId, text: str) -> None:
+        log.event("delivery.output", workspace=workspace, output=text)
+
+    forbidden = (settings.state_directory, settings.publish_directory)
+    return Surroundings(
+        replica=REPLICA,
+        store=store,
+        clock=SystemClock(),
+        calendar=CronCalendar(),
+        keyring=keyring,
+        keymaker=CryptographyKeyMaker(),
+        tokenmaker=JwtMaker(),
+        publisher=TreePublisher(settings.publish_directory, settings.base_url, settings.state_directory / "aside"),
+        courier=SinkCourier(forbidden, on_output),
+        witness=FileWitness(settings.state_directory / WITNESS, lambda: keyring.unlock(())),
+        log=log,
+        served=served,
+    )
+
+
+def read_kek(source: KekSource) -> KekRing:
+    """Read the ring from where the config says that it is; raise :class:`KekError`."""
+    if source.value is not None:
+        return read_ring_value(source.value)
+    if source.file is None:
+        raise KekError("no key-encryption key is configured")
+    return read_ring_file(source.file, strict_mode=source.kind is not KekKind.CREDENTIAL)
+
+
+def _prepare_state_directory(path: Path) -> None:
+    try:
+        if not path.exists():
+            ensure_directory(path.parent, 0o755)
+            ensure_directory(path, 0o700)
+        require_private(path)
+    except OSError as error:
+        raise RefusedError(
+            f"the state directory {path} cannot be used: {describe(error)}; make it, owned by this user: "
+            f"install -d -m 700 {path}"
+        ) from None
+
+
+def _make_kek_if_due(source: KekSource) -> None:
+    """Make the KEK of a database that has sealed nothing yet, in the one place where we may."""
+    if source.may_create and source.file is not None and not source.file.exists():
+        make_kek_file(source.file)
+
+
+@contextmanager
+def open_readonly(config: Config) -> Iterator[SqlStore]:
+    """Open the state for reading only, beside a daemon or without one."""
+    require_private(config.settings.state_directory)
+    store = open_store(config.settings.state_url, create=False, read_only=True)
+    try:
+        yield store
+    finally:
+        store.close()
