@@ -56,8 +56,8 @@ class Composer:
             self.problems.warn(
                 self.main,
                 ("defaults",),
-                f"no audience for {count} workspace{'s' if count > 1 else ''} ({first}{', …' if count > 1 else ''}): their"
-                f" tokens say aud {list(DEFAULT_AUDIENCE)}; set defaults.audience to who they are for",
+                f"no audience for {first if count == 1 else f'{count} workspaces ({first}, …)'}, so the tokens say"
+                f" aud {list(DEFAULT_AUDIENCE)}; set defaults.audience to who they are for",
             )
         lifetimes = longest_lifetimes(Policy(workspaces=composed))
         shapes = {DEFAULT_KEYSET: KeysetShape(), **self.shape.keysets}
@@ -157,7 +157,7 @@ class Composer:
                     self.problems.add(
                         source,
                         (*path, place, "command"),
-                        f"an included file may not name a command, which runs as the daemon; move it to {self.main.file}",
+                        f"an included file may name no command, as it runs as the daemon; move it to {self.main.file}",
                     )
                 yield CommandSink(shape.command.run, shape.command.timeout)
 

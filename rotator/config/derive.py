@@ -35,8 +35,8 @@ def _max_cache(consumers: ConsumersShape) -> timedelta:
 def settings(shape: ConfigShape, directory: Path, environ: Mapping[str, str], report: Report) -> Settings:
     """Return the settings, every path absolute.
 
-    Relative paths and defaults are under systemd's ``$STATE_DIRECTORY`` where it is given, else beside the config, whose
-    ``directory`` is given here.
+    Relative paths and defaults are under systemd's ``$STATE_DIRECTORY`` where it is given, else beside the config, in
+    ``directory``.
     """
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]
     base = Path(given) if given else directory

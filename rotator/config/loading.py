@@ -27,7 +27,7 @@ def load_config(path: Path, environ: Mapping[str, str], now: datetime) -> Config
     """Do what :func:`rotator.config.load` says."""
     loading = _Loading()
     enabled = gc.isenabled()
-    gc.disable()  # a large config is millions of objects that stay: looking through them again and again takes half the time
+    gc.disable()  # a large config is millions of objects that stay: looking through them again takes half the time
     try:
         return loading.load(path.absolute(), environ, now)
     finally:

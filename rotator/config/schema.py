@@ -48,17 +48,19 @@ class RotationWindowShape(_Section):
     """Openings at which a rotation may happen."""
 
     cron: Cron = Field(description="Five fields of cron: when it opens. Weekdays by name: '0 3 * * sun'.")
-    timezone: Zone = Field("UTC", description="The IANA time zone that the cron expression is in.")
-    duration: Duration = Field(timedelta(hours=1), description="How long each opening lasts; rotations spread over it.")
+    timezone: Zone = Field(default="UTC", description="The IANA time zone that the cron expression is in.")
+    duration: Duration = Field(
+        default=timedelta(hours=1), description="How long each opening lasts; rotations spread over it."
+    )
 
 
 class FileShape(_Section):
     """A file that holds the workspace's current token."""
 
     path: PathText = Field(description="The file; a relative path is beside the config. Replaced whole, never in part.")
-    mode: Mode = Field(0o640, description="Permissions in octal, in quotes.")
+    mode: Mode = Field(default=0o640, description="Permissions in octal, in quotes.")
     format: Literal["raw", "json", "env"] = Field(
-        "raw", description="raw: the token; json: an object with its metadata; env: TOKEN=… lines."
+        default="raw", description="raw: the token; json: an object with its metadata; env: TOKEN=… lines."
     )
 
 
@@ -67,15 +69,15 @@ class CommandShape(_Section):
 
     run: Run = Field(description="The program by absolute path, and its arguments. No shell.")
     timeout: Duration = Field(
-        timedelta(seconds=30), description="After which it is killed and the delivery has failed."
+        default=timedelta(seconds=30), description="After which it is killed and the delivery has failed."
     )
 
 
 class SinkShape(_Section):
     """Where a token goes: exactly one of these."""
 
-    file: FileShape | None = Field(None, description="A file that holds the current token.")
-    command: CommandShape | None = Field(None, description="A command with the token on its standard input.")
+    file: FileShape | None = Field(default=None, description="A file that holds the current token.")
+    command: CommandShape | None = Field(default=None, description="A command with the token on its standard input.")
 
     @model_validator(mode="before")
     @classmethod
@@ -90,48 +92,57 @@ class SinkShape(_Section):
 class WorkspaceDefaults(_Section):
     """What a workspace has unless it says otherwise."""
 
-    keyset: Name | None = Field(None, description="The keyset that signs its tokens; default: default.")
-    security_period: Duration | None = Field(None, description="The longest that a token is current; default: 30d.")
-    grace_period: Duration | None = Field(
-        None, description="How long a token stays valid after its successor was issued; default: 24h."
+    keyset: Name | None = Field(default=None, description="The keyset that signs its tokens; default: default.")
+    security_period: Duration | None = Field(
+        default=None, description="The longest that a token is current; default: 30d."
     )
-    audience: Audience | None = Field(None, description="Who the tokens are for: the claim aud.")
-    roles: tuple[Text, ...] | None = Field(None, description="The claim roles.")
-    permissions: tuple[Permission, ...] | None = Field(None, description="The claim scope, without spaces in any.")
-    rotation_window: RotationWindowShape | None = Field(None, description="When its token may be replaced.")
+    grace_period: Duration | None = Field(
+        default=None, description="How long a token stays valid after its successor was issued; default: 24h."
+    )
+    audience: Audience | None = Field(default=None, description="Who the tokens are for: the claim aud.")
+    roles: tuple[Text, ...] | None = Field(default=None, description="The claim roles.")
+    permissions: tuple[Permission, ...] | None = Field(
+        default=None, description="The claim scope, without spaces in any."
+    )
+    rotation_window: RotationWindowShape | None = Field(default=None, description="When its token may be replaced.")
 
 
 class WorkspaceShape(WorkspaceDefaults):
     """A tenant with a token of its own. What is left out comes from ``defaults``."""
 
-    deliver: tuple[SinkShape, ...] = Field((), description="Where its current token goes.")
+    deliver: tuple[SinkShape, ...] = Field(default=(), description="Where its current token goes.")
 
 
 class KeysetShape(_Section):
     """A set of signing keys under one policy."""
 
     issuer: Url | None = Field(
-        None, description="The claim iss of its tokens; default: the top-level issuer, with /keysets/NAME after it."
+        default=None,
+        description="The claim iss of its tokens; default: the top-level issuer, with /keysets/NAME after it.",
     )
-    algorithm: Algorithm = Field(Algorithm.ES256, description="Of new keys; a change of it rotates.")
-    security_period: Duration = Field(timedelta(days=90), description="The longest that a key signs.")
+    algorithm: Algorithm = Field(default=Algorithm.ES256, description="Of new keys; a change of it rotates.")
+    security_period: Duration = Field(default=timedelta(days=90), description="The longest that a key signs.")
     propagation_period: Duration | None = Field(
-        None, description="How long a key is published before it signs; default: from consumers, 49h for max_cache 24h."
+        default=None,
+        description="How long a key is published before it signs; default: from consumers, 49h for max_cache 24h.",
     )
     grace_period: Duration | None = Field(
-        None, description="How long a prior key stays published; default: the longest token lifetime plus clock_skew."
+        default=None,
+        description="How long a prior key stays published; default: the longest token lifetime plus clock_skew.",
     )
-    rotation_window: RotationWindowShape | None = Field(None, description="When its signing key may be replaced.")
+    rotation_window: RotationWindowShape | None = Field(
+        default=None, description="When its signing key may be replaced."
+    )
 
 
 class ConsumersShape(_Section):
     """The verifiers of the tokens. Either max_cache or profiles."""
 
     max_cache: Duration | None = Field(
-        None, description="The longest that any holds a copy of the key set; default: 24h."
+        default=None, description="The longest that any holds a copy of the key set; default: 24h."
     )
     profiles: Annotated[tuple[Profile, ...], Field(min_length=1)] | None = Field(
-        None, description="Which verifiers there are; max_cache is then the longest of theirs."
+        default=None, description="Which verifiers there are; max_cache is then the longest of theirs."
     )
 
     @model_validator(mode="before")
@@ -146,7 +157,7 @@ class ClockShape(_Section):
     """How far the clock is trusted."""
 
     max_gap: Duration = Field(
-        timedelta(days=30), description="A longer time without a run needs evidence that the clock is right."
+        default=timedelta(days=30), description="A longer time without a run needs evidence that the clock is right."
     )
 
 
@@ -154,7 +165,7 @@ class StateShape(_Section):
     """Where the state is kept."""
 
     url: Text | None = Field(
-        None,
+        default=None,
         description="sqlite:///PATH or postgresql://…; default: rotator.db in $STATE_DIRECTORY, else in rotator-data/.",
     )
 
@@ -162,73 +173,90 @@ class StateShape(_Section):
 class PublishShape(_Section):
     """Where the key sets are published."""
 
-    directory: PathText | None = Field(None, description="The tree that is served; default: public/ beside the state.")
-    base_url: Url | None = Field(None, description="The URL at which the tree is served; default: the issuer.")
-    lag: DurationOrZero = Field(
-        timedelta(seconds=60), description="The longest from writing the tree until it is served everywhere."
+    directory: PathText | None = Field(
+        default=None, description="The tree that is served; default: public/ beside the state."
     )
-    verify_url: Url | None = Field(None, description="A URL of the served tree that is watched, as verifiers see it.")
+    base_url: Url | None = Field(default=None, description="The URL at which the tree is served; default: the issuer.")
+    lag: DurationOrZero = Field(
+        default=timedelta(seconds=60), description="The longest from writing the tree until it is served everywhere."
+    )
+    verify_url: Url | None = Field(
+        default=None, description="A URL of the served tree that is watched, as verifiers see it."
+    )
 
 
 class KekShape(_Section):
     """The key-encryption key."""
 
     file: PathText | None = Field(
-        None, description="Default: the systemd credential kek, else $ROTATOR_KEK, else kek in the state directory."
+        default=None,
+        description="Default: the systemd credential kek, else $ROTATOR_KEK, else kek in the state directory.",
     )
 
 
 class ControlShape(_Section):
     """Who may talk to the daemon: names of Unix groups."""
 
-    viewers: tuple[Text, ...] = Field((), description="May look: status, plan, lists, audit.")
-    operators: tuple[Text, ...] = Field((), description="May also rotate, replace, and see a token.")
-    admins: tuple[Text, ...] = Field((), description="May do everything; root and the service's user are admins.")
+    viewers: tuple[Text, ...] = Field(default=(), description="May look: status, plan, lists, audit.")
+    operators: tuple[Text, ...] = Field(default=(), description="May also rotate, replace, and see a token.")
+    admins: tuple[Text, ...] = Field(
+        default=(), description="May do everything; root and the service's user are admins."
+    )
     socket: PathText | None = Field(
-        None, description="Default: control.sock in $RUNTIME_DIRECTORY, else beside the state."
+        default=None, description="Default: control.sock in $RUNTIME_DIRECTORY, else beside the state."
     )
 
 
 class LogShape(_Section):
     """What is logged to stdout."""
 
-    format: LogFormat = Field(LogFormat.AUTO, description="auto: console on a terminal, else json.")
-    level: LogLevel = Field(LogLevel.INFO, description="The least severe lines that are logged.")
+    format: LogFormat = Field(default=LogFormat.AUTO, description="auto: console on a terminal, else json.")
+    level: LogLevel = Field(default=LogLevel.INFO, description="The least severe lines that are logged.")
 
 
 class RetentionShape(_Section):
     """How long what has ended is kept."""
 
-    tokens: Duration = Field(timedelta(days=90), description="Records of tokens after their end.")
-    audit: Duration = Field(timedelta(days=400), description="Audit events.")
+    tokens: Duration = Field(default=timedelta(days=90), description="Records of tokens after their end.")
+    audit: Duration = Field(default=timedelta(days=400), description="Audit events.")
 
 
 class ConfigShape(_Section):
     """The config of rotator."""
 
     issuer: Url = Field(description="The claim iss of tokens on the keyset default, exactly as it is to appear.")
-    consumers: Annotated[ConsumersShape, _EMPTY] = Field(ConsumersShape(), description="The verifiers of the tokens.")
-    clock_skew: DurationOrZero = Field(
-        timedelta(seconds=60), description="The most by which the clocks of verifiers and issuer differ."
+    consumers: Annotated[ConsumersShape, _EMPTY] = Field(
+        default_factory=ConsumersShape, description="The verifiers of the tokens."
     )
-    clock: Annotated[ClockShape, _EMPTY] = Field(ClockShape(), description="How far the clock is trusted.")
-    state: Annotated[StateShape, _EMPTY] = Field(StateShape(), description="Where the state is kept.")
-    publish: Annotated[PublishShape, _EMPTY] = Field(PublishShape(), description="Where the key sets are published.")
-    kek: Annotated[KekShape, _EMPTY] = Field(KekShape(), description="The key-encryption key.")
-    control: Annotated[ControlShape, _EMPTY] = Field(ControlShape(), description="Who may talk to the daemon.")
-    log: Annotated[LogShape, _EMPTY] = Field(LogShape(), description="What is logged to stdout.")
-    retention: Annotated[RetentionShape, _EMPTY] = Field(RetentionShape(), description="How long what ended is kept.")
+    clock_skew: DurationOrZero = Field(
+        default=timedelta(seconds=60), description="The most by which the clocks of verifiers and issuer differ."
+    )
+    clock: Annotated[ClockShape, _EMPTY] = Field(
+        default_factory=ClockShape, description="How far the clock is trusted."
+    )
+    state: Annotated[StateShape, _EMPTY] = Field(default_factory=StateShape, description="Where the state is kept.")
+    publish: Annotated[PublishShape, _EMPTY] = Field(
+        default_factory=PublishShape, description="Where the key sets are published."
+    )
+    kek: Annotated[KekShape, _EMPTY] = Field(default_factory=KekShape, description="The key-encryption key.")
+    control: Annotated[ControlShape, _EMPTY] = Field(
+        default_factory=ControlShape, description="Who may talk to the daemon."
+    )
+    log: Annotated[LogShape, _EMPTY] = Field(default_factory=LogShape, description="What is logged to stdout.")
+    retention: Annotated[RetentionShape, _EMPTY] = Field(
+        default_factory=RetentionShape, description="How long what ended is kept."
+    )
     keysets: Annotated[dict[Name, Annotated[KeysetShape, _EMPTY]], _EMPTY] = Field(
-        {}, description="Keysets by name; `default` exists always."
+        default_factory=dict, description="Keysets by name; `default` exists always."
     )
     defaults: Annotated[WorkspaceDefaults, _EMPTY] = Field(
-        WorkspaceDefaults(), description="What every workspace has unless it says otherwise."
+        default_factory=WorkspaceDefaults, description="What every workspace has unless it says otherwise."
     )
     workspaces: Annotated[dict[Name, Annotated[WorkspaceShape, _EMPTY]], _EMPTY] = Field(
-        {}, description="Workspaces by id: up to 63 of a-z, 0-9, '.', '_', '-'."
+        default_factory=dict, description="Workspaces by id: up to 63 of a-z, 0-9, '.', '_', '-'."
     )
     include: Annotated[tuple[PathText, ...], _NO_ITEMS] = Field(
-        (), description="Patterns of files beside the config that hold more `workspaces:`, in YAML or JSON."
+        default=(), description="Patterns of files beside the config that hold more `workspaces:`, in YAML or JSON."
     )
 
 
@@ -236,7 +264,7 @@ class IncludedShape(_Section):
     """An included file: workspaces and nothing else."""
 
     workspaces: Annotated[dict[Name, Annotated[WorkspaceShape, _EMPTY]], _EMPTY] = Field(
-        {}, description="Workspaces by id, as in the config itself, but without commands."
+        default_factory=dict, description="Workspaces by id, as in the config itself, but without commands."
     )
 
 

@@ -11,8 +11,15 @@ from functools import lru_cache
 from typing import Any, Final
 
 import yaml
-from yaml import AliasEvent, DocumentStartEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
-from yaml import SequenceStartEvent as SequenceStart
+from yaml import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from rotator.config.places import Fault, KeyPath, Mark, SyntaxFaultError, Token
 
@@ -62,7 +69,7 @@ def resolve_plain(text: str) -> str | int | float | bool | None:
     return text
 
 
-def _events(text: str) -> Iterator[Any]:
+def _events(text: str) -> Iterator[Any]:  # Any: the stubs let a mark be None, the parser never does
     """Yield the parser's events; raise :class:`SyntaxFaultError` where it stops."""
     try:
         yield from yaml.parse(text, Loader=_Loader)
@@ -86,20 +93,22 @@ def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
     return f"is not YAML: {said}; look at the indentation, quotes and brackets here and in the line before"
 
 
+_MARKS: Final = {
+    MappingStartEvent: Mark.OPEN_MAPPING,
+    SequenceStartEvent: Mark.OPEN_SEQUENCE,
+    MappingEndEvent: Mark.CLOSE,
+    SequenceEndEvent: Mark.CLOSE,
+    ScalarEvent: Mark.SCALAR,
+    AliasEvent: Mark.SCALAR,
+}
+
+
 def tokens(text: str) -> Iterator[Token]:
     """Yield the document's tokens with their lines."""
     for event in _events(text):
-        match event:
-            case MappingStartEvent():
-                yield Mark.OPEN_MAPPING, "", event.start_mark.line + 1
-            case SequenceStart():
-                yield Mark.OPEN_SEQUENCE, "", event.start_mark.line + 1
-            case MappingEndEvent() | SequenceEndEvent():
-                yield Mark.CLOSE, "", 0
-            case ScalarEvent():
-                yield Mark.SCALAR, event.value, event.start_mark.line + 1
-            case AliasEvent():
-                yield Mark.SCALAR, "", event.start_mark.line + 1
+        mark = _MARKS.get(type(event))
+        if mark is not None:
+            yield mark, getattr(event, "value", ""), event.start_mark.line + 1
 
 
 @dataclass(slots=True)
@@ -132,7 +141,7 @@ class _Reader:
                 self._scalar(event)
             elif kind is MappingStartEvent:
                 self._open(event, {})
-            elif kind is SequenceStart:
+            elif kind is SequenceStartEvent:
                 self._open(event, [])
             elif kind is MappingEndEvent or kind is SequenceEndEvent:
                 self._close(event)
@@ -177,7 +186,7 @@ class _Reader:
         if type(value) is not str:
             self._fault(
                 event,
-                f"has the key {text or 'null'}, which YAML reads as {kind_of(value)}; write it in quotes if it is a name",
+                f"has the key {text[:80] or 'null'}, which YAML reads as {kind_of(value)}; write a name in quotes",
             )
             value = text
         elif value in node.value:
@@ -252,7 +261,7 @@ class _Reader:
             node.merged += [each for each in merged if type(each) is dict]
             if all(type(each) is dict for each in merged):
                 return
-        node.value[key] = value  # type: ignore[call-overload]  # a list was dealt with above
+        node.value[key] = value
 
 
 def _show_tag(tag: str) -> str:

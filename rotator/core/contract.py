@@ -1,7 +1,6 @@
 """The time contract: the arithmetic that a policy must keep so that no valid token is ever refused.
 
-Pure. Each rule is a function that yields findings with the user's own numbers: what is wrong and what to set, or that it
-holds. The rules:
+Pure. Each rule yields findings with the user's own numbers: what is wrong and what to set, or that it holds. The rules:
 
 - a key is public for longer than any verifier holds an older copy: ``propagation_period`` covers the cache, the lag of
   publishing, and both clocks' skew;
@@ -150,7 +149,7 @@ def _propagation(keyset: KeysetPolicy, verifiers: Verifiers) -> Finding:
     sides = (
         f"propagation_period {_d(period)} {'≥' if period >= least else '<'} {_d(least)}"
         f" = max_cache {_d(verifiers.max_cache)} + publish.lag {_d(verifiers.publish_lag)}"
-        f" + 2 × clock_skew {_d(keyset.clock_skew)}"
+        f" + 2 * clock_skew {_d(keyset.clock_skew)}"
     )
     path = ("keysets", keyset.name, "propagation_period")
     if period >= least:
@@ -229,15 +228,15 @@ def _check_workspace(workspace: WorkspacePolicy, policy: Policy, reach: "_Window
             yield Finding(
                 Severity.ERROR,
                 path,
-                f"grace_period {_d(grace)} ≤ clock_skew {_d(skew)}: the prior token ends before the next one can arrive;"
+                f"grace_period {_d(grace)} ≤ clock_skew {_d(skew)}: the prior token ends before the next can arrive;"
                 f" set it to {advice} or more",
             )
         else:
             yield Finding(
                 Severity.WARNING,
                 path,
-                f"grace_period {_d(grace)} < clock_skew {_d(skew)} + {_d(WORKING_GRACE)} for a restart, a delivery that is"
-                f" tried again, and the reader's reload; {advice} or more leaves room",
+                f"grace_period {_d(grace)} < clock_skew {_d(skew)} + {_d(WORKING_GRACE)} for a restart, a delivery that"
+                f" is tried again, and the reader's reload; {advice} or more leaves room",
             )
     if workspace.rotation_window is not None:
         yield from reach.check_workspace(workspace, workspace.rotation_window)
@@ -268,7 +267,7 @@ class _WindowReach:
         self._gaps: dict[RotationWindow, tuple[datetime, datetime] | None] = {}
 
     def check_workspace(self, workspace: WorkspacePolicy, window: RotationWindow) -> Iterator[Finding]:
-        """Every moment must have an opening that ends within the security period after it."""
+        """Hold the widest gap against the security period: after every moment an opening must end within it."""
         gap = self._gap(window)
         if gap is None:
             yield _never(("workspaces", workspace.id, "rotation_window", "cron"), window)
@@ -283,7 +282,7 @@ class _WindowReach:
             )
 
     def check_keyset(self, keyset: KeysetPolicy, window: RotationWindow) -> Iterator[Finding]:
-        """A key that began in one opening must find a later one, after its successor is known and before its end."""
+        """Hold every opening against the next: a key that begins in one must find a later one in time."""
         gap = self._gap(window)
         if gap is None:
             yield _never(("keysets", keyset.name, "rotation_window", "cron"), window)
@@ -308,7 +307,7 @@ class _WindowReach:
             yield Finding(
                 Severity.WARNING,
                 path,
-                f"{sides}: a key that begins outside of an opening, as the first one does, may be replaced outside, too;"
+                f"{sides}: a key that begins outside of an opening, as the first does, may be replaced outside, too;"
                 f" {advice} to rule it out",
             )
 
