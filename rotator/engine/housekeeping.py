@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from rotator.core.alarms import CRITICAL_SHARE, WARNING_SHARE, share_gone
 from rotator.core.events import Event, EventName
 from rotator.core.policy import CommandSink
 from rotator.engine.deliver import find_sink, open_parcel
@@ -14,10 +15,6 @@ from rotator.ports import DeliveryRow, Reading
 EXPIRED_AT_ONCE: Final = 1_000
 COMPARED_AT_ONCE: Final = 250
 PRUNE_INTERVAL: Final = timedelta(hours=24)
-
-WARNING_SHARE: Final = 0.25
-CRITICAL_SHARE: Final = 0.75
-"""Of the time until the prior token ends, that a delivery may take before it is late, and before it is critical."""
 
 
 @dataclass(slots=True)
@@ -101,12 +98,6 @@ def alarm_late_deliveries(run: Run, reading: Reading) -> None:
         run.fault(subject, problem, event, workspace=alarm.workspace, sink=alarm.sink, attempts=alarm.attempts)
     for subject in [known for known in run.faults if known.startswith("delivery:") and known not in subjects]:
         run.healed(subject)
-
-
-def share_gone(wanted_at: datetime, deadline: datetime, now: datetime) -> float:
-    """Return how much of the time that a delivery has is gone: 0 when it was wanted, 1 when the prior token ends."""
-    whole = (deadline - wanted_at).total_seconds()
-    return 1.0 if whole <= 0 else (now - wanted_at).total_seconds() / whole
 
 
 def prune(run: Run, chores: Chores, reading: Reading) -> None:

@@ -15,10 +15,10 @@ from rotator.core.actions import Reason
 from rotator.core.events import Event, EventName
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
 from rotator.core.schedule import share
+from rotator.core.stored_policy import policy_to_json
 from rotator.core.tokens import SMEAR_PER_WORKSPACE
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
-from rotator.engine.stored_policy import policy_to_json
 from rotator.errors import WitnessError
 from rotator.ports import KeysetRow, Reading, Snapshot, Transaction, WitnessedKey, WitnessedKeyset, WitnessRecord
 

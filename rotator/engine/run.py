@@ -11,7 +11,7 @@ from typing import Final
 from rotator.core.model import Jti, KeysetName, Kid, ReplicaId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.secret import Secret
-from rotator.engine.stored_policy import policy_from_json
+from rotator.core.stored_policy import policy_from_json
 from rotator.errors import KekError
 from rotator.ports import (
     AuditHead,

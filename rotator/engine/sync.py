@@ -8,9 +8,9 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import KeysetName, SinkId, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy
 from rotator.core.sinks import sink_id
+from rotator.core.stored_policy import policy_from_json, policy_to_json
 from rotator.core.tokens import SyncPlan, plan_sync
 from rotator.engine.run import Run
-from rotator.engine.stored_policy import policy_from_json, policy_to_json
 from rotator.errors import RefusedError
 from rotator.ports import DeliveryRow, KeysetRow, Reading, Transaction
 
