@@ -85,7 +85,9 @@ class JwtMaker:
         """Sign a JWT that expires as it is made and that no audience accepts, to prove the key."""
         loaded = _loaded(signer)
         at = epoch_seconds(now)
-        claims = {"iss": issuer, "aud": [], "iat": at, "nbf": at, "exp": at, "jti": self.new_jtis(now, 1)[0]}
+        jti = self.new_jtis(now, 1)[0]
+        # The audience is drawn afresh: a verifier that allows for skew, or asks for no audience, refuses it too.
+        claims = {"iss": issuer, "aud": jti, "iat": at, "nbf": at, "exp": at, "jti": jti}
         content = _header(loaded.algorithm, loaded.kid, PROBE_TYPE) + _base64url(_json(claims).encode())
         return Secret((content + b"." + _base64url(loaded.sign(content))).decode())
 
