@@ -131,13 +131,6 @@ class _Named:
     def __init__(self, *name: str) -> None:
         self.name = name[0] if name else IDENTIFIER
 
-    def __getattr__(self, method: str) -> Callable[..., None]:
-        return _nothing
-
-
-def _nothing(*_: object, **__: object) -> None:
-    pass
-
 
 def _prepare(now: Callable[[], datetime]) -> list[Processor]:
     def stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -1,8 +1,8 @@
 """The catalogue of everything that the log says by name: level, meaning and fields of each event.
 
 Two kinds: audit events record a change of state (:class:`~rotator.core.events.EventName`) and are in the database too;
-:class:`LogEvent` tells of what changes no state. ``docs/events.md`` is made from here by ``rotator.log_catalogue``. Names,
-message ids and fields are stable once released: alerts stand on them.
+:class:`LogEvent` tells of what changes no state. ``docs/events.md`` is made from here by ``rotator.log_catalogue``.
+Names, message ids and fields are stable once released: alerts stand on them.
 """
 
 from collections.abc import Mapping

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -33,21 +34,18 @@ def is_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
+@dataclass(frozen=True, slots=True)
 class Journal:
     """The journal of this machine."""
 
-    def __init__(self, address: Path = SOCKET) -> None:
-        self._address = str(address)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(SEND_TIMEOUT_SECONDS)
+    address: Path = SOCKET
+    timeout_seconds: float = SEND_TIMEOUT_SECONDS
 
     def send(self, fields: Mapping[str, str]) -> None:
         """Send one entry; raise :class:`OSError` when the journal did not take it. A later one may go through."""
-        self._socket.sendto(encode(fields), self._address)
-
-    def close(self) -> None:
-        """Release the socket."""
-        self._socket.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+            to.settimeout(self.timeout_seconds)
+            to.sendto(encode(fields), str(self.address))
 
 
 def field_name(name: str, prefix: str = "") -> str:

@@ -114,7 +114,8 @@ class _Walk:
                 plain["…"] = "[cut]"
                 break
             self._left -= 1
-            plain[redact_text(name)] = MASK if _is_secret_member(name, member) else self.visit(member, depth - 1)
+            shown = name if name.isidentifier() else redact_text(name)
+            plain[shown] = MASK if _is_secret_member(name, member) else self.visit(member, depth - 1)
         return plain
 
     def _visit_items(self, items: Iterable[object], depth: int) -> Plain:
