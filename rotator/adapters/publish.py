@@ -1,0 +1,317 @@
+"""The published tree: files that any static file server can serve as they are.
+
+    .well-known/jwks.json                            the set of the keyset ``default``
+    .well-known/openid-configuration                 its discovery document
+    keysets/NAME/jwks.json                           every keyset's set, ``default`` included
+    keysets/NAME/jwks.meta.json                      how fresh it is
+    keysets/NAME/.well-known/openid-configuration    discovery of every other keyset, each an issuer of its own
+
+Rules:
+
+- A set stands in all its places before anything points to it, and the last good one stays until then.
+- What stands as it should is not written again: its mtime, and so the ETag that a file server makes of it, stay.
+- What a path holds is read as hostile: no symlink is followed below the tree's directory, nothing but a regular file of
+  at most 1 MiB is read, and nothing found there makes :meth:`TreePublisher.read` fail.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import operator
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from rotator.adapters.disk import (
+    REAL_DISK,
+    Disk,
+    describe,
+    ensure_directory,
+    make_directory,
+    open_directory,
+    read_regular,
+    replace_file,
+    sync_file,
+    write_durably,
+)
+from rotator.core import jwks
+from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
+from rotator.errors import PublishError
+from rotator.ports import Publication, PublishedSet
+
+FILE_MODE: Final = 0o644
+DIRECTORY_MODE: Final = 0o755
+READ_LIMIT_BYTES: Final = 1 << 20
+ASIDE_LIMIT: Final = 100
+"""How many sets of others are kept per keyset; then the oldest goes."""
+
+_META: Final = "jwks.meta.json"
+_DISCOVERY: Final = ".well-known/openid-configuration"
+_UNCOMPARED: Final = ("generation", "published_at", "next_change_at")
+_NO_FILE: Final = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,  # a symlink
+        errno.EISDIR,
+        errno.EINVAL,  # a FIFO or a device
+        errno.ENXIO,  # a socket
+        errno.EFBIG,
+    }
+)
+"""What is at a path is no set that could be served, and can be replaced by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Tells whether a file is the one that was read, without reading it again."""
+
+    device: int
+    inode: int
+    mode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "_Identity":
+        return cls(
+            status.st_dev,
+            status.st_ino,
+            status.st_mode,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A file as it was last read."""
+
+    identity: _Identity
+    content: bytes
+
+
+class TreePublisher:
+    """One published tree; implements :class:`~rotator.ports.Publisher`. For one thread at a time.
+
+    ``base_url`` serves the tree. ``aside_directory`` takes what others put into it. ``max_age`` is how long consumers
+    may cache a set. The tree must not lie in ``state_directory``, which nobody else may enter.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        base_url: str,
+        aside_directory: Path,
+        *,
+        state_directory: Path,
+        max_age: timedelta,
+        disk: Disk = REAL_DISK,
+    ) -> None:
+        self._directory = directory
+        self._base_url = base_url
+        self._aside_directory = aside_directory
+        self._state_directory = state_directory
+        self._max_age = max_age
+        self._disk = disk
+        self._read: dict[str, _Standing] = {}
+        self._durable: set[str] = set()
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def read(self, keyset: KeysetName, *, fully: bool = False) -> PublishedSet | None:
+        """Read the keyset's published set; None where there is none or it is not a JWK Set.
+
+        For ``default`` both of its places are read, and differing or missing ones count as none. A file whose status
+        did not change since it was read is not read again, unless ``fully``.
+        """
+        self._require_place()
+        if fully:
+            self._read.clear()
+        contents = {self._content(path) for path in _places(keyset)}
+        content = contents.pop()
+        if contents or content is None:
+            return None
+        return _published_set(content)
+
+    def intact(self, publication: Publication, *, fully: bool = False) -> bool:
+        """Tell whether every file of the keyset stands as :meth:`publish` would write it.
+
+        ``published_at``, ``next_change_at`` and the generation in the meta file are not compared.
+        """
+        self._require_place()
+        if fully:
+            self._read.clear()
+        return all(
+            self._stands(path, content, compare=_same_meta if path.endswith(_META) else operator.eq)
+            for path, content in self._files(publication)
+        )
+
+    def _content(self, path: str) -> bytes | None:
+        """Return what a regular file of the tree holds; None for anything else that may be there."""
+        try:
+            known = self._read.get(path)
+            if known and known.identity == _Identity.of((self._directory / path).lstat()):
+                return known.content
+            self._read.pop(path, None)
+            with self._below(path) as (directory_fd, name):
+                content, status = read_regular(name, READ_LIMIT_BYTES, dir_fd=directory_fd)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise self._failed("read", path, error) from error
+        self._read[path] = _Standing(_Identity.of(status), content)
+        return content
+
+    def _stands(
+        self, path: str, expected: bytes, *, compare: Callable[[bytes, bytes], bool] = operator.eq
+    ) -> bool:
+        content = self._content(path)
+        if content is None or stat.S_IMODE(self._read[path].identity.mode) != FILE_MODE:
+            return False
+        return compare(expected, content)
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def publish(self, publication: Publication) -> PublishedSet:
+        """Write every file of the keyset durably, read them back, and return what stands there now.
+
+        Refuses, before anything is written, a set that holds a private member or a kid twice. The engine decides
+        whether a set may be empty.
+        """
+        self._require_place()
+        files = self._files(publication)
+        try:
+            ensure_directory(self._directory, DIRECTORY_MODE)
+        except OSError as error:
+            raise self._failed("create", "", error) from error
+        for path, content in files:
+            self._put(path, content)
+        self._read.clear()
+        wrong = [path for path, content in files if not self._stands(path, content)]
+        published = self.read(publication.policy.name)
+        if wrong or published is None:
+            raise PublishError(
+                f"{self._directory}/{(wrong or ['keysets'])[0]} does not hold what was just written: something else "
+                "writes there; give the tree to rotator alone"
+            )
+        return published
+
+    def _put(self, path: str, content: bytes) -> None:
+        try:
+            if not self._stands(path, content):
+                self._durable.discard(path)
+                with self._below(path, create=True) as (directory_fd, name):
+                    replace_file(directory_fd, name, content, FILE_MODE, disk=self._disk)
+            elif path not in self._durable:
+                with self._below(path) as (directory_fd, name):
+                    sync_file(directory_fd, name, disk=self._disk)
+        except OSError as error:
+            raise self._failed("write", path, error) from error
+        self._durable.add(path)
+
+    def keep_aside(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
+        """Keep a set that someone else put into the tree, outside it, for a person to look at; return the path."""
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        directory = self._aside_directory / keyset
+        try:
+            ensure_directory(directory, 0o700)
+            kept = sorted(directory.glob("*.json"))
+            if same := [path for path in kept if path.stem.endswith(f"-{digest}")]:
+                return str(same[0])
+            for oldest in kept[: max(0, len(kept) - ASIDE_LIMIT + 1)]:
+                oldest.unlink(missing_ok=True)
+            path = directory / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest}.json"
+            write_durably(path, content, 0o600, disk=self._disk)
+        except OSError as error:
+            raise PublishError(
+                f"cannot keep a foreign set aside in {directory}: {describe(error)}"
+            ) from error
+        return str(path)
+
+    # -------------------------------------------------------------------------------------------------------- content
+
+    def _files(self, publication: Publication) -> list[tuple[str, bytes]]:
+        """Return every file of the keyset in the order of writing: sets, then what describes or points to them."""
+        policy = publication.policy
+        try:
+            content = jwks.render(publication.jwks)
+        except jwks.JwksError as error:
+            raise PublishError(
+                f"the set of keyset {policy.name} is not published, the last good one stays: {error}"
+            ) from error
+        meta = jwks.meta(
+            generation=publication.generation,
+            sha256=hashlib.sha256(content).hexdigest(),
+            published_at=publication.published_at,
+            next_change_at=publication.next_change_at,
+            max_age=self._max_age,
+        )
+        present = {policy.algorithm, *(json.loads(jwk)["alg"] for jwk in publication.jwks)}
+        algorithms = [algorithm for algorithm in Algorithm if algorithm in present]
+        discovery = jwks.discovery(policy.issuer, jwks.jwks_uri(self._base_url, policy.name), algorithms)
+        prefix = "" if policy.name == DEFAULT_KEYSET else f"keysets/{policy.name}/"
+        return [
+            *((path, content) for path in _places(policy.name)),
+            (f"keysets/{policy.name}/{_META}", meta),
+            (prefix + _DISCOVERY, discovery),
+        ]
+
+    # ---------------------------------------------------------------------------------------------------------- paths
+
+    def _require_place(self) -> None:
+        if self._directory.is_symlink():
+            raise PublishError(
+                f"{self._directory} is a symlink, which could be turned elsewhere: set publish.directory to "
+                f"{os.path.realpath(self._directory)}"
+            )
+        if Path(os.path.realpath(self._directory)).is_relative_to(os.path.realpath(self._state_directory)):
+            raise PublishError(
+                f"{self._directory} lies in the state directory {self._state_directory}, which nobody else may "
+                "enter: set publish.directory to a place that a file server can read"
+            )
+
+    @contextlib.contextmanager
+    def _below(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+        """Open the directory of a file of the tree, step by step and following no symlink."""
+        *directories, name = path.split("/")
+        with contextlib.ExitStack() as opened:
+            fd = opened.enter_context(open_directory(self._directory, follow_symlinks=False))
+            for directory in directories:
+                if create:
+                    make_directory(fd, directory, DIRECTORY_MODE, disk=self._disk)
+                fd = opened.enter_context(open_directory(directory, dir_fd=fd, follow_symlinks=False))
+            yield fd, name
+
+    def _failed(self, verb: str, path: str, error: OSError) -> PublishError:
+        return PublishError(f"cannot {verb} {self._directory / path}: {describe(error)}")
+
+
+def _places(keyset: KeysetName) -> tuple[str, ...]:
+    own = f"keysets/{keyset}/jwks.json"
+    return (own, ".well-known/jwks.json") if keyset == DEFAULT_KEYSET else (own,)
+
+
+def _published_set(content: bytes) -> PublishedSet | None:
+    kids = jwks.parse_kids(content)
+    return None if kids is None else PublishedSet(kids, hashlib.sha256(content).hexdigest(), content)
+
+
+def _same_meta(expected: bytes, found: bytes) -> bool:
+    try:
+        document = json.loads(found)
+    except (ValueError, RecursionError):
+        return False
+    wanted = json.loads(expected)
+    return (
+        isinstance(document, dict)
+        and document.keys() == wanted.keys()
+        and all(document[member] == value for member, value in wanted.items() if member not in _UNCOMPARED)
+    )

@@ -1,0 +1,207 @@
+"""Served sets against a real server on the loopback."""
+
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rotator.adapters.served import HttpServedSets
+from rotator.core.model import DEFAULT_KEYSET, KeysetName
+from rotator.errors import ConfigError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+OTHER = KeysetName("other")
+SET = b'{"keys":[{"kid":"a","kty":"EC"},{"kid":"b","kty":"EC"}]}'
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+def answer(body: bytes, status: int = 200, **headers: str) -> Answer:
+    def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return respond
+
+
+class Server:
+    """Serves what the test says, by path; everything else is missing."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.stop = threading.Event()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+                outer.answers.get(self.path, answer(b"", 404))(self)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name that it overrides
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/tree"
+
+    def close(self) -> None:
+        self.stop.set()
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    server.answers["/tree/keysets/default/jwks.json"] = answer(SET)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def served(server: Server) -> Iterator[HttpServedSets]:
+    served = HttpServedSets(
+        server.url + "/", step_timeout=timedelta(seconds=2), fetch_timeout=timedelta(seconds=0.5)
+    )
+    yield served
+    served.close()
+
+
+def fetch(served: HttpServedSets, now: datetime = NOW, *keysets: KeysetName) -> None:
+    served.refresh(keysets or (DEFAULT_KEYSET,), now)
+    assert served._thread is not None
+    served._thread.join()
+
+
+def test_before_the_first_fetch_nothing_is_known(served: HttpServedSets) -> None:
+    assert served.latest(DEFAULT_KEYSET) is None
+    assert served.fault(DEFAULT_KEYSET) == ""
+
+
+def test_a_fetch_shows_the_kids_and_bypasses_caches(served: HttpServedSets, server: Server) -> None:
+    fetch(served)
+    assert served.latest(DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
+    assert served.fault(DEFAULT_KEYSET) == ""
+    [(path, headers)] = server.requests
+    assert path == "/tree/keysets/default/jwks.json"
+    assert headers["cache-control"] == "no-cache"
+
+
+def test_one_keyset_that_fails_does_not_stop_the_next(served: HttpServedSets) -> None:
+    fetch(served, NOW, OTHER, DEFAULT_KEYSET)
+    assert served.latest(OTHER) == (NOW, None)
+    assert served.latest(DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
+
+
+def test_a_failed_fetch_replaces_the_earlier_success(served: HttpServedSets, server: Server) -> None:
+    fetch(served)
+    server.answers.clear()
+    fetch(served, LATER)
+    assert served.latest(DEFAULT_KEYSET) == (LATER, None)
+    assert served.fault(DEFAULT_KEYSET).endswith(
+        "/tree/keysets/default/jwks.json: answered 404 Not Found, expected 200"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        (answer(b"<html>"), "not a JWK Set"),
+        (answer(b'{"keys":[{"kid":"a"},{"kid":"a"}]}'), "not a JWK Set"),
+        (answer(SET + b" " * (1 << 20)), "more than 1048576 bytes"),
+        (answer(SET, 302, Location="/elsewhere"), "answered 302 Found to '/elsewhere', expected 200"),
+        (answer(SET, 500), "answered 500"),
+        (lambda handler: handler.wfile.write(b"garbage\r\n\r\n"), "garbage"),
+        (lambda handler: handler.connection.close(), ""),
+    ],
+    ids=["html", "not a set", "too large", "redirect", "error", "not http", "hung up"],
+)
+def test_an_answer_that_is_no_set_counts_as_failed(
+    served: HttpServedSets, server: Server, wrong: Answer, fault: str
+) -> None:
+    server.answers["/elsewhere"] = answer(SET)
+    server.answers["/tree/keysets/default/jwks.json"] = wrong
+    fetch(served)
+    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
+    assert fault in served.fault(DEFAULT_KEYSET)
+    assert len(server.requests) == 1
+
+
+def test_no_server_counts_as_failed(server: Server) -> None:
+    served = HttpServedSets("http://127.0.0.1:1/")
+    fetch(served)
+    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
+    assert "Connection refused" in served.fault(DEFAULT_KEYSET)
+
+
+def test_https_is_spoken_and_its_certificate_wanted(server: Server) -> None:
+    served = HttpServedSets(server.url.replace("http:", "https:"))
+    fetch(served)
+    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
+    assert "SSL" in served.fault(DEFAULT_KEYSET)
+    assert server.requests == []
+
+
+def drip(server: Server) -> Answer:
+    def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        try:
+            while not server.stop.wait(0.05):
+                handler.wfile.write(b" ")
+        except OSError:
+            return
+
+    return respond
+
+
+def test_an_answer_that_drips_without_end_is_cut_off(served: HttpServedSets, server: Server) -> None:
+    server.answers["/tree/keysets/default/jwks.json"] = drip(server)
+    fetch(served)
+    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
+
+
+def test_while_a_fetch_is_under_way_no_second_one_starts(served: HttpServedSets, server: Server) -> None:
+    server.answers["/tree/keysets/default/jwks.json"] = drip(server)
+    served.refresh((DEFAULT_KEYSET,), NOW)
+    served.refresh((DEFAULT_KEYSET,), LATER)
+    fetch(served, LATER)
+    assert len(server.requests) == 1
+    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
+
+
+def test_closing_cuts_off_a_fetch_and_starts_no_more(server: Server) -> None:
+    served = HttpServedSets(server.url)
+    begun = threading.Event()
+
+    def hang(_: http.server.BaseHTTPRequestHandler) -> None:
+        begun.set()
+        server.stop.wait()
+
+    server.answers["/tree/keysets/default/jwks.json"] = hang
+    served.refresh((DEFAULT_KEYSET, OTHER), NOW)
+    assert begun.wait(5)
+    served.close()
+    assert served._thread is not None
+    assert not served._thread.is_alive()
+    assert served.latest(OTHER) is None
+    served.refresh((OTHER,), LATER)
+    assert served.latest(OTHER) is None
+    HttpServedSets(server.url).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x/", "file:///etc/passwd", "tokens.example.com", "http://", "http://x/?a=b"]
+)
+def test_a_url_that_is_no_place_of_a_tree_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="verify_url"):
+        HttpServedSets(url)
