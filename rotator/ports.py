@@ -215,6 +215,10 @@ class Publisher(Protocol):
         """Keep a set that someone else put into the tree, outside it, for a person to look at; return the path."""
         ...
 
+    def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
+        """Keep the set aside and remove it from the tree; return the path where it is kept."""
+        ...
+
 
 class ServedSets(Protocol):
     """The published tree as verifiers see it through ``publish.verify_url``; fetched beside the loop, never in it."""

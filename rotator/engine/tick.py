@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.events import Event, EventName
 from rotator.core.policy import Policy
 from rotator.core.timeguard import judge
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
@@ -19,12 +18,13 @@ from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_s
 from rotator.engine.issue import issue_due
 from rotator.engine.keysets import turn_keyset
 from rotator.engine.recover import reconcile
+from rotator.engine.register import register
 from rotator.engine.requests import handle_requests
 from rotator.engine.run import Outcome, Run
 from rotator.engine.sync import apply_policy
 from rotator.engine.witnessing import write_witness
 from rotator.errors import KekError, RefusedError, WitnessError
-from rotator.ports import KekRow, Reading, ReplicaRow
+from rotator.ports import Reading
 
 HEARTBEAT: Final = timedelta(seconds=30)
 """The longest time between two ticks: clocks, KEK, requests and the published tree are looked at."""
@@ -150,19 +150,7 @@ class Engine:
     def _start(self, reading: Reading) -> None:
         """Register KEK and replica, and bring the database in step with the config."""
         run = self.run
-        sealer = run.ready_sealer
-        with run.around.store.begin() as transaction:
-            events = []
-            if not transaction.keks():
-                events.append(
-                    Event(name=EventName.STATE_CREATED, at=reading.now, details={"installation": run.installation})
-                )
-            if sealer.kek_id not in {row.kek_id for row in transaction.keks()}:
-                transaction.add_kek(KekRow(sealer.kek_id, run.around.keyring.check_value(sealer.kek_id)))
-                events.append(Event(name=EventName.KEK_ADDED, at=reading.now, details={"kek_id": sealer.kek_id}))
-            transaction.put_replica(ReplicaRow(replica=run.around.replica, started_at=reading.now, seen_at=reading.now))
-            if events:
-                run.head = transaction.append(events)
+        register(run, reading)
         apply_policy(run, run.policy, reading, accepted=False, starting=True)
         if "config" in run.faults:
             run.refused_policy = run.policy

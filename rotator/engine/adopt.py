@@ -1,0 +1,121 @@
+"""Takes over from a system, or a database, whose published set is still out: keeps its keys, or drops them.
+
+Used by a command of its own, under the state's lock, before the first start.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from rotator.core.events import Event, EventName
+from rotator.core.jwks import parse_set
+from rotator.core.model import Algorithm, KeysetName, Kid, Origin, Phase, SigningKey
+from rotator.core.policy import KeysetPolicy
+from rotator.engine.rows import new_row
+from rotator.engine.run import Run
+from rotator.engine.stored_policy import policy_to_json
+from rotator.errors import RefusedError
+from rotator.ports import KeysetRow, PublishedSet, Reading
+
+ALGORITHM_OF: Final[Mapping[tuple[str, str], Algorithm]] = {
+    ("EC", "P-256"): Algorithm.ES256,
+    ("RSA", ""): Algorithm.RS256,
+    ("OKP", "Ed25519"): Algorithm.EDDSA,
+}
+"""By ``kty`` and ``crv``, for a JWK without ``alg``."""
+
+
+def found_sets(run: Run) -> Mapping[KeysetName, PublishedSet]:
+    """Return the published sets of keysets that the database does not know."""
+    with run.around.store.read() as snapshot:
+        known = {row.name for row in snapshot.keysets()}
+    found = {}
+    for name in run.policy.keysets:
+        published = run.around.publisher.read(name) if name not in known else None
+        if published is not None and published.kids:
+            found[name] = published
+    return found
+
+
+def adopt_published(run: Run, reading: Reading, keep_for: timedelta) -> Mapping[KeysetName, tuple[Kid, ...]]:
+    """Store the keys of every found set as public keys in grace, published until ``keep_for`` from now."""
+    adopted: dict[KeysetName, tuple[Kid, ...]] = {}
+    for name, published in found_sets(run).items():
+        keys = _keys(name, published, reading, keep_for)
+        policy = run.policy.keysets[name]
+        with run.around.store.begin() as transaction:
+            transaction.put_keyset(_row(policy, reading, next_sequence=len(keys) + 1))
+            for key in keys:
+                transaction.insert_key(new_row(run.ready_sealer, key, None))
+            details = {"algorithm": policy.algorithm, "issuer": policy.issuer}
+            events = [Event(name=EventName.KEYSET_CREATED, at=reading.now, keyset=name, details=details)]
+            events += [
+                Event(
+                    name=EventName.KEY_ADOPTED,
+                    at=reading.now,
+                    keyset=name,
+                    kid=key.kid,
+                    details={"grace_until": key.grace_until.isoformat() if key.grace_until else None},
+                )
+                for key in keys
+            ]
+            run.head = transaction.append(events)
+        adopted[name] = tuple(key.kid for key in keys)
+    return adopted
+
+
+def replace_published(run: Run, reading: Reading) -> Mapping[KeysetName, str]:
+    """Move every found set aside; the next start is a first start. Return where each one is kept now."""
+    return {
+        name: run.around.publisher.withdraw(name, published.content, reading.now)
+        for name, published in found_sets(run).items()
+    }
+
+
+def _row(policy: KeysetPolicy, reading: Reading, *, next_sequence: int) -> KeysetRow:
+    return KeysetRow(
+        name=policy.name,
+        due_at=reading.now,
+        schedule_fingerprint=policy.schedule_fingerprint,
+        next_sequence=next_sequence,
+        policy=policy_to_json(policy),
+    )
+
+
+def _keys(name: KeysetName, published: PublishedSet, reading: Reading, keep_for: timedelta) -> list[SigningKey]:
+    keys = []
+    for sequence, (kid, text) in enumerate(parse_set(published.content) or (), start=1):
+        end = reading.now + keep_for
+        keys.append(
+            SigningKey(
+                kid=kid,
+                keyset=name,
+                sequence=sequence,
+                algorithm=_algorithm(kid, text),
+                phase=Phase.GRACE,
+                created_at=reading.now,
+                origin=Origin.ADOPTED,
+                public_jwk=text,
+                has_private=False,
+                demoted_at=reading.now,
+                grace_until=end,
+                last_exp=end,
+                destroyed_at=reading.now,
+            )
+        )
+    return keys
+
+
+def _algorithm(kid: Kid, text: str) -> Algorithm:
+    jwk = json.loads(text)
+    named = jwk.get("alg")
+    if named in set(Algorithm):
+        return Algorithm(named)
+    algorithm = ALGORITHM_OF.get((jwk["kty"], jwk.get("crv", "")))
+    if named is not None or algorithm is None:
+        raise RefusedError(
+            f"the published key {kid} is of algorithm {named or jwk['kty']}, which cannot be adopted; "
+            f"known are {', '.join(Algorithm)}. Remove it from the published file once no token needs it"
+        )
+    return algorithm
