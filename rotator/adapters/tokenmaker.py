@@ -107,7 +107,9 @@ class JwtMaker:
         try:
             _verify(token.reveal(), jwks)
         except (JoseError, ValueError) as error:
-            raise SealError(f"a token does not verify from the published set: {error}; the set is not ours") from None
+            raise SealError(
+                f"a token does not verify from the published set: {error}; its key must not sign until it does"
+            ) from None
 
     def close(self) -> None:
         """End the threads."""

@@ -97,11 +97,13 @@ def parse_set(content: bytes) -> tuple[tuple[Kid, str], ...] | None:
     """
     try:
         document = _parse(content.decode())
+        keys = document.get("keys") if isinstance(document, dict) else None
+        return _entries(keys) if isinstance(keys, list) else None
     except (ValueError, RecursionError):
         return None
-    keys = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(keys, list):
-        return None
+
+
+def _entries(keys: Sequence[object]) -> tuple[tuple[Kid, str], ...] | None:
     entries: list[tuple[Kid, str]] = []
     for place, key in enumerate(keys):
         if not isinstance(key, dict) or PRIVATE_MEMBERS & key.keys() or not isinstance(key.get("kty"), str):
@@ -118,7 +120,9 @@ def parse_kids(content: bytes) -> tuple[Kid, ...] | None:
 
 
 def _parse(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_unique_members)
+    document: object = json.loads(text, object_pairs_hook=_unique_members)
+    json.dumps(document, ensure_ascii=False).encode()  # raises for half a surrogate pair, which no log or file can take
+    return document
 
 
 def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -104,6 +104,7 @@ def test_whatever_comes_in_only_allowed_members_come_out(jwk: dict[str, object])
         (["[]"], "JSON object"),
         (["{"], "not JSON"),
         (['{"kid":"one","kid":"two"}'], "a member is there twice"),
+        ([text(EC | {"kid": "\ud800"})], "surrogates not allowed"),
     ],
 )
 def test_what_no_verifier_should_see_is_refused(jwks: list[str], message: str) -> None:
@@ -144,6 +145,7 @@ def test_a_key_that_others_published_without_a_kid_is_still_seen() -> None:
         b'{"keys":[{"kty":"EC","kid":"one","d":"ZA"}]}',
         b'{"keys":[{"kty":"EC","kid":"one"}]',
         b"[" * 100_000,
+        b'{"keys":[{"kty":"EC","kid":"\\ud800"}]}',
     ],
     ids=lambda content: str(content[:40]),
 )
