@@ -1,0 +1,568 @@
+"""The published tree on a real file system."""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from rotator.adapters.disk import OsDisk
+from rotator.adapters.publish import ASIDE_LIMIT, TreePublisher
+from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
+from rotator.core.policy import KeysetPolicy
+from rotator.errors import PublishError
+from rotator.ports import Publication
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OTHER = KeysetName("other")
+DEFAULT_PLACES = ("keysets/default/jwks.json", ".well-known/jwks.json")
+ROOT = os.geteuid() == 0
+
+
+def jwk(kid: str, **members: str) -> str:
+    return json.dumps(
+        {"alg": "ES256", "crv": "P-256", "kid": kid, "kty": "EC", "use": "sig", "x": "AA", "y": "BB"}
+        | members
+    )
+
+
+def policy(name: KeysetName = DEFAULT_KEYSET, issuer: str = "https://tokens.example.com") -> KeysetPolicy:
+    return KeysetPolicy(
+        name=name,
+        issuer=issuer,
+        algorithm=Algorithm.ES256,
+        security_period=timedelta(days=90),
+        propagation_period=timedelta(hours=49),
+        grace_period=timedelta(days=31),
+        clock_skew=timedelta(seconds=60),
+    )
+
+
+def publication(*kids: str, keyset: KeysetName = DEFAULT_KEYSET, generation: int = 1) -> Publication:
+    issuer = "https://tokens.example.com" if keyset == DEFAULT_KEYSET else "https://other.example.com"
+    return Publication(
+        policy=policy(keyset, issuer),
+        generation=generation,
+        jwks=[jwk(kid) for kid in kids],
+        published_at=NOW,
+        next_change_at=NOW + timedelta(days=1),
+    )
+
+
+class RecordingDisk(OsDisk):
+    """The real disk, which notes what is renamed and synced, and can fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renamed: list[str] = []
+        self.fsyncs = 0
+        self.fail_directory_sync = False
+        self.lie = False
+
+    def rename(self, old: str, new: str, directory_fd: int) -> None:
+        super().rename(old, new, directory_fd)
+        self.renamed.append(new)
+
+    def write(self, fd: int, content: bytes) -> None:
+        super().write(fd, content[:-2] if self.lie else content)
+
+    def fsync(self, fd: int) -> None:
+        super().fsync(fd)
+        self.fsyncs += 1
+
+    def fsync_directory(self, directory_fd: int) -> None:
+        if self.fail_directory_sync:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().fsync_directory(directory_fd)
+
+
+@pytest.fixture
+def disk() -> RecordingDisk:
+    return RecordingDisk()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return tmp_path / "public"
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, tree: Path, disk: RecordingDisk) -> TreePublisher:
+    return make(tmp_path, tree, disk)
+
+
+def make(tmp_path: Path, tree: Path, disk: OsDisk) -> TreePublisher:
+    return TreePublisher(
+        tree,
+        "https://keys.example.com/",
+        tmp_path / "state" / "aside",
+        state_directory=tmp_path / "state",
+        max_age=timedelta(hours=24),
+        disk=disk,
+    )
+
+
+def files(tree: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()
+    }
+
+
+def identities(tree: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in tree.rglob("*") if path.is_file()
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ what it holds
+
+
+def test_the_default_keyset_stands_in_both_places_with_the_same_bytes(
+    publisher: TreePublisher, tree: Path
+) -> None:
+    published = publisher.publish(publication("a", "b"))
+    found = files(tree)
+    assert set(found) == {
+        ".well-known/jwks.json",
+        ".well-known/openid-configuration",
+        "keysets/default/jwks.json",
+        "keysets/default/jwks.meta.json",
+    }
+    assert found[".well-known/jwks.json"] == found["keysets/default/jwks.json"] == published.content
+    assert published.kids == ("a", "b")
+    assert published.sha256 == hashlib.sha256(published.content).hexdigest()
+    assert publisher.read(DEFAULT_KEYSET) == published
+    assert json.loads(found["keysets/default/jwks.meta.json"]) == {
+        "generation": 1,
+        "sha256": published.sha256,
+        "published_at": "2026-01-01T00:00:00Z",
+        "next_change_at": "2026-01-02T00:00:00Z",
+        "max_age": 86400,
+    }
+    discovery = json.loads(found[".well-known/openid-configuration"])
+    assert discovery["issuer"] == "https://tokens.example.com"
+    assert discovery["jwks_uri"] == "https://keys.example.com/.well-known/jwks.json"
+
+
+def test_another_keyset_has_a_discovery_document_of_its_own(publisher: TreePublisher, tree: Path) -> None:
+    publisher.publish(publication("a", keyset=OTHER))
+    found = files(tree)
+    assert set(found) == {
+        "keysets/other/.well-known/openid-configuration",
+        "keysets/other/jwks.json",
+        "keysets/other/jwks.meta.json",
+    }
+    discovery = json.loads(found["keysets/other/.well-known/openid-configuration"])
+    assert discovery["issuer"] == "https://other.example.com"
+    assert discovery["jwks_uri"] == "https://keys.example.com/keysets/other/jwks.json"
+    assert publisher.read(DEFAULT_KEYSET) is None
+
+
+def test_discovery_names_each_algorithm_that_is_still_in_the_set(
+    publisher: TreePublisher, tree: Path
+) -> None:
+    migrating = replace(publication(), jwks=[jwk("a", alg="EdDSA")])
+    publisher.publish(migrating)
+    discovery = json.loads(files(tree)[".well-known/openid-configuration"])
+    assert discovery["id_token_signing_alg_values_supported"] == ["ES256", "EdDSA"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_anyone_may_read_it_whatever_the_umask(publisher: TreePublisher, tree: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        publisher.publish(publication("a"))
+    finally:
+        os.umask(before)
+    for path in (tree, *tree.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644)
+
+
+def test_an_empty_set_is_published_when_the_engine_says_so(publisher: TreePublisher) -> None:
+    assert publisher.publish(publication()).kids == ()
+
+
+def test_the_set_stands_everywhere_before_anything_points_to_it(
+    publisher: TreePublisher, disk: RecordingDisk
+) -> None:
+    publisher.publish(publication("a"))
+    written = [name for name in disk.renamed if "." in name[1:] or name == "openid-configuration"]
+    assert written == ["jwks.json", "jwks.json", "jwks.meta.json", "openid-configuration"]
+
+
+def test_a_reader_never_sees_half_a_set(publisher: TreePublisher, tree: Path) -> None:
+    publisher.publish(publication("a"))
+    seen: set[tuple[str, ...]] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            keys = json.loads((tree / ".well-known/jwks.json").read_bytes())["keys"]
+            seen.add(tuple(key["kid"] for key in keys))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for _ in range(50):
+        publisher.publish(publication("b", "c"))
+        publisher.publish(publication("a"))
+    stop.set()
+    reader.join()
+    assert seen <= {("a",), ("b", "c")}
+
+
+# ------------------------------------------------------------------------------------------------ what stands, stays
+
+
+def test_what_stands_as_it_should_is_not_written_again(publisher: TreePublisher, tree: Path) -> None:
+    """A file server's ETag comes from the inode and mtime: an unchanged set stays cached."""
+    publisher.publish(publication("a"))
+    before = identities(tree)
+    publisher.publish(publication("a"))
+    assert identities(tree) == before
+
+
+@pytest.mark.parametrize("path", DEFAULT_PLACES)
+@pytest.mark.parametrize("harm", ["deleted", "changed", "closed"])
+def test_only_what_differs_is_written(publisher: TreePublisher, tree: Path, path: str, harm: str) -> None:
+    publisher.publish(publication("a"))
+    before = identities(tree)
+    match harm:
+        case "deleted":
+            (tree / path).unlink()
+        case "changed":
+            (tree / path).write_bytes(b'{"keys":[]}')
+        case _:
+            (tree / path).chmod(0o600)
+    assert not publisher.intact(publication("a"))
+    publisher.publish(publication("a"))
+    assert publisher.intact(publication("a"))
+    changed = {
+        str(Path(name).relative_to(tree)) for name, now in identities(tree).items() if before[name] != now
+    }
+    assert changed == {path}
+
+
+def test_a_file_of_an_earlier_run_is_synced_once_before_it_counts(
+    publisher: TreePublisher, tmp_path: Path, tree: Path
+) -> None:
+    """The earlier run may have been killed after the rename and before the sync."""
+    publisher.publish(publication("a"))
+    disk = RecordingDisk()
+    later = make(tmp_path, tree, disk)
+    later.publish(publication("a"))
+    assert (disk.fsyncs, disk.renamed) == (4, [])
+    later.publish(publication("a"))
+    assert disk.fsyncs == 4
+
+
+def test_a_directory_sync_that_failed_is_made_up_for(
+    publisher: TreePublisher, tree: Path, disk: RecordingDisk
+) -> None:
+    """The file has the right bytes then, and a power cut could still take it back."""
+    publisher.publish(publication("a"))
+    disk.fail_directory_sync = True
+    for _ in range(2):
+        with pytest.raises(PublishError, match="Input/output error"):
+            publisher.publish(publication("a", "b"))
+    disk.fail_directory_sync = False
+    before = disk.fsyncs
+    assert publisher.publish(publication("a", "b")).kids == ("a", "b")
+    assert disk.fsyncs > before
+
+
+def test_intact_compares_every_file_and_leaves_out_what_only_ages(
+    publisher: TreePublisher, tree: Path
+) -> None:
+    wanted = publication("a")
+    assert not publisher.intact(wanted)
+    publisher.publish(wanted)
+    assert publisher.intact(wanted)
+    assert publisher.intact(
+        replace(wanted, generation=9, published_at=NOW + timedelta(1), next_change_at=None)
+    )
+    assert not publisher.intact(publication("a", "b"))
+    assert not publisher.intact(replace(wanted, policy=policy(issuer="https://elsewhere.example.com")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{}", b"\xff", b'{"sha256":"x"}', b"[" * 100_000, None],
+    ids=["empty", "list", "object", "binary", "partial", "deep", "gone"],
+)
+def test_a_damaged_meta_file_is_not_intact(
+    publisher: TreePublisher, tree: Path, content: bytes | None
+) -> None:
+    publisher.publish(publication("a"))
+    meta = tree / "keysets/default/jwks.meta.json"
+    if content is None:
+        meta.unlink()
+    else:
+        meta.write_bytes(content)
+    assert not publisher.intact(publication("a"))
+    publisher.publish(publication("a"))
+    assert publisher.intact(publication("a"))
+
+
+# ------------------------------------------------------------------------------------------------- what others put in
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"\xff\x00garbage")
+
+
+def _deep(path: Path) -> None:
+    path.write_bytes(b"[" * 100_000)
+
+
+def _twice(path: Path) -> None:
+    path.write_bytes(b'{"keys":[{"kid":"a","kty":"EC"},{"kid":"a","kty":"EC"}]}')
+
+
+def _private(path: Path) -> None:
+    path.write_bytes(b'{"keys":[{"kid":"a","kty":"EC","d":"secret"}]}')
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _socket(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o644)
+
+
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 30)
+
+
+def _symlink(path: Path) -> None:
+    target = path.with_name("elsewhere.json")
+    target.write_bytes(b'{"keys":[]}')
+    path.symlink_to(target)
+
+
+def _gone(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "put", [_garbage, _deep, _twice, _private, _directory, os.mkfifo, _socket, _huge, _symlink, _gone]
+)
+@pytest.mark.parametrize("place", DEFAULT_PLACES)
+def test_reading_takes_whatever_stands_there(
+    publisher: TreePublisher, tree: Path, put: Callable[[Path], None], place: str
+) -> None:
+    """It is no set, whatever it is; and, but for a directory, the next publication replaces it."""
+    publisher.publish(publication("a"))
+    (tree / place).unlink()
+    put(tree / place)
+    assert publisher.read(DEFAULT_KEYSET) is None
+    assert not publisher.intact(publication("a"))
+    if put is _directory:
+        with pytest.raises(PublishError, match="Is a directory: move the directory away"):
+            publisher.publish(publication("a"))
+    else:
+        assert publisher.publish(publication("a")).kids == ("a",)
+
+
+def test_two_places_that_differ_are_no_set(publisher: TreePublisher, tree: Path) -> None:
+    publisher.publish(publication("a"))
+    (tree / ".well-known/jwks.json").write_bytes(b'{"keys":[]}')
+    assert publisher.read(DEFAULT_KEYSET) is None
+
+
+def test_a_symlink_on_the_way_is_followed_neither_in_reading_nor_in_writing(
+    publisher: TreePublisher, tree: Path, tmp_path: Path
+) -> None:
+    publisher.publish(publication("a"))
+    (tree / "keysets/default").rename(tmp_path / "away")
+    (tree / "keysets/default").symlink_to(tmp_path / "away")
+    before = identities(tmp_path / "away")
+    assert make(tmp_path, tree, OsDisk()).read(DEFAULT_KEYSET) is None
+    with pytest.raises(PublishError, match="a directory is needed there"):
+        publisher.publish(publication("a", "b"))
+    assert identities(tmp_path / "away") == before
+
+
+def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
+    publisher: TreePublisher, tree: Path
+) -> None:
+    publisher.publish(publication("a"))
+    place = tree / DEFAULT_PLACES[0]
+    before = publisher.read(DEFAULT_KEYSET)
+    os.utime(place)
+    content = place.read_bytes()
+    with place.open("r+b") as file:
+        file.write(content.replace(b'"a"', b'"z"'))
+    assert publisher.read(DEFAULT_KEYSET) is None
+    publisher.publish(publication("a"))
+    assert publisher.read(DEFAULT_KEYSET) == before
+    assert publisher.read(DEFAULT_KEYSET, fully=True) == before
+    assert publisher.intact(publication("a"), fully=True)
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ([jwk("a", d="secret")], "private member d"),
+        ([jwk("a"), jwk("b"), jwk("a")], "kid a is there 2 times"),
+        (["garbage"], "not JSON"),
+    ],
+)
+def test_a_set_that_must_not_be_is_refused_and_the_last_good_one_stays(
+    publisher: TreePublisher, tree: Path, keys: list[str], message: str
+) -> None:
+    publisher.publish(publication("a"))
+    before = identities(tree)
+    with pytest.raises(PublishError, match=message) as caught:
+        publisher.publish(replace(publication(), jwks=keys))
+    assert "secret" not in str(caught.value)
+    assert identities(tree) == before
+
+
+def test_a_tree_that_is_a_symlink_is_refused(publisher: TreePublisher, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    tree.symlink_to(tmp_path / "real")
+    calls: list[Callable[[], object]] = [
+        lambda: publisher.publish(publication("a")),
+        lambda: publisher.read(DEFAULT_KEYSET),
+        lambda: publisher.intact(publication("a")),
+    ]
+    for call in calls:
+        with pytest.raises(PublishError, match=f"is a symlink.*set publish.directory to {tmp_path}/real"):
+            call()
+    assert not any((tmp_path / "real").iterdir())
+
+
+@pytest.mark.parametrize("place", ["state", "state/public", "x/../state/public", "link/public"])
+def test_a_tree_in_the_state_directory_is_refused(tmp_path: Path, place: str) -> None:
+    for name in ("state", "x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    publisher = make(tmp_path, Path(f"{tmp_path}/{place}"), OsDisk())
+    with pytest.raises(PublishError, match="lies in the state directory"):
+        publisher.publish(publication("a"))
+    assert not any((tmp_path / "state").iterdir())
+
+
+def test_what_is_read_back_must_be_what_was_written(publisher: TreePublisher, disk: RecordingDisk) -> None:
+    disk.lie = True
+    with pytest.raises(PublishError, match=r"keysets/default/jwks\.json does not hold what was just written"):
+        publisher.publish(publication("a"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 64 KiB."""
+    if not ROOT:
+        pytest.skip("only root can mount")
+    place = tmp_path / "mount"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file:
+        for _ in range(1000):
+            try:
+                file.write(b"x" * 1024)
+            except OSError:
+                return
+    raise AssertionError
+
+
+def test_a_full_disk_keeps_the_last_good_set_and_says_what_to_do(tmp_path: Path, small_disk: Path) -> None:
+    tree = small_disk / "public"
+    publisher = make(tmp_path, tree, OsDisk())
+    before = publisher.publish(publication("a"))
+    fill(small_disk / "ballast")
+    with pytest.raises(PublishError, match=r"cannot write .*jwks\.json: No space left on device: free some"):
+        publisher.publish(publication("a", "b"))
+    assert publisher.read(DEFAULT_KEYSET, fully=True) == before
+    (small_disk / "ballast").unlink()
+    assert publisher.publish(publication("a", "b")).kids == ("a", "b")
+
+
+def test_a_read_only_disk_says_what_to_do(tmp_path: Path, small_disk: Path) -> None:
+    publisher = make(tmp_path, small_disk / "public", OsDisk())
+    publisher.publish(publication("a"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(PublishError, match=r"Read-only file system: remount it, or add .* ReadWritePaths"):
+        publisher.publish(publication("a", "b"))
+
+
+def test_a_missing_permission_says_what_to_do(tmp_path: Path, tree: Path) -> None:
+    make(tmp_path, tree, OsDisk()).publish(publication("a"))
+    user = os.geteuid()
+    (tree / "keysets").chmod(0o700 if ROOT else 0)
+    above = (tmp_path, tmp_path.parent, tmp_path.parent.parent)
+    if ROOT:  # nothing is forbidden to root
+        for path in above:
+            path.chmod(0o711)
+        os.seteuid(65534)
+    try:
+        publisher = make(tmp_path, tree, OsDisk())
+        calls: list[Callable[[], object]] = [
+            lambda: publisher.read(DEFAULT_KEYSET),
+            lambda: publisher.intact(publication("a")),
+            lambda: publisher.publish(publication("a")),
+        ]
+        for call in calls:
+            with pytest.raises(PublishError, match=r"cannot read .*jwks\.json: Permission denied: give"):
+                call()
+    finally:
+        os.seteuid(user)
+        for path in above:
+            path.chmod(0o700)
+        (tree / "keysets").chmod(0o755)
+
+
+def test_a_tree_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PublishError, match=r"cannot create .*file/public: Not a directory"):
+        make(tmp_path, tmp_path / "file" / "public", OsDisk()).publish(publication("a"))
+
+
+# ------------------------------------------------------------------------------------------------- what is kept aside
+
+
+def test_a_foreign_set_is_kept_outside_the_tree_for_the_owner_alone(
+    publisher: TreePublisher, tree: Path
+) -> None:
+    path = Path(publisher.keep_aside(DEFAULT_KEYSET, b"foreign", NOW))
+    assert path.read_bytes() == b"foreign"
+    assert path.name.startswith("20260101T000000Z-")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.is_relative_to(tree)
+    assert publisher.keep_aside(DEFAULT_KEYSET, b"foreign", NOW + timedelta(days=1)) == str(path)
+
+
+def test_what_is_kept_aside_is_bounded(publisher: TreePublisher) -> None:
+    """Someone who changes the tree every second must not fill the disk."""
+    paths = [
+        Path(publisher.keep_aside(OTHER, f"set {i}".encode(), NOW + timedelta(seconds=i)))
+        for i in range(ASIDE_LIMIT + 5)
+    ]
+    assert sorted(paths[0].parent.iterdir()) == paths[5:]
+
+
+def test_a_set_that_cannot_be_kept_aside_is_an_error(publisher: TreePublisher, tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(PublishError, match="cannot keep a foreign set aside"):
+        publisher.keep_aside(DEFAULT_KEYSET, b"foreign", NOW)
