@@ -24,45 +24,34 @@ class LogEvent(StrEnum):
     DAEMON_STARTED = "daemon.started"
     DAEMON_READY = "daemon.ready"
     DAEMON_STOPPING = "daemon.stopping"
-    DAEMON_STOPPED = "daemon.stopped"
     CONFIG_RELOADED = "config.reloaded"
     CONFIG_REFUSED = "config.refused"
+    CONFIG_WARNING = "config.warning"
     CLOCK_HELD = "clock.held"
     CLOCK_RELEASED = "clock.released"
     KEK_MISSING = "kek.missing"
     KEK_WRONG = "kek.wrong"
     KEK_RESTORED = "kek.restored"
-    WITNESS_FAILED = "witness.failed"
-    WITNESS_RESTORED = "witness.restored"
+    WITNESS_REFUSED = "witness.refused"
     RESTORE_FOUND = "restore.found"
     STORE_FAILED = "store.failed"
-    STORE_RESTORED = "store.restored"
     PUBLISH_FAILED = "publish.failed"
-    PUBLISH_RESTORED = "publish.restored"
     PUBLISH_REPAIRED = "publish.repaired"
     PUBLISH_FOREIGN_KEY = "publish.foreign_key"
-    PUBLISH_NOT_SERVED = "publish.not_served"
     KEY_UNAUTHENTIC = "key.unauthentic"
     KEY_UNUSABLE = "key.unusable"
-    KEY_OVERDUE = "key.overdue"
     PROBE_FAILED = "probe.failed"
     KEYSET_FAILED = "keyset.failed"
-    KEYSET_RESTORED = "keyset.restored"
     WORKSPACE_FAILED = "workspace.failed"
-    WORKSPACE_RESTORED = "workspace.restored"
     DELIVERY_FAILED = "delivery.failed"
+    DELIVERY_OUTPUT = "delivery.output"
     DELIVERY_LATE = "delivery.late"
     DELIVERY_CRITICAL = "delivery.critical"
-    DELIVERY_RESTORED = "delivery.restored"
-    REQUEST_ACCEPTED = "request.accepted"
-    REQUEST_DONE = "request.done"
     REQUEST_REFUSED = "request.refused"
     CONTROL_DENIED = "control.denied"
-    CONTROL_FAILED = "control.failed"
     REPLICA_SILENT = "replica.silent"
-    REPLICA_RETURNED = "replica.returned"
     TICK_FAILED = "tick.failed"
-    TICK_SLOW = "tick.slow"
+    TICK_RECOVERED = "tick.recovered"
     LOG_LOST = "log.lost"
 
 
@@ -93,18 +82,24 @@ def _entry(level: Level, meaning: str, fields: str = "") -> Entry:
 LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
     {
         LogEvent.DAEMON_STARTED: _entry(
-            Level.INFO, "The daemon has started and reads its state.", "version config replica pid"
+            Level.INFO, "The daemon has started and reads its state.", "version config config_digest"
         ),
         LogEvent.DAEMON_READY: _entry(
-            Level.INFO, "The first tick is over: everything that could be done was done.", "keysets workspaces next_due"
+            Level.INFO, "The first tick is over: everything that could be done was done.", "workspaces faults"
         ),
-        LogEvent.DAEMON_STOPPING: _entry(Level.INFO, "The daemon was told to stop.", "signal"),
-        LogEvent.DAEMON_STOPPED: _entry(Level.INFO, "The daemon has stopped between two durable steps."),
-        LogEvent.CONFIG_RELOADED: _entry(Level.INFO, "The config was read again and is in force.", "config"),
+        LogEvent.DAEMON_STOPPING: _entry(
+            Level.INFO, "The daemon was told to stop, and has, between two durable steps."
+        ),
+        LogEvent.CONFIG_RELOADED: _entry(
+            Level.INFO, "The config was read again and is in force.", "config_digest workspaces"
+        ),
         LogEvent.CONFIG_REFUSED: _entry(
             Level.ERROR,
             "A reloaded config is wrong, or drops too much; the former one stays in force.",
             "config problem",
+        ),
+        LogEvent.CONFIG_WARNING: _entry(
+            Level.WARNING, "The config is valid, and has something that is seldom meant.", "problem"
         ),
         LogEvent.CLOCK_HELD: _entry(
             Level.CRITICAL,
@@ -123,23 +118,20 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             "problem",
         ),
         LogEvent.KEK_RESTORED: _entry(Level.INFO, "The right key-encryption key is back."),
-        LogEvent.WITNESS_FAILED: _entry(
+        LogEvent.WITNESS_REFUSED: _entry(
             Level.CRITICAL, "The witness file is damaged, of another installation, or cannot be written.", "problem"
         ),
-        LogEvent.WITNESS_RESTORED: _entry(Level.INFO, "The witness file is in order again."),
         LogEvent.RESTORE_FOUND: _entry(
             Level.CRITICAL,
             "The database is older than the witness: a backup was restored, and the state was brought in line.",
             "database_seq witness_seq missing",
         ),
         LogEvent.STORE_FAILED: _entry(Level.CRITICAL, "The database cannot be used; it is tried again.", "problem"),
-        LogEvent.STORE_RESTORED: _entry(Level.INFO, "The database can be used again."),
         LogEvent.PUBLISH_FAILED: _entry(
             Level.ERROR,
             "A published set could not be written or read back; the last good one stays, and no new key signs.",
             "keyset problem",
         ),
-        LogEvent.PUBLISH_RESTORED: _entry(Level.INFO, "Publishing works again.", "keyset"),
         LogEvent.PUBLISH_REPAIRED: _entry(
             Level.WARNING,
             "A published file was missing or changed by someone else, and was written again.",
@@ -150,9 +142,6 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             "A published file held keys that nobody here knows; it was kept aside and replaced.",
             "keyset kids kept_at",
         ),
-        LogEvent.PUBLISH_NOT_SERVED: _entry(
-            Level.ERROR, "The served URL does not show the published set.", "keyset url problem"
-        ),
         LogEvent.KEY_UNAUTHENTIC: _entry(
             Level.CRITICAL,
             "A key's row in the database was not written by this installation, or was changed; it is not published.",
@@ -160,11 +149,6 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         ),
         LogEvent.KEY_UNUSABLE: _entry(
             Level.ERROR, "The private half of a key does not open; a spare takes its place.", "keyset kid problem"
-        ),
-        LogEvent.KEY_OVERDUE: _entry(
-            Level.CRITICAL,
-            "A key signs longer than its security period, for no successor is safe to use yet.",
-            "keyset kid rotate_at problem",
         ),
         LogEvent.PROBE_FAILED: _entry(
             Level.ERROR,
@@ -174,52 +158,40 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.KEYSET_FAILED: _entry(
             Level.ERROR, "The work on one keyset failed; it is tried again, all others go on.", "keyset problem"
         ),
-        LogEvent.KEYSET_RESTORED: _entry(Level.INFO, "A keyset that had failed works again.", "keyset"),
         LogEvent.WORKSPACE_FAILED: _entry(
             Level.ERROR,
             "A workspace's token could not be issued; it is tried again, all others go on.",
-            "workspace keyset problem",
-        ),
-        LogEvent.WORKSPACE_RESTORED: _entry(
-            Level.INFO, "A workspace that had failed gets its tokens again.", "workspace"
+            "workspace problem",
         ),
         LogEvent.DELIVERY_FAILED: _entry(
             Level.WARNING,
             "A sink did not take a token; it is tried again, and the prior token still is valid.",
-            "workspace sink jti attempts retry_at problem",
+            "workspace sink sequence attempts problem",
+        ),
+        LogEvent.DELIVERY_OUTPUT: _entry(
+            Level.INFO, "A command that takes tokens wrote something.", "workspace output"
         ),
         LogEvent.DELIVERY_LATE: _entry(
             Level.ERROR,
             "A delivery has failed for more than 25 % of the time that the prior token has left.",
-            "workspace sink jti deadline attempts problem",
+            "workspace sink attempts problem",
         ),
         LogEvent.DELIVERY_CRITICAL: _entry(
             Level.CRITICAL,
             "A delivery has failed for more than 75 % of the time that the prior token has left.",
-            "workspace sink jti deadline attempts problem",
+            "workspace sink attempts problem",
         ),
-        LogEvent.DELIVERY_RESTORED: _entry(
-            Level.INFO, "A sink that had failed took its token.", "workspace sink jti attempts"
-        ),
-        LogEvent.REQUEST_ACCEPTED: _entry(
-            Level.INFO, "What a person asked for was stored and will be done.", "request kind actor reason"
-        ),
-        LogEvent.REQUEST_DONE: _entry(Level.INFO, "What a person asked for was done.", "request kind actor result"),
-        LogEvent.REQUEST_REFUSED: _entry(
-            Level.WARNING, "What a person asked for was not done.", "request kind actor problem"
-        ),
+        LogEvent.REQUEST_REFUSED: _entry(Level.WARNING, "What a person asked for was not done.", "kind actor problem"),
         LogEvent.CONTROL_DENIED: _entry(
             Level.WARNING, "Someone asked for what their groups do not allow.", "actor command problem"
         ),
-        LogEvent.CONTROL_FAILED: _entry(Level.ERROR, "The control socket cannot be served.", "problem"),
         LogEvent.REPLICA_SILENT: _entry(
             Level.ERROR, "A replica has not been heard of; keys wait for its published tree.", "replica seen_at problem"
         ),
-        LogEvent.REPLICA_RETURNED: _entry(Level.INFO, "A silent replica is back.", "replica"),
         LogEvent.TICK_FAILED: _entry(
             Level.ERROR, "A tick ended before it was through; the next one starts afresh.", "problem"
         ),
-        LogEvent.TICK_SLOW: _entry(Level.WARNING, "A tick took longer than it should.", "duration_seconds"),
+        LogEvent.TICK_RECOVERED: _entry(Level.INFO, "A tick went through again."),
         LogEvent.LOG_LOST: _entry(Level.ERROR, "Log lines could not be written anywhere and are lost.", "lines"),
     }
 )
@@ -233,14 +205,14 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             "database_seq witness_seq witness_hash",
         ),
         EventName.KEK_ADDED: _entry(Level.INFO, "A key-encryption key came into use.", "kek_id"),
-        EventName.CLOCK_ACCEPTED: _entry(Level.WARNING, "An operator vouched for the clock.", "problem"),
+        EventName.CLOCK_ACCEPTED: _entry(Level.WARNING, "An operator vouched for the clock."),
         EventName.CONFIG_APPLIED: _entry(
-            Level.INFO, "A changed config took effect on the workspaces.", "added changed rescheduled removed"
+            Level.INFO,
+            "A changed config took effect on the workspaces.",
+            "new claims_changed rescheduled sinks_changed removed held",
         ),
-        EventName.CONFIG_ACCEPTED: _entry(
-            Level.WARNING, "An operator accepted a config that drops many workspaces.", "removed"
-        ),
-        EventName.KEYSET_CREATED: _entry(Level.INFO, "A keyset appeared in the config.", "keyset algorithm"),
+        EventName.CONFIG_ACCEPTED: _entry(Level.WARNING, "An operator accepted a config that drops many workspaces."),
+        EventName.KEYSET_CREATED: _entry(Level.INFO, "A keyset appeared in the config.", "keyset algorithm issuer"),
         EventName.KEYSET_RESCHEDULED: _entry(
             Level.INFO,
             "The deadlines of a keyset follow a changed policy.",
@@ -256,7 +228,9 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         ),
         EventName.KEY_MADE: _entry(Level.INFO, "A signing key was made; it does not sign yet.", "keyset kid algorithm"),
         EventName.KEY_ADOPTED: _entry(
-            Level.WARNING, "A published key of a system or database that is gone stays published.", "keyset kid"
+            Level.WARNING,
+            "A published key of a system or database that is gone stays published.",
+            "keyset kid grace_until",
         ),
         EventName.KEY_PROVEN: _entry(
             Level.INFO, "A probe signed by a key verified from the published file.", "keyset kid"
@@ -271,12 +245,14 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.TOKEN_ISSUED: _entry(
             Level.INFO, "A workspace has a new current token.", "workspace keyset kid jti sequence expires_at"
         ),
-        EventName.TOKEN_RETIRED: _entry(Level.INFO, "A token has expired.", "workspace kid jti"),
+        EventName.TOKEN_RETIRED: _entry(Level.INFO, "A token has expired.", "workspace keyset kid jti"),
         EventName.TOKEN_REVOKED: _entry(Level.WARNING, "A token was revoked before its end.", "workspace kid jti"),
-        EventName.TOKEN_SHOWN: _entry(Level.WARNING, "A token was shown to a person.", "workspace kid jti"),
-        EventName.TOKEN_DELIVERED: _entry(Level.INFO, "A sink holds a workspace's token.", "workspace jti sink"),
+        EventName.TOKEN_SHOWN: _entry(Level.WARNING, "A token was shown to a person.", "workspace keyset kid jti"),
+        EventName.TOKEN_DELIVERED: _entry(
+            Level.INFO, "A sink holds a workspace's token.", "workspace jti sink sequence attempts"
+        ),
         EventName.AUDIT_PRUNED: _entry(
-            Level.INFO, "Old audit events were deleted; an anchor keeps the chain.", "events before"
+            Level.INFO, "Old audit events were deleted; an anchor keeps the chain.", "events anchor_seq"
         ),
     }
 )

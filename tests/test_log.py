@@ -73,12 +73,12 @@ def audit_row(name: EventName = EventName.KEY_ACTIVATED, seq: int = 7) -> AuditR
 
 def test_a_json_line_says_when_how_bad_what_and_who_and_then_its_fields() -> None:
     stream = set_up()
-    get_logger("daemon").warning("tick.slow", duration_seconds=3, parts=["observe", {"a": 1}])
+    get_logger("daemon").warning("delivery.late", duration_seconds=3, parts=["observe", {"a": 1}])
     assert json_lines(stream) == [
         {
             "timestamp": "2026-03-01T12:00:00.250000Z",
             "level": "warning",
-            "event": "tick.slow",
+            "event": "delivery.late",
             "logger": "daemon",
             "duration_seconds": 3,
             "parts": ["observe", {"a": 1}],
