@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 
+from rotator.core.contract import Gap
 from rotator.core.policy import RotationWindow
 
 _DAY: Final = timedelta(days=1)
@@ -91,6 +92,14 @@ class _Opens:
                 return
             yield from reversed(days[: bisect_right(days, last)])
 
+    def outline(self, start: datetime) -> Iterator[datetime]:
+        """Yield its openings from ``start`` on, but of an ordinary day only those that show its widest gap."""
+        few = _outline(self.times)
+        for day in self.days_from(start.astimezone(self.zone).date()):
+            times = few if self.is_ordinary(day) else self.times
+            moments = dict.fromkeys(place(datetime.combine(day, at), self.zone) for at in times)
+            yield from (moment for moment in moments if moment >= start)
+
     def is_ordinary(self, day: date) -> bool:
         """Tell whether the clocks do not change on ``day``."""
         midnight = datetime.combine(day, time())
@@ -149,7 +158,7 @@ class CronCalendar:
                 if moment >= start:
                     yield moment
 
-    def widest_gap(self, window: RotationWindow, *, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
+    def widest_gap(self, window: RotationWindow, *, start: datetime, end: datetime) -> Gap | None:
         """Return the two neighbouring openings that lie furthest apart, the first between ``start`` and ``end``.
 
         None where it opens fewer than twice.
@@ -157,24 +166,19 @@ class CronCalendar:
         opens = _opens(window.cron, window.timezone)
         widest: tuple[datetime, datetime] | None = None
         previous: datetime | None = None
-        inner = _widest_step(opens.times)
-        for day in opens.days_from(start.astimezone(opens.zone).date()):
-            if opens.is_ordinary(day):
-                moments = tuple(place(datetime.combine(day, at), opens.zone) for at in inner)
-            else:
-                moments = opens.openings(day)
-            for moment in moments:
-                if moment < start:
-                    continue
-                if previous is not None and (widest is None or moment - previous > widest[1] - widest[0]):
-                    widest = previous, moment
-                previous = moment
-                if moment >= end and widest is not None:
-                    return widest
-        return widest
+        for moment in opens.outline(start):
+            if previous is not None and (widest is None or moment - previous > widest[1] - widest[0]):
+                widest = previous, moment
+            previous = moment
+            if moment >= end and widest is not None:
+                break
+        if widest is None:
+            return None
+        first, second = (moment.astimezone(opens.zone).utcoffset() for moment in widest)
+        return Gap(*widest, clock_change=first != second)
 
 
-def _widest_step(times: tuple[time, ...]) -> tuple[time, ...]:
+def _outline(times: tuple[time, ...]) -> tuple[time, ...]:
     """Return the first, the last, and the two neighbours furthest apart of ``times``: enough to know a day's gaps."""
     if len(times) <= 4:
         return times

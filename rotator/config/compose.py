@@ -39,7 +39,7 @@ class Composer:
     problems: Problems
     _files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
     _real: dict[str, str] = field(default_factory=dict)
-    _windows: dict[RotationWindowShape, RotationWindow] = field(default_factory=dict)
+    _windows: dict[tuple[str, str, timedelta], RotationWindow] = field(default_factory=dict)
     _without_audience: list[str] = field(default_factory=list)
 
     def policy(self, workspaces: Mapping[str, tuple[Source, WorkspaceShape]], verifiers: Verifiers) -> Policy:
@@ -111,9 +111,10 @@ class Composer:
     def _window(self, shape: RotationWindowShape | None) -> RotationWindow | None:
         if shape is None:
             return None
-        if shape not in self._windows:
-            self._windows[shape] = RotationWindow(shape.cron, shape.timezone, shape.duration)
-        return self._windows[shape]
+        parts = (shape.cron, shape.timezone, shape.duration)
+        if parts not in self._windows:
+            self._windows[parts] = RotationWindow(*parts)
+        return self._windows[parts]
 
     # ---------------------------------------------------------------------------------------------- workspaces
 

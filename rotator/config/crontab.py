@@ -1,6 +1,7 @@
 """Cron expressions: the five fields, checked before a scheduler sees them, so that each mistake gets its own words."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from rotator.config.nearest import nearest
@@ -11,9 +12,10 @@ _FIELDS: Final = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31
 _NUMBERS: Final = re.compile(
     r"(?:\*|(?P<first>[0-9]{1,3})(?:-(?P<last>[0-9]{1,3}))?)(?:/(?P<step>[0-9]{1,3}))?", re.ASCII
 )
-_NAMES: Final = re.compile(r"(?P<first>[a-z]+)(?:-(?P<last>[a-z]+))?(?:/(?P<step>[0-9]{1,3}))?")
+_NAMES: Final = re.compile(r"(?P<first>[a-z]+)(?:-(?P<last>[a-z]+))?")
 
 
+@lru_cache(maxsize=256)
 def check_cron(text: str) -> str:
     """Return ``text`` in lower case with single spaces; raise ``ValueError`` for what is not five fields of cron.
 
@@ -48,8 +50,9 @@ def _check_numbers(item: str, name: str, lowest: int, highest: int) -> None:
             raise ValueError(f"{number} is not a {name}; it is between {lowest} and {highest}")
     if first is not None and last is not None and int(first) > int(last):
         raise ValueError(f"the range {item!r} of the {name} runs backwards; write it as two, joined by a comma")
-    if step is not None and not 1 <= int(step) <= highest:
-        raise ValueError(f"the step of {item!r} in the {name} must be between 1 and {highest}")
+    span = int(last or highest) - int(first or lowest)
+    if step is not None and not 1 <= int(step) <= span:
+        raise ValueError(f"the step of {item!r} in the {name} must be between 1 and {span}, to meet a second one")
 
 
 def _check_weekday(item: str) -> None:

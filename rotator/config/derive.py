@@ -51,6 +51,9 @@ def settings(shape: ConfigShape, directory: Path, environ: Mapping[str, str], re
             ("publish", "directory"),
             f"{published} is served to everybody and holds the state ({state_directory}); name a directory of its own",
         )
+    kek = _kek(shape, base, state_directory, environ)
+    if kek.file is not None and kek.file.is_relative_to(published):
+        report(("kek", "file"), f"{kek.file} is in the published directory ({published}), which everybody can read")
     return Settings(
         state_url=state_url,
         state_directory=state_directory,
@@ -58,7 +61,7 @@ def settings(shape: ConfigShape, directory: Path, environ: Mapping[str, str], re
         base_url=(shape.publish.base_url or shape.issuer).rstrip("/"),
         publish_lag=shape.publish.lag,
         verify_url=shape.publish.verify_url.rstrip("/") if shape.publish.verify_url else None,
-        kek=_kek(shape, base, state_directory, environ),
+        kek=kek,
         control=_control(shape, base, state_directory, environ),
         log=LogSettings(format=shape.log.format, level=shape.log.level),
         retention=RetentionSettings(tokens=shape.retention.tokens, audit=shape.retention.audit),

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -39,7 +39,7 @@ def _duration(value: object, *, zero_allowed: bool = False) -> timedelta:
     if isinstance(value, int) and not isinstance(value, bool):
         if value == 0 and zero_allowed:
             return timedelta(0)
-        raise wrong(number_without_unit(str(value)))
+        raise wrong(number_without_unit(str(value)[:40]))
     raise wrong(f"expected a span of time such as 90s, 10m, 12h, 30d or 8w, found {kind_of(value)}")
 
 
@@ -189,12 +189,19 @@ Mode = Annotated[
 
 def _zone(value: object) -> str:
     text = _text(value)
-    try:
-        ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    if not _is_zone(text):
         guess = nearest(text, _zones())
-        raise wrong(f"{text!r} is not a time zone{guess or '; write an IANA name such as Europe/Berlin'}") from None
+        raise wrong(f"{text!r} is not a time zone{guess or '; write an IANA name such as Europe/Berlin'}")
     return text
+
+
+@lru_cache(maxsize=256)
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 @cache

@@ -58,7 +58,7 @@ class _Loading:
         }
         policy = Composer(main, shape, directory, forbidden, self._problems).policy(workspaces, verifiers)
         findings = check_policy(policy, verifiers, CronCalendar(), now)
-        self._judge(findings, main, {name: source for name, (source, _) in workspaces.items()})
+        self._judge(findings, main, workspaces)
         for pattern in empty:
             at = ("include", shape.include.index(pattern))
             self._problems.warn(main, at, f"{pattern!r} matches no file in {directory}")
@@ -139,13 +139,30 @@ class _Loading:
                 )
         return merged
 
-    def _judge(self, findings: Iterable[Finding], main: Source, sources: Mapping[str, Source]) -> None:
+    def _judge(
+        self, findings: Iterable[Finding], main: Source, workspaces: Mapping[str, tuple[Source, WorkspaceShape]]
+    ) -> None:
         for found in findings:
-            source = sources[found.path[1]] if found.path[0] == "workspaces" and len(found.path) > 1 else main
+            source, path = main, found.path
+            if path[0] == "workspaces" and len(path) > 1:
+                source, path = _where_set(found.path, workspaces[found.path[1]], main)
             if found.severity is Severity.ERROR:
-                self._problems.add(source, found.path, found.text)
+                self._problems.add(source, path, found.text)
             elif found.severity is Severity.WARNING:
-                self._problems.warn(source, found.path, found.text)
+                self._problems.warn(source, path, found.text)
+
+
+def _where_set(
+    path: tuple[str, ...], workspace: tuple[Source, WorkspaceShape], main: Source
+) -> tuple[Source, tuple[str, ...]]:
+    """Return where the setting of a workspace is really made: there, or for many workspaces at once in ``defaults``."""
+    source, shape = workspace
+    name, setting = path[1], path[2]
+    if getattr(shape, setting) is not None:
+        return source, path
+    if setting == "security_period" and shape.rotation_window is not None:
+        return source, ("workspaces", name, "rotation_window")
+    return main, ("defaults", *path[2:])
 
 
 def _show(found: Finding) -> str:

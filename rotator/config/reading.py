@@ -23,14 +23,17 @@ def read_text(file: Path, *, included: bool) -> tuple[bytes, str]:
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
-        with os.fdopen(descriptor, "rb") as stream:
+        try:
             _check_file(os.fstat(descriptor), included=included)
-            content = stream.read()
+            with open(descriptor, "rb", closefd=False) as stream:  # a descriptor has no path
+                content = stream.read()
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise SyntaxFaultError(1, "there is no such file; name it with --config or $ROTATOR_CONFIG") from None
     except OSError as error:
         raise SyntaxFaultError(1, f"cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except ValueError as error:  # a NUL in the path
         raise SyntaxFaultError(1, f"cannot be read: {error}") from None
     return content, _decode(content)
 

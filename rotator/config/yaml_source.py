@@ -277,7 +277,7 @@ def kind_of(value: object) -> str:
         case bool():
             return f"the boolean {str(value).lower()}"
         case int() | float():
-            return f"the number {value}"
+            return f"the number {str(value)[:40]}"
         case str():
             return f"the text {value!r}" if len(value) <= 60 else f"the text {value[:60]!r}…"
         case list() | tuple():

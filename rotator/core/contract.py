@@ -11,7 +11,7 @@ Pure. Each rule yields findings with the user's own numbers: what is wrong and w
 - the set stays small enough for every verifier.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -73,6 +73,21 @@ class Verifiers:
     publish_lag: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Two neighbouring openings of a window."""
+
+    first: datetime
+    second: datetime
+    clock_change: bool
+    """The offset of the window's zone differs between them."""
+
+    @property
+    def span(self) -> timedelta:
+        """From the start of one to the start of the other."""
+        return self.second - self.first
+
+
 class Almanac(Calendar, Protocol):
     """A calendar that can also be looked through."""
 
@@ -80,7 +95,7 @@ class Almanac(Calendar, Protocol):
         """Yield the openings from ``start`` to before ``end``."""
         ...
 
-    def widest_gap(self, window: RotationWindow, *, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
+    def widest_gap(self, window: RotationWindow, *, start: datetime, end: datetime) -> Gap | None:
         """Return the two neighbouring openings that lie furthest apart; None where it opens fewer than twice."""
         ...
 
@@ -121,6 +136,7 @@ def check_policy(policy: Policy, verifiers: Verifiers, almanac: Almanac, now: da
     findings += bad
     if policy.workspaces and not any(found.severity is Severity.ERROR for found in bad):
         findings.append(_sum_up(policy))
+        findings += reach.sum_up(policy.workspaces.values())
     return tuple(findings)
 
 
@@ -264,15 +280,17 @@ class _WindowReach:
     def __init__(self, almanac: Almanac, now: datetime) -> None:
         self._almanac = almanac
         self._now = now
-        self._gaps: dict[RotationWindow, tuple[datetime, datetime] | None] = {}
+        self._gaps: dict[RotationWindow, Gap | None] = {}
 
     def check_workspace(self, workspace: WorkspacePolicy, window: RotationWindow) -> Iterator[Finding]:
         """Hold the widest gap against the security period: after every moment an opening must end within it."""
         gap = self._gap(window)
+        path = ("workspaces", workspace.id, "rotation_window", "cron")
         if gap is None:
-            yield _never(("workspaces", workspace.id, "rotation_window", "cron"), window)
+            yield _never(path, window)
             return
-        needed = gap[1] - gap[0] + window.duration
+        yield from _both_days(path, window)
+        needed = gap.span + window.duration
         if needed > workspace.security_period:
             yield Finding(
                 Severity.ERROR,
@@ -284,32 +302,47 @@ class _WindowReach:
     def check_keyset(self, keyset: KeysetPolicy, window: RotationWindow) -> Iterator[Finding]:
         """Hold every opening against the next: a key that begins in one must find a later one in time."""
         gap = self._gap(window)
+        path = ("keysets", keyset.name, "rotation_window", "cron")
         if gap is None:
-            yield _never(("keysets", keyset.name, "rotation_window", "cron"), window)
+            yield _never(path, window)
             return
-        path = ("keysets", keyset.name, "security_period")
+        yield from _both_days(path, window)
+        at = ("keysets", keyset.name, "security_period")
         propagation = keyset.propagation_period
-        needed = propagation + gap[1] - gap[0] + window.duration
+        needed = propagation + gap.span + window.duration
         sides = (
             f"security_period {_d(keyset.security_period)} {'≥' if keyset.security_period >= needed else '<'}"
             f" {_d(needed)} = propagation_period {_d(propagation)} + {_reach(window, gap)}"
         )
         if keyset.security_period >= needed:
-            yield Finding(Severity.OK, path, sides)
+            yield Finding(Severity.OK, at, sides)
             return
         advice = f"set security_period to {_d(round_up(needed))} or more"
         missed = self._missed(keyset, window)
         if missed is not None:
             yield Finding(
-                Severity.ERROR, path, f"{sides}: a key that begins on {missed:%Y-%m-%d} finds no opening; {advice}"
+                Severity.ERROR, at, f"{sides}: a key that begins on {missed:%Y-%m-%d} finds no opening; {advice}"
             )
         else:
             yield Finding(
                 Severity.WARNING,
-                path,
+                at,
                 f"{sides}: a key that begins outside of an opening, as the first does, may be replaced outside, too;"
                 f" {advice} to rule it out",
             )
+
+    def sum_up(self, workspaces: Iterable[WorkspacePolicy]) -> Iterator[Finding]:
+        """Yield a line for each window that workspaces share, with the shortest security period on it."""
+        shortest: dict[RotationWindow, timedelta] = {}
+        for workspace in workspaces:
+            window = workspace.rotation_window
+            if window is not None:
+                shortest[window] = min(shortest.get(window, timedelta.max), workspace.security_period)
+        for window, period in shortest.items():
+            gap = self._gap(window)
+            if gap is not None:
+                text = f"shortest security_period {_d(period)} ≥ {_reach(window, gap)}"
+                yield Finding(Severity.OK, ("workspaces",), text)
 
     def _missed(self, keyset: KeysetPolicy, window: RotationWindow) -> datetime | None:
         for opening in self._almanac.openings(window, start=self._now, end=self._now + HORIZON):
@@ -322,25 +355,31 @@ class _WindowReach:
                 return opening
         return None
 
-    def _gap(self, window: RotationWindow) -> tuple[datetime, datetime] | None:
+    def _gap(self, window: RotationWindow) -> Gap | None:
         if window not in self._gaps:
             end = self._now + HORIZON
             self._gaps[window] = self._almanac.widest_gap(window, start=self._now, end=end)
         return self._gaps[window]
 
 
-def _reach(window: RotationWindow, gap: tuple[datetime, datetime]) -> str:
-    apart = gap[1] - gap[0]
+def _reach(window: RotationWindow, gap: Gap) -> str:
+    apart = gap.span
     return (
         f"{_d(apart + window.duration)} from the start of one opening to the end of the next: '{window.cron}'"
-        f" ({window.timezone}) opens up to {_d(apart)} apart ({gap[0]:%Y-%m-%d} to {gap[1]:%Y-%m-%d}"
-        f"{', the change of clocks' if _clock_change(apart) else ''}) for {_d(window.duration)}"
+        f" ({window.timezone}) opens up to {_d(apart)} apart ({gap.first:%Y-%m-%d} to {gap.second:%Y-%m-%d}"
+        f"{', the change of clocks' if gap.clock_change else ''}) for {_d(window.duration)}"
     )
 
 
-def _clock_change(apart: timedelta) -> bool:
-    """Whole days and up to two hours apart: what a daily, weekly or monthly window is in autumn only."""
-    return timedelta(0) < apart % timedelta(days=1) <= timedelta(hours=2) and apart > timedelta(days=1)
+def _both_days(path: tuple[str, ...], window: RotationWindow) -> Iterator[Finding]:
+    _, _, day, _, weekday = window.cron.split()
+    if day != "*" and weekday != "*":
+        yield Finding(
+            Severity.WARNING,
+            path,
+            f"'{window.cron}' names days of the month and weekdays: it opens where both meet, while cron itself would"
+            " run on either; put * for one of them if that is not meant",
+        )
 
 
 def _never(path: tuple[str, ...], window: RotationWindow) -> Finding:
