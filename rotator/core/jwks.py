@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid
@@ -55,13 +56,22 @@ def render(jwks: Sequence[str]) -> bytes:
     return f'{{"keys":[\n{lines}\n]}}\n'.encode()
 
 
-def _public_half(text: str) -> dict[str, str]:
+def publishable(text: str, *, kid: Kid, algorithm: Algorithm) -> str:
+    """Return a JWK that others made as :func:`render` would publish it; what it lacks of ``kid`` and ``alg`` is added.
+
+    Raises :class:`JwksError` as :func:`render` does. What this returns, rendered and read back, is the same text.
+    """
+    return canonical(_public_half(text, {"kid": kid, "alg": algorithm}))
+
+
+def _public_half(text: str, default: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     try:
         jwk = _parse(text)
     except ValueError as error:
         raise JwksError(f"a public JWK is not JSON: {error}") from None
     if not isinstance(jwk, dict):
         raise JwksError("a public JWK is a JSON object, and this is not one")
+    jwk = {**default, **jwk}
     kid = jwk.get("kid")
     name = f"the JWK {kid!r}" if isinstance(kid, str) else "a JWK without a kid"
     if leaking := sorted(PRIVATE_MEMBERS & jwk.keys()):

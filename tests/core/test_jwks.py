@@ -17,6 +17,7 @@ from rotator.core.jwks import (
     meta,
     parse_kids,
     parse_set,
+    publishable,
     render,
 )
 from rotator.core.model import Algorithm, KeysetName, Kid
@@ -115,6 +116,20 @@ def test_what_no_verifier_should_see_is_refused(jwks: list[str], message: str) -
 def test_what_is_rendered_is_read_back_key_by_key() -> None:
     assert parse_set(render([text(EC), text(RSA)])) == ((Kid("one"), canonical(EC)), (Kid("two"), canonical(RSA)))
     assert parse_kids(render([text(key) for key in ALL])) == ("one", "two", "three", "four")
+
+
+def test_a_key_of_others_is_published_as_it_reads_back() -> None:
+    """So that the file is not taken for someone else's for ever after."""
+    bare = {name: value for name, value in EC.items() if name not in {"kid", "alg", "use"}} | {"x5c": ["x"]}
+    text_published = publishable(text(bare), kid=Kid("one"), algorithm=Algorithm.ES256)
+    assert text_published == canonical(EC)
+    assert parse_set(render([text_published])) == ((Kid("one"), text_published),)
+
+
+def test_a_key_of_others_keeps_the_name_and_algorithm_that_it_came_with() -> None:
+    assert publishable(text(EC), kid=Kid("other"), algorithm=Algorithm.RS256) == canonical(EC)
+    with pytest.raises(JwksError, match="private member d"):
+        publishable(text(EC | {"d": "ZA"}), kid=Kid("one"), algorithm=Algorithm.ES256)
 
 
 def test_reading_keeps_the_members_that_rendering_would_drop() -> None:
