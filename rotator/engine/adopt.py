@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from rotator.core.events import Event, EventName
-from rotator.core.jwks import parse_set
+from rotator.core.jwks import JwksError, parse_set, publishable
 from rotator.core.model import Algorithm, KeysetName, Kid, Origin, Phase, SigningKey
 from rotator.core.policy import KeysetPolicy
 from rotator.engine.rows import new_row
@@ -87,16 +87,17 @@ def _keys(name: KeysetName, published: PublishedSet, reading: Reading, keep_for:
     keys = []
     for sequence, (kid, text) in enumerate(parse_set(published.content) or (), start=1):
         end = reading.now + keep_for
+        algorithm = _algorithm(kid, text)
         keys.append(
             SigningKey(
                 kid=kid,
                 keyset=name,
                 sequence=sequence,
-                algorithm=_algorithm(kid, text),
+                algorithm=algorithm,
                 phase=Phase.GRACE,
                 created_at=reading.now,
                 origin=Origin.ADOPTED,
-                public_jwk=text,
+                public_jwk=_publishable(kid, text, algorithm),
                 has_private=False,
                 demoted_at=reading.now,
                 grace_until=end,
@@ -119,3 +120,14 @@ def _algorithm(kid: Kid, text: str) -> Algorithm:
             f"known are {', '.join(Algorithm)}. Remove it from the published file once no token needs it"
         )
     return algorithm
+
+
+def _publishable(kid: Kid, text: str, algorithm: Algorithm) -> str:
+    if "kid" not in json.loads(text):
+        raise RefusedError(
+            "a published key has no kid, and cannot be told from others; give it one before it is adopted"
+        )
+    try:
+        return publishable(text, kid=kid, algorithm=algorithm)
+    except JwksError as error:
+        raise RefusedError(f"the published key {kid} cannot be adopted: {error}") from None
