@@ -1,13 +1,19 @@
 """The clocks of this machine. The only module that reads one; everything else is handed a moment."""
 
+import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from rotator.core.timeguard import EPOCH, Reading
+from rotator.errors import RefusedError
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+BOOT_ID_VARIABLE: Final = "ROTATOR_BOOT_ID"
+"""Stands in for the file above where the service cannot see it (``ProcSubset=pid``); the unit sets it to ``%b``."""
 
 SYNCHRONISED: Final = Path("/run/systemd/timesync/synchronized")
 """Touched by systemd-timesyncd each time it has set the clock from the network."""
@@ -16,8 +22,13 @@ SYNCHRONISED: Final = Path("/run/systemd/timesync/synchronized")
 class SystemClock:
     """Implements :class:`~rotator.ports.Clock` for Linux."""
 
-    def __init__(self, boot_id: Path = BOOT_ID, synchronised: Path = SYNCHRONISED) -> None:
-        self._boot_id = boot_id.read_text(encoding="ascii").strip()  # one process lives in one boot
+    def __init__(
+        self,
+        boot_id: Path = BOOT_ID,
+        synchronised: Path = SYNCHRONISED,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._boot_id = _read_boot_id(boot_id, environ)  # one process lives in one boot
         self._synchronised = synchronised
 
     def read(self) -> Reading:
@@ -39,6 +50,20 @@ class SystemClock:
         except OSError:  # absent under chrony and ntpd, unreadable in some sandboxes: there is no evidence, then
             return None
         return datetime.fromtimestamp(marked_at, UTC)
+
+
+def _read_boot_id(path: Path, environ: Mapping[str, str]) -> str:
+    """Return this boot's id as 32 hex digits; raise :class:`RefusedError` where nobody tells it."""
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError as error:
+        text = environ.get(BOOT_ID_VARIABLE, "")
+        if not text:
+            raise RefusedError(
+                f"cannot tell one boot of this machine from the next, for {path} cannot be read ({error.strerror}); "
+                f"in a unit with ProcSubset=pid, set Environment={BOOT_ID_VARIABLE}=%b"
+            ) from None
+    return text.strip().replace("-", "")  # %b has no dashes, the kernel's file has them
 
 
 def wall_time() -> datetime:

@@ -2,9 +2,13 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
+
+import pytest
 
 from rotator.adapters.clock import SystemClock, monotonic_microseconds
 from rotator.core.timeguard import mark_of
+from rotator.errors import RefusedError
 from rotator.ports import Clock, Reading
 
 
@@ -33,8 +37,19 @@ def test_two_readings_agree_on_the_offset_between_the_clocks(tmp_path: Path) -> 
 
 
 def test_boot_id_is_that_of_this_boot(tmp_path: Path) -> None:
-    assert read(tmp_path).boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert len(read(tmp_path).boot_id) == 36
+    assert str(UUID(read(tmp_path).boot_id)) == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def test_boot_id_is_the_same_whether_the_kernel_or_the_unit_tells_it(tmp_path: Path) -> None:
+    """With ProcSubset=pid the file is not there; systemd's %b has no dashes."""
+    told = read(tmp_path).boot_id
+    clock = SystemClock(tmp_path / "absent", tmp_path / "synchronized", {"ROTATOR_BOOT_ID": told})
+    assert clock.read().boot_id == told
+
+
+def test_without_any_boot_id_the_start_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="ROTATOR_BOOT_ID=%b"):
+        SystemClock(tmp_path / "absent", environ={})
 
 
 def test_the_mark_of_time_synchronisation_is_the_time_of_its_file(tmp_path: Path) -> None:
