@@ -12,9 +12,9 @@ from rotator.core.events import Event, EventName
 from rotator.core.jwks import JwksError, parse_set, publishable
 from rotator.core.model import Algorithm, KeysetName, Kid, Origin, Phase, SigningKey
 from rotator.core.policy import KeysetPolicy
+from rotator.core.stored_policy import policy_to_json
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
-from rotator.engine.stored_policy import policy_to_json
 from rotator.errors import RefusedError
 from rotator.ports import KeysetRow, PublishedSet, Reading
 
