@@ -193,10 +193,11 @@ class Publication:
 class Publisher(Protocol):
     """One published tree. Every method raises :class:`~rotator.errors.PublishError` when the tree cannot serve it."""
 
-    def read(self, keyset: KeysetName) -> PublishedSet | None:
+    def read(self, keyset: KeysetName, *, fully: bool = False) -> PublishedSet | None:
         """Read the keyset's published set; None where there is none or it is not a JWK Set.
 
-        For ``default`` both of its places are read, and differing or missing ones count as none.
+        For ``default`` both of its places are read, and differing or missing ones count as none. A file whose status
+        did not change since it was read need not be read again, unless ``fully``.
         """
         ...
 
@@ -204,7 +205,7 @@ class Publisher(Protocol):
         """Write every file of the keyset durably, read them back, and return what stands there now."""
         ...
 
-    def intact(self, publication: Publication) -> bool:
+    def intact(self, publication: Publication, *, fully: bool = False) -> bool:
         """Tell whether every file of the keyset stands as :meth:`publish` would write it.
 
         ``published_at``, ``next_change_at`` and the generation in the meta file are not compared.
@@ -523,7 +524,9 @@ class Snapshot(Protocol):
         """Return one workspace."""
         ...
 
-    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> tuple[WorkspaceState, ...]:
+    def due_workspaces(
+        self, keysets: Sequence[KeysetName], now: datetime, limit: int
+    ) -> tuple[WorkspaceState, ...]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
         ...
 

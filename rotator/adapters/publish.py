@@ -102,7 +102,7 @@ class TreePublisher:
     """One published tree; implements :class:`~rotator.ports.Publisher`. For one thread at a time.
 
     ``base_url`` serves the tree. ``aside_directory`` takes what others put into it. ``max_age`` is how long consumers
-    may cache a set. The tree must not lie in ``state_directory``, which nobody else may enter.
+    may cache a set. The tree must not hold ``state_directory``, where the secrets are.
     """
 
     def __init__(
@@ -272,10 +272,10 @@ class TreePublisher:
                 f"{self._directory} is a symlink, which could be turned elsewhere: set publish.directory to "
                 f"{os.path.realpath(self._directory)}"
             )
-        if Path(os.path.realpath(self._directory)).is_relative_to(os.path.realpath(self._state_directory)):
+        if Path(os.path.realpath(self._state_directory)).is_relative_to(os.path.realpath(self._directory)):
             raise PublishError(
-                f"{self._directory} lies in the state directory {self._state_directory}, which nobody else may "
-                "enter: set publish.directory to a place that a file server can read"
+                f"{self._directory} is to be served to everybody and holds the state ({self._state_directory}): set "
+                "publish.directory to a directory of its own"
             )
 
     @contextlib.contextmanager

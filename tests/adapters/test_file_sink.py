@@ -17,7 +17,9 @@ from rotator.core.policy import CommandSink, FileSink, Sink
 from rotator.core.secret import Secret
 from rotator.core.sinks import sink_id
 from rotator.errors import DeliveryError
-from rotator.ports import Parcel
+from rotator.ports import Courier, Parcel
+
+_: type[Courier] = SinkCourier
 
 PARCEL = Parcel(
     workspace=WorkspaceId("acme"),

@@ -19,7 +19,7 @@ from rotator.adapters.publish import ASIDE_LIMIT, TreePublisher
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
 from rotator.core.policy import KeysetPolicy
 from rotator.errors import PublishError
-from rotator.ports import Publication
+from rotator.ports import Publication, Publisher
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OTHER = KeysetName("other")
@@ -108,6 +108,9 @@ def make(tmp_path: Path, tree: Path, disk: OsDisk) -> TreePublisher:
         max_age=timedelta(hours=24),
         disk=disk,
     )
+
+
+_: type[Publisher] = TreePublisher
 
 
 def files(tree: Path) -> dict[str, bytes]:
@@ -446,15 +449,22 @@ def test_a_tree_that_is_a_symlink_is_refused(publisher: TreePublisher, tree: Pat
     assert not any((tmp_path / "real").iterdir())
 
 
-@pytest.mark.parametrize("place", ["state", "state/public", "x/../state/public", "link/public"])
-def test_a_tree_in_the_state_directory_is_refused(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["state", "x/../state", ".", "link/.."])
+def test_a_tree_that_holds_the_state_is_refused(tmp_path: Path, place: str) -> None:
     for name in ("state", "x"):
         (tmp_path / name).mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "state")
     publisher = make(tmp_path, Path(f"{tmp_path}/{place}"), OsDisk())
-    with pytest.raises(PublishError, match="lies in the state directory"):
+    with pytest.raises(PublishError, match="holds the state"):
         publisher.publish(publication("a"))
     assert not any((tmp_path / "state").iterdir())
+
+
+def test_a_tree_below_the_state_is_accepted(tmp_path: Path) -> None:
+    """As it is by default: whoever serves it from there is let in there, or serves it as the service's user."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    publisher = make(tmp_path, tmp_path / "state" / "public", OsDisk())
+    assert publisher.publish(publication("a")).kids == ("a",)
 
 
 def test_what_is_read_back_must_be_what_was_written(publisher: TreePublisher, disk: RecordingDisk) -> None:

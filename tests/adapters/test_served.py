@@ -10,11 +10,14 @@ import pytest
 from rotator.adapters.served import HttpServedSets
 from rotator.core.model import DEFAULT_KEYSET, KeysetName
 from rotator.errors import ConfigError
+from rotator.ports import ServedSets
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 OTHER = KeysetName("other")
 SET = b'{"keys":[{"kid":"a","kty":"EC"},{"kid":"b","kty":"EC"}]}'
+
+_: type[ServedSets] = HttpServedSets
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
