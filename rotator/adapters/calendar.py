@@ -52,6 +52,7 @@ class _Opens:
     zone: ZoneInfo
     day_fields: dict[str, str]
     times: tuple[time, ...]
+    shape: tuple[time, time, time, time]
     days_of_year: dict[int, tuple[date, ...]] = field(default_factory=dict)
     openings_of_day: dict[date, tuple[datetime, ...]] = field(default_factory=dict)
 
@@ -92,13 +93,19 @@ class _Opens:
                 return
             yield from reversed(days[: bisect_right(days, last)])
 
-    def outline(self, start: datetime) -> Iterator[datetime]:
-        """Yield its openings from ``start`` on, but of an ordinary day only those that show its widest gap."""
-        few = _outline(self.times)
+    def neighbours(self, start: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Yield neighbouring openings from ``start`` on, but of those within an ordinary day only the widest pair."""
+        previous: datetime | None = None
         for day in self.days_from(start.astimezone(self.zone).date()):
-            times = few if self.is_ordinary(day) else self.times
-            moments = dict.fromkeys(place(datetime.combine(day, at), self.zone) for at in times)
-            yield from (moment for moment in moments if moment >= start)
+            if previous is not None and self.is_ordinary(day):
+                first, left, right, last = (place(datetime.combine(day, at), self.zone) for at in self.shape)
+                yield from ((previous, first), (left, right))
+                previous = last
+                continue
+            for moment in self.openings(day):
+                if previous is not None:
+                    yield previous, moment
+                previous = moment if moment >= start else previous
 
     def is_ordinary(self, day: date) -> bool:
         """Tell whether the clocks do not change on ``day``."""
@@ -123,7 +130,7 @@ def _opens(cron: str, timezone: str) -> _Opens:
     minute, hour, day, month, weekday = cron.split()
     by_time = CronTrigger(year=2001, month=1, day=1, minute=minute, hour=hour, timezone=UTC)
     times = tuple(moment.time() for moment in _fire_times(by_time, datetime(2001, 1, 1, tzinfo=UTC)))
-    return _Opens(ZoneInfo(timezone), {"day": day, "month": month, "day_of_week": weekday}, times)
+    return _Opens(ZoneInfo(timezone), {"day": day, "month": month, "day_of_week": weekday}, times, _shape(times))
 
 
 class CronCalendar:
@@ -165,12 +172,10 @@ class CronCalendar:
         """
         opens = _opens(window.cron, window.timezone)
         widest: tuple[datetime, datetime] | None = None
-        previous: datetime | None = None
-        for moment in opens.outline(start):
-            if previous is not None and (widest is None or moment - previous > widest[1] - widest[0]):
-                widest = previous, moment
-            previous = moment
-            if moment >= end and widest is not None:
+        for pair in opens.neighbours(start):
+            if widest is None or pair[1] - pair[0] > widest[1] - widest[0]:
+                widest = pair
+            if pair[1] >= end:
                 break
         if widest is None:
             return None
@@ -178,12 +183,10 @@ class CronCalendar:
         return Gap(*widest, clock_change=first != second)
 
 
-def _outline(times: tuple[time, ...]) -> tuple[time, ...]:
-    """Return the first, the last, and the two neighbours furthest apart of ``times``: enough to know a day's gaps."""
-    if len(times) <= 4:
-        return times
-    widest = max(pairwise(times), key=lambda pair: _of_day(pair[1]) - _of_day(pair[0]))
-    return tuple(sorted({times[0], *widest, times[-1]}))
+def _shape(times: tuple[time, ...]) -> tuple[time, time, time, time]:
+    """Return the first of ``times``, the two neighbours furthest apart, and the last."""
+    pairs = pairwise(times) if len(times) > 1 else [(times[0], times[0])]
+    return times[0], *max(pairs, key=lambda pair: _of_day(pair[1]) - _of_day(pair[0])), times[-1]
 
 
 def _of_day(at: time) -> timedelta:
