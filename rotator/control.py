@@ -1,0 +1,354 @@
+"""The control socket: how people on this machine talk to the daemon.
+
+A stream socket; one line of JSON in, one line out:
+
+    {"command": "token.show", "arguments": {"workspace": "acme"}, "reason": "why"}
+    {"ok": true, "result": …}   or   {"ok": false, "error": "…", "exit_code": 1}
+
+Anyone may connect: who is let in is decided by who the kernel says the peer is (SO_PEERCRED), so that a refusal is a
+sentence and not a closed door. root and the service's own user are admins; Unix groups give the other roles. Reading
+commands are answered from the database. All others are stored as a request before they are answered, carried out by the
+daemon's one loop, and waited for; the text of a token goes from the loop to the peer and nowhere else.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
+
+from rotator.adapters.calendar import CronCalendar
+from rotator.config.settings import ControlSettings
+from rotator.control_client import address_of, connect
+from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
+from rotator.core.policy import Policy
+from rotator.core.schedule import Calendar
+from rotator.core.secret import Secret
+from rotator.errors import ConfigError, RefusedError, RotatorError
+from rotator.ports import Clock, EventLog, RequestRow, Store
+from rotator.report.answers import READING, Arguments, View
+from rotator.report.shape import to_json
+
+LINE_LIMIT: Final = 64 * 1024
+LINE_TIMEOUT: Final = timedelta(seconds=5)
+"""How long a peer may take over its line."""
+
+ANSWER_TIMEOUT: Final = timedelta(seconds=30)
+"""How long a peer may take to read the answer."""
+
+CONNECTIONS_AT_ONCE: Final = 32
+PATIENCE: Final = timedelta(seconds=10)
+"""How long a request is waited for before the peer is told that it is still being worked on."""
+
+_POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command that changes something or shows a secret."""
+
+    role: Role
+    needs: tuple[str, ...] = ()
+    """Names of its arguments, all of them text."""
+    reason_required: bool = False
+
+
+REQUESTS: Final[Mapping[str, Request]] = MappingProxyType(
+    {
+        "token.show": Request(Role.OPERATOR, ("workspace",)),
+        "clock.accept": Request(Role.ADMIN, reason_required=True),
+        "config.accept": Request(Role.ADMIN, reason_required=True),
+    }
+)
+
+
+# ------------------------------------------------------------------------------------------------------------- server
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A line that was read and understood."""
+
+    command: str
+    arguments: Arguments
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ControlServer:
+    """Serves the socket, in threads of its own, from entering the context to leaving it."""
+
+    settings: ControlSettings
+    store: Store
+    clock: Clock
+    policy: Callable[[], Policy]
+    faults: Callable[[], Mapping[str, str]]
+    wake: Callable[[], None]
+    take_answer: Callable[[int], Secret[str] | None]
+    log: EventLog
+    calendar: Calendar = field(default_factory=CronCalendar)
+    several_replicas: bool = False
+    peer_of: Callable[[socket.socket], Peer] = peer_of
+    patience: timedelta = PATIENCE
+    line_timeout: timedelta = LINE_TIMEOUT
+    _listener: socket.socket | None = None
+    _identity: tuple[int, int] | None = None
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(CONNECTIONS_AT_ONCE))
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        """Begin to listen. Raises :class:`RefusedError` if another daemon listens there or the path cannot be used."""
+        path = self.settings.socket
+        try:
+            _remove_stale(path)
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            with address_of(path) as address:
+                self._listener.bind(address)
+            path.chmod(0o666)
+            status = path.stat()
+            self._identity = (status.st_dev, status.st_ino)
+            self._listener.listen(CONNECTIONS_AT_ONCE)
+        except OSError as error:
+            self.close()
+            raise RefusedError(
+                f"the control socket {path} cannot be made: {os.strerror(error.errno or 0)}; "
+                "make its directory, owned by this user, or set control.socket"
+            ) from None
+        for name in Doorkeeper(self.settings).unknown_groups():
+            problem = f"control: this machine has no group {name!r}; it gives no one a role"
+            self.log.event("config.warning", problem=problem)
+        thread = threading.Thread(target=self._accept, args=(self._listener,), name="rotator-control", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening and take the socket away."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening; peers that wait for a request are told that it is still being worked on."""
+        self._closing.set()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with contextlib.suppress(OSError):  # it never listened
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for thread in self._threads:
+            thread.join(timeout=2.0)
+        self._threads.clear()
+        with contextlib.suppress(OSError):
+            status = self.settings.socket.stat()
+            if (status.st_dev, status.st_ino) == self._identity:
+                self.settings.socket.unlink()
+
+    # ------------------------------------------------------------------------------------------- connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if self._closing.is_set():
+                    return
+                self.log.event("control.failed", problem=str(error))
+                self._closing.wait(1.0)  # out of descriptors, most likely: others may give some back
+                continue
+            if not self._places.acquire(blocking=False):
+                problem = f"{CONNECTIONS_AT_ONCE} others are talking to the daemon right now; try again"
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(1.0)
+                    connection.sendall(_line(_refusal(RefusedError(problem))))
+                continue
+            self._start(connection)
+
+    def _start(self, connection: socket.socket) -> None:
+        try:
+            threading.Thread(target=self._serve, args=(connection,), name="rotator-peer", daemon=True).start()
+        except RuntimeError as error:  # no more threads: this peer is dropped, the next may be luckier
+            self.log.event("control.failed", problem=str(error))
+            connection.close()
+            self._places.release()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, contextlib.suppress(OSError):  # a peer that went away has no use for an answer
+                reply = self._reply(connection)
+                connection.settimeout(ANSWER_TIMEOUT.total_seconds())
+                connection.sendall(_line(reply))
+        finally:
+            self._places.release()
+
+    def _reply(self, connection: socket.socket) -> Mapping[str, object]:
+        try:
+            peer = self.peer_of(connection)
+            call = _parse(_read_line(connection, self.line_timeout))
+            self._admit(peer, call.command)
+            return {"ok": True, "result": self._answer(peer, call)}
+        except RotatorError as error:
+            return _refusal(error)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of one peer's command: the daemon outlives it
+            self.log.event("control.failed", problem=f"{type(error).__name__}: {error}")
+            return _refusal(RotatorError("the daemon failed at this; its log says how: journalctl -u rotator"))
+
+    def _admit(self, peer: Peer, command: str) -> None:
+        needed = REQUESTS[command].role if command in REQUESTS else Role.VIEWER
+        keeper = Doorkeeper(self.settings)
+        if keeper.role(peer) >= needed:
+            return
+        groups = keeper.groups(needed)
+        who = "a member of " + " or ".join(groups) if groups else "root or the user of the service"
+        problem = f"{name_of(peer.uid)} may not use {command!r}; it needs {who} (config: control)"
+        self.log.event("control.denied", actor=name_of(peer.uid), command=command, problem=problem)
+        raise RefusedError(problem)
+
+    # ---------------------------------------------------------------------------------------------- commands
+
+    def _answer(self, peer: Peer, call: _Call) -> object:
+        if call.command in REQUESTS:
+            return self._request(peer, call, REQUESTS[call.command])
+        with self.store.read() as snapshot:
+            view = View(
+                snapshot=snapshot,
+                policy=self.policy(),
+                now=self.clock.read().now,
+                calendar=self.calendar,
+                faults=self.faults(),
+                several_replicas=self.several_replicas,
+            )
+            return to_json(READING[call.command](view, call.arguments))
+
+    def _request(self, peer: Peer, call: _Call, wanted: Request) -> object:
+        """Store a request, wait for the loop to carry it out, and return what came of it."""
+        arguments = {name: _text(call.arguments, name) for name in wanted.needs}
+        if unknown := sorted(call.arguments.keys() - arguments.keys()):
+            raise ConfigError(f"unknown argument {unknown[0]!r}; known are: {', '.join(wanted.needs) or 'none'}")
+        if wanted.reason_required and not call.reason:
+            raise ConfigError(f"{call.command} goes into the audit: say why with --reason")
+        with self.store.begin() as transaction:
+            request_id = transaction.add_request(
+                call.command, arguments, name_of(peer.uid), peer.uid, call.reason, self.clock.read().now
+            )
+        self.wake()
+        row = self._wait(request_id)
+        secret = self.take_answer(request_id)
+        if row is None:
+            self._forget_later(request_id)
+            return {"request": request_id, "finished": False, "text": _UNFINISHED.format(request_id), "secret": None}
+        if not row.succeeded:
+            raise RefusedError(row.result)
+        shown = None if secret is None else secret.reveal()
+        return {"request": request_id, "finished": True, "text": row.result, "secret": shown}
+
+    def _wait(self, request_id: int, patience: timedelta | None = None) -> RequestRow | None:
+        give_up_at = time.monotonic() + (self.patience if patience is None else patience).total_seconds()
+        while time.monotonic() < give_up_at:
+            with self.store.read() as snapshot:
+                row = snapshot.request(request_id)
+            if row is not None and row.finished_at is not None:
+                return row
+            if self._closing.wait(_POLL_SECONDS):
+                return None
+        return None
+
+    def _forget_later(self, request_id: int) -> None:
+        """Let no secret answer lie around that its peer no longer waits for."""
+
+        def forget() -> None:
+            while not self._closing.is_set():
+                with contextlib.suppress(RotatorError):
+                    if self._wait(request_id, timedelta(hours=1)) is not None:
+                        self.take_answer(request_id)
+                        return
+
+        threading.Thread(target=forget, name="rotator-forget", daemon=True).start()
+
+
+_UNFINISHED: Final = "accepted as request {}, still being worked on; `rotator audit list` will show it when it is done"
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value or len(value) > 256:
+        raise ConfigError(f"the argument {name} is missing or no text of 1 to 256 characters")
+    return value
+
+
+def _remove_stale(path: Path) -> None:
+    """Take away the socket of a daemon that is gone; raise :class:`RefusedError` if one listens there."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise RefusedError(f"{path} is there and is no socket; it is left alone: move it, or set control.socket")
+    try:
+        connect(path, timedelta(seconds=1)).close()
+    except ConnectionRefusedError:
+        path.unlink()
+        return
+    raise RefusedError(f"a daemon is listening on {path} already; stop it first: systemctl stop rotator")
+
+
+# ----------------------------------------------------------------------------------------------------------- the lines
+
+
+def _read_line(connection: socket.socket, timeout: timedelta) -> bytes:
+    """Read up to the end of the line; raise :class:`RefusedError` for one that is too long or too slow."""
+    give_up_at = time.monotonic() + timeout.total_seconds()
+    line = b""
+    while not line.endswith(b"\n"):
+        left = give_up_at - time.monotonic()
+        if left <= 0:
+            raise RefusedError(f"no whole line within {timeout.total_seconds():.0f} seconds")
+        connection.settimeout(left)
+        try:
+            chunk = connection.recv(LINE_LIMIT)
+        except TimeoutError:
+            continue
+        if not chunk:
+            break
+        line += chunk
+        if len(line) > LINE_LIMIT:
+            raise RefusedError(f"the line is longer than {LINE_LIMIT} bytes")
+    return line
+
+
+def _parse(line: bytes) -> _Call:
+    try:
+        message = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        raise ConfigError("expected one line of JSON, in UTF-8") from None
+    if not isinstance(message, dict) or not message.keys() <= {"command", "arguments", "reason"}:
+        raise ConfigError("expected an object with command, arguments and reason")
+    command, arguments = message.get("command"), message.get("arguments") or {}
+    reason = message.get("reason") or ""
+    if not isinstance(command, str) or command not in (*READING, *REQUESTS):
+        raise ConfigError(f"unknown command {str(command)[:60]!r}; known are {', '.join((*READING, *REQUESTS))}")
+    if not isinstance(arguments, dict) or not all(map(_is_plain, arguments.values())):
+        raise ConfigError("arguments are an object of plain values, without control characters")
+    if not isinstance(reason, str) or len(reason) > 1000 or not reason.isprintable():
+        raise ConfigError("a reason is text of at most 1000 characters, without control characters")
+    return _Call(command, arguments, reason)
+
+
+def _is_plain(value: object) -> bool:
+    return value.isprintable() if isinstance(value, str) else value is None or isinstance(value, int)
+
+
+def _refusal(error: RotatorError) -> Mapping[str, object]:
+    return {"ok": False, "error": str(error), "exit_code": error.exit_code}
+
+
+def _line(message: Mapping[str, object]) -> bytes:
+    return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,89 @@
+"""The other end of the control socket: asks a running daemon. Light, for every command of the CLI begins with it."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from rotator.errors import ConfigError, RefusedError, RotatorError
+
+ANSWER_TIMEOUT: Final = timedelta(seconds=60)
+"""How long the daemon may be silent."""
+
+
+class NoDaemonError(RotatorError):
+    """Nothing listens on the control socket."""
+
+
+def ask(
+    path: Path,
+    command: str,
+    arguments: Mapping[str, str | int | bool | None] | None = None,
+    reason: str = "",
+    *,
+    timeout: timedelta = ANSWER_TIMEOUT,
+) -> Any:
+    """Return the result of ``command``, as JSON.
+
+    Raise :class:`NoDaemonError` where no daemon listens, and for a refusal the error that it stands for.
+    """
+    message = {"command": command, "arguments": dict(arguments or {}), "reason": reason}
+    try:
+        with connect(path, timeout) as connection, connection.makefile("rb") as stream:
+            connection.sendall(json.dumps(message).encode() + b"\n")
+            reply = stream.readline()
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        raise NoDaemonError(f"no daemon listens on {path}") from None
+    except PermissionError:
+        raise NoDaemonError(f"the control socket {path} is out of reach for this user") from None
+    except TimeoutError:
+        raise RotatorError(
+            f"the daemon on {path} did not answer within {timeout.total_seconds():.0f} seconds"
+        ) from None
+    except OSError as error:
+        raise RotatorError(f"the daemon on {path} cannot be talked to: {os.strerror(error.errno or 0)}") from None
+    return _result(path, reply)
+
+
+def _result(path: Path, reply: bytes) -> Any:
+    try:
+        answer = json.loads(reply)
+        if answer["ok"] is True:
+            return answer["result"]
+        problem, exit_code = str(answer["error"]), answer["exit_code"]
+    except (ValueError, TypeError, KeyError):
+        raise RotatorError(f"the daemon on {path} hung up in the middle of its answer; see its log") from None
+    raise ConfigError(problem) if exit_code == ConfigError.exit_code else RefusedError(problem)
+
+
+# ---------------------------------------------------------------------------------------------------------- addresses
+
+
+@contextlib.contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """Give an address for ``path`` that fits: the kernel takes 107 bytes (unix(7)), a path may have more."""
+    if len(os.fsencode(path)) <= 107:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_DIRECTORY | os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def connect(path: Path, timeout: timedelta) -> socket.socket:
+    """Connect to ``path``; each step after may take ``timeout``. Raises :class:`OSError`."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout.total_seconds())
+        with address_of(path) as address:
+            connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,130 @@
+"""The reading commands: the same names, arguments and answers over the control socket and in process."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final
+
+from rotator.core.model import WorkspaceId
+from rotator.core.policy import Policy
+from rotator.core.schedule import Calendar
+from rotator.errors import ConfigError
+from rotator.ports import Snapshot
+from rotator.report.lists import AuditFilter, AuditList, KeyList, TokenList, audit, keys, tokens
+from rotator.report.proof import ChainProof, prove
+from rotator.report.records import Report
+from rotator.report.status import status
+from rotator.report.timeline import Plan, plan
+
+Arguments = Mapping[str, str | int | bool | None]
+
+DEFAULT_HORIZON: Final = timedelta(days=90)
+LONGEST_HORIZON: Final = timedelta(days=3653)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a reading command looks at."""
+
+    snapshot: Snapshot
+    policy: Policy
+    now: datetime
+    calendar: Calendar
+    faults: Mapping[str, str]
+    several_replicas: bool = False
+
+
+def _status(view: View, arguments: Arguments) -> Report:
+    _expect(arguments)
+    return status(view.snapshot, view.policy, view.now, view.faults, several_replicas=view.several_replicas)
+
+
+def _plan(view: View, arguments: Arguments) -> Plan:
+    _expect(arguments, for_seconds=int)
+    seconds = arguments.get("for_seconds")
+    horizon = DEFAULT_HORIZON if seconds is None else timedelta(seconds=int(seconds))
+    if not timedelta(0) < horizon <= LONGEST_HORIZON:
+        raise ConfigError(f"the timeline ahead goes from a second to {LONGEST_HORIZON.days} days")
+    return plan(view.snapshot, view.policy, view.now, view.calendar, horizon=horizon)
+
+
+def _keys(view: View, arguments: Arguments) -> KeyList:
+    _expect(arguments)
+    return keys(view.snapshot, view.policy, view.now)
+
+
+def _tokens(view: View, arguments: Arguments) -> TokenList:
+    _expect(arguments, workspace=str, all=bool)
+    workspace = arguments.get("workspace")
+    return tokens(
+        view.snapshot,
+        workspace=None if workspace is None else WorkspaceId(str(workspace)),
+        ended=bool(arguments.get("all")),
+    )
+
+
+def _audit(view: View, arguments: Arguments) -> AuditList:
+    _expect(arguments, workspace=str, key=str, event=str, since=str, limit=int)
+    workspace, key, event = (arguments.get(name) for name in ("workspace", "key", "event"))
+    since, limit = arguments.get("since"), arguments.get("limit")
+    wanted = AuditFilter(
+        workspace=None if workspace is None else WorkspaceId(str(workspace)),
+        key=None if key is None else str(key),
+        event=None if event is None else str(event),
+        since=None if since is None else _moment(str(since)),
+        limit=AuditFilter().limit if limit is None else int(limit),
+    )
+    if wanted.limit < 1:
+        raise ConfigError(f"found a limit of {wanted.limit}, expected 1 or more")
+    return audit(view.snapshot, wanted)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ConfigError(f"{text!r} is no moment; expected RFC 3339 with a zone, such as 2026-03-01T00:00:00Z")
+    return moment
+
+
+def _proof(view: View, arguments: Arguments) -> ChainProof:
+    _expect(arguments, head=str)
+    head = arguments.get("head")
+    return prove(view.snapshot, None if head is None else str(head))
+
+
+def _expect(arguments: Arguments, **known: type) -> None:
+    for name, value in arguments.items():
+        if name not in known:
+            raise ConfigError(f"unknown argument {name!r}; known are: {', '.join(known) or 'none'}")
+        if value is not None and type(value) is not known[name]:
+            raise ConfigError(f"the argument {name} is {value!r}; expected {known[name].__name__}")
+
+
+Answer = Report | Plan | KeyList | TokenList | AuditList | ChainProof
+
+READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxyType(
+    {
+        "status": _status,
+        "plan": _plan,
+        "keys.list": _keys,
+        "tokens.list": _tokens,
+        "audit.list": _audit,
+        "audit.verify": _proof,
+    }
+)
+"""By the name that goes over the control socket."""
+
+ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
+    {
+        "status": Report,
+        "plan": Plan,
+        "keys.list": KeyList,
+        "tokens.list": TokenList,
+        "audit.list": AuditList,
+        "audit.verify": ChainProof,
+    }
+)

@@ -1,0 +1,280 @@
+"""The lists: keys, tokens, audit events."""
+
+import fnmatch
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+
+from rotator.core.events import Detail
+from rotator.core.model import ALWAYS, Algorithm, Jti, KeysetName, Kid, Origin, Phase, SinkId, Token, WorkspaceId
+from rotator.core.planner import ready_at
+from rotator.core.policy import Policy
+from rotator.ports import AuditRow, DeliveryRow, Snapshot
+from rotator.report.known import known_keysets
+
+# --------------------------------------------------------------------------------------------------------------- keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEntry:
+    """One key, with every date of its life."""
+
+    kid: Kid
+    keyset: KeysetName
+    algorithm: Algorithm
+    phase: Phase
+    origin: Origin
+    sequence: int
+    created_at: datetime
+    ready_at: datetime | None
+    """From when on every verifier can know it; for pending keys only."""
+    activated_at: datetime | None
+    rotate_at: datetime | None
+    demoted_at: datetime | None
+    grace_until: datetime | None
+    last_exp: datetime | None
+    retired_at: datetime | None
+    revoked_at: datetime | None
+    destroyed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyList:
+    """Every key ever, by keyset and sequence."""
+
+    keys: tuple[KeyEntry, ...]
+
+
+def keys(snapshot: Snapshot, policy: Policy, now: datetime) -> KeyList:
+    """Return every key ever made, imported or adopted here."""
+    ready = {
+        key.kid: ready_at(known.state, key.kid, known.policy)
+        for known in known_keysets(snapshot, policy, now)
+        for key in known.state.keys
+        if key.phase is Phase.PENDING
+    }
+    entries = []
+    for row in snapshot.all_keys():
+        key, when = row.key, ready.get(row.key.kid)
+        entries.append(
+            KeyEntry(
+                kid=key.kid,
+                keyset=key.keyset,
+                algorithm=key.algorithm,
+                phase=key.phase,
+                origin=key.origin,
+                sequence=key.sequence,
+                created_at=key.created_at,
+                ready_at=key.created_at if when == ALWAYS else when,
+                activated_at=key.activated_at,
+                rotate_at=key.rotate_at,
+                demoted_at=key.demoted_at,
+                grace_until=key.grace_until,
+                last_exp=key.last_exp,
+                retired_at=key.retired_at,
+                revoked_at=key.revoked_at,
+                destroyed_at=key.destroyed_at,
+            )
+        )
+    return KeyList(keys=tuple(entries))
+
+
+# ------------------------------------------------------------------------------------------------------------- tokens
+
+
+class DeliveryState(StrEnum):
+    """Where a token stands with one sink."""
+
+    DELIVERED = "delivered"
+    OPEN = "open"
+    FAILING = "failing"
+    HELD = "held"  # the sink still holds this token, and is to get a newer one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryEntry:
+    """One sink that is to hold, or holds, a token."""
+
+    sink: SinkId
+    state: DeliveryState
+    wanted_at: datetime | None
+    deadline: datetime | None
+    delivered_at: datetime | None
+    attempts: int
+    """Failed in a row."""
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEntry:
+    """One token, without its text."""
+
+    workspace: WorkspaceId
+    jti: Jti
+    kid: Kid
+    keyset: KeysetName
+    phase: Phase
+    sequence: int
+    issued_at: datetime
+    expires_at: datetime
+    rotate_at: datetime
+    superseded_at: datetime | None
+    retired_at: datetime | None
+    revoked_at: datetime | None
+    deliveries: tuple[DeliveryEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenList:
+    """Tokens by workspace and sequence."""
+
+    tokens: tuple[TokenEntry, ...]
+
+
+def tokens(snapshot: Snapshot, *, workspace: WorkspaceId | None = None, ended: bool = False) -> TokenList:
+    """Return the tokens that are current or in grace, and with ``ended`` also those that are retired or revoked.
+
+    The last token of a workspace is always there, ended or not: one that has no valid token must not vanish.
+    """
+    deliveries: dict[WorkspaceId, list[DeliveryRow]] = {}
+    for row in snapshot.deliveries(workspace):
+        deliveries.setdefault(row.workspace, []).append(row)
+    entries: list[TokenEntry] = []
+    for name, group in groupby(snapshot.tokens(workspace), key=lambda token: token.workspace):
+        issued = list(group)
+        shown = [token for token in issued if ended or token is issued[-1] or token.phase in _LIVING]
+        entries += [_token(token, deliveries.get(name, [])) for token in shown]
+    return TokenList(tokens=tuple(entries))
+
+
+_LIVING = (Phase.PENDING, Phase.ACTIVE, Phase.GRACE)
+
+
+def _token(token: Token, rows: list[DeliveryRow]) -> TokenEntry:
+    return TokenEntry(
+        workspace=token.workspace,
+        jti=token.jti,
+        kid=token.kid,
+        keyset=token.keyset,
+        phase=token.phase,
+        sequence=token.sequence,
+        issued_at=token.issued_at,
+        expires_at=token.expires_at,
+        rotate_at=token.rotate_at,
+        superseded_at=token.superseded_at,
+        retired_at=token.retired_at,
+        revoked_at=token.revoked_at,
+        deliveries=tuple(_deliveries(token, rows)),
+    )
+
+
+def _deliveries(token: Token, rows: list[DeliveryRow]) -> Iterator[DeliveryEntry]:
+    for row in rows:
+        if row.jti == token.jti:
+            yield DeliveryEntry(
+                sink=row.sink,
+                state=_delivery_state(row),
+                wanted_at=row.wanted_at,
+                deadline=row.deadline,
+                delivered_at=row.delivered_at if row.due_at is None else None,
+                attempts=row.attempts,
+                last_error=row.last_error if row.due_at is not None else "",
+            )
+        elif row.delivered_sequence == token.sequence:
+            yield DeliveryEntry(
+                sink=row.sink,
+                state=DeliveryState.HELD,
+                wanted_at=None,
+                deadline=None,
+                delivered_at=row.delivered_at,
+                attempts=0,
+                last_error="",
+            )
+
+
+def _delivery_state(row: DeliveryRow) -> DeliveryState:
+    if row.due_at is None:
+        return DeliveryState.DELIVERED
+    return DeliveryState.FAILING if row.attempts else DeliveryState.OPEN
+
+
+# -------------------------------------------------------------------------------------------------------------- audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One event of the audit."""
+
+    seq: int
+    at: datetime
+    event: str
+    keyset: KeysetName | None
+    workspace: WorkspaceId | None
+    kid: Kid | None
+    jti: Jti | None
+    actor: str
+    reason: str
+    details: dict[str, Detail]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditList:
+    """Events in the order in which they were committed, the newest last."""
+
+    events: tuple[AuditEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which events are asked for; None: all of them."""
+
+    workspace: WorkspaceId | None = None
+    key: str | None = None
+    """A kid, or its beginning."""
+    event: str | None = None
+    """A name, or a pattern such as ``token.*``."""
+    since: datetime | None = None
+    limit: int = 50
+
+    @property
+    def takes_all(self) -> bool:
+        """Tell whether nothing but the number is limited."""
+        return self.workspace is None and self.key is None and self.event is None and self.since is None
+
+    def takes(self, row: AuditRow) -> bool:
+        """Tell whether ``row`` is asked for."""
+        event = row.event
+        return (
+            (self.workspace is None or event.workspace == self.workspace)
+            and (self.key is None or (event.kid or "").startswith(self.key))
+            and (self.event is None or fnmatch.fnmatchcase(event.name, self.event))
+            and (self.since is None or event.at >= self.since)
+        )
+
+
+def audit(snapshot: Snapshot, wanted: AuditFilter) -> AuditList:
+    """Return the last events that ``wanted`` takes."""
+    after = max(0, snapshot.audit_head().seq - wanted.limit) if wanted.takes_all else 0
+    rows = deque((row for row in snapshot.audit(after) if wanted.takes(row)), maxlen=wanted.limit)
+    return AuditList(events=tuple(_event(row) for row in rows))
+
+
+def _event(row: AuditRow) -> AuditEntry:
+    event = row.event
+    return AuditEntry(
+        seq=row.seq,
+        at=event.at,
+        event=event.name.value,
+        keyset=event.keyset,
+        workspace=event.workspace,
+        kid=event.kid,
+        jti=event.jti,
+        actor=event.actor,
+        reason=event.reason,
+        details=dict(event.details),
+        hash=row.hash,
+    )

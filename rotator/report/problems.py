@@ -1,0 +1,144 @@
+"""What is wrong, and how much.
+
+*Degraded*: anything overdue by more than a minute, a delivery past a quarter of its grace, a fault of publishing or of
+one part, an adopted key, a silent replica. *Critical*: a key past its security period, a delivery past three quarters,
+no signer, no token, a fault of the KEK, the clock, the witness or the database.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from rotator.core.alarms import CRITICAL_SHARE, OVERDUE_AFTER, WARNING_SHARE, share_gone
+from rotator.core.durations import format_duration
+from rotator.ports import DeliveryAlarm
+from rotator.report.records import FailingWorkspace, Health, KeysetStatus, Problem, ReplicaStatus, Report
+from rotator.report.steps import next_step
+
+_CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "store", "tick"})
+
+
+def find_problems(report: Report, faults: Mapping[str, str], alarms: Sequence[DeliveryAlarm]) -> Iterator[Problem]:
+    """Yield everything that a person should know of."""
+    for subject, text in faults.items():
+        yield from _fault(subject, text)
+    for keyset in report.keysets:
+        yield from _keyset(keyset, report.at)
+    yield from _workspaces(report)
+    for alarm in alarms:
+        yield from _delivery(alarm, report.at)
+    if report.deliveries.overdue:
+        text = f"{_count(report.deliveries.overdue, 'delivery', 'deliveries')} overdue by more than a minute"
+        yield _problem("deliveries", Health.DEGRADED, text)
+    if report.adopted_kids:
+        kids = report.adopted_kids
+        text = f"{_count(len(kids), 'adopted key')} published, which never sign: {', '.join(kids)}"
+        yield _problem("adopted", Health.DEGRADED, text)
+    for replica in report.replicas:
+        yield from _replica(replica, report.at)
+
+
+def late_and_critical(alarms: Sequence[DeliveryAlarm], now: datetime) -> tuple[int, int]:
+    """Count failing deliveries that are late, and those that are critical."""
+    shares = [share_gone(alarm.wanted_at, alarm.deadline, now) for alarm in alarms]
+    critical = sum(share >= CRITICAL_SHARE for share in shares)
+    return sum(share >= WARNING_SHARE for share in shares) - critical, critical
+
+
+def _problem(subject: str, severity: Health, text: str, step: str = "") -> Problem:
+    kind, _, name = subject.partition(":")
+    return Problem(subject=subject, severity=severity, text=text, next_step=step or next_step(kind, name))
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"1 {one} is" if number == 1 else f"{number} {many or one + 's'} are"
+
+
+def _span(span: timedelta) -> str:
+    """Return ``span`` to the second."""
+    return format_duration(timedelta(seconds=int(span.total_seconds())))
+
+
+def _fault(subject: str, text: str) -> Iterator[Problem]:
+    kind = subject.partition(":")[0]
+    if kind != "delivery":  # told from the deliveries themselves, which outlive the daemon's memory
+        yield _problem(subject, Health.CRITICAL if kind in _CRITICAL_FAULTS else Health.DEGRADED, text)
+
+
+# ------------------------------------------------------------------------------------------------------------ keysets
+
+
+def _keyset(keyset: KeysetStatus, now: datetime) -> Iterator[Problem]:
+    subject, because = f"keyset:{keyset.name}", f": {keyset.fault}" if keyset.fault else ""
+    late = timedelta(seconds=keyset.overdue_seconds) > OVERDUE_AFTER
+    ends_at = keyset.security_period_ends_at
+    if keyset.signing_kid is None and keyset.needs_signer:
+        broken = keyset.ever_signed or keyset.failures > 0 or late
+        text = f"no key signs on keyset {keyset.name}, so that no token can be issued{because}"
+        yield _problem(subject, Health.CRITICAL if broken else Health.DEGRADED, text, _what_helps(keyset))
+    elif ends_at is not None and ends_at < now and keyset.needs_signer:
+        text = f"key {keyset.signing_kid} still signs; its security period ended {_span(now - ends_at)} ago{because}"
+        yield _problem(subject, Health.CRITICAL, text, _what_helps(keyset))
+    elif late:
+        overdue = _span(timedelta(seconds=keyset.overdue_seconds))
+        yield _problem(
+            subject, Health.DEGRADED, f"keyset {keyset.name} is overdue by {overdue}{because}", _what_helps(keyset)
+        )
+
+
+def _what_helps(keyset: KeysetStatus) -> str:
+    standby = keyset.standby
+    if keyset.fault or standby is None:
+        return next_step("keyset", keyset.name)
+    if standby.ready:
+        return "the standby is ready and takes over by itself once the daemon runs: systemctl status rotator"
+    if standby.ready_at is None:
+        return "the standby is not published by every replica yet: see that each of them runs"
+    return f"nothing: the standby takes over by itself at {standby.ready_at:%Y-%m-%d %H:%M} UTC, when verifiers know it"
+
+
+# ------------------------------------------------------------------------------ workspaces, deliveries and replicas
+
+
+def _workspaces(report: Report) -> Iterator[Problem]:
+    for each in report.failing:
+        yield _failing(each, report.at)
+    more = report.workspaces.failing - len(report.failing)
+    if more > 0:
+        yield _problem(
+            "workspaces", Health.DEGRADED, f"{_count(more, 'more workspace')} failing in the same way or another"
+        )
+    overdue = report.workspaces.overdue - report.workspaces.failing
+    if overdue > 0:
+        text = f"{_count(overdue, 'workspace')} overdue for the next token by more than a minute"
+        yield _problem("workspaces", Health.DEGRADED, text)
+
+
+def _failing(each: FailingWorkspace, now: datetime) -> Problem:
+    left = None if each.expires_at is None else each.expires_at - now
+    lost = left is None or left <= timedelta(0)
+    has = "it has no valid token" if left is None or lost else f"the token that it has ends in {_span(left)}"
+    times = "once" if each.failures == 1 else f"{each.failures} times in a row"
+    text = f"issuing a token to workspace {each.workspace} failed {times}: {each.problem}; {has}"
+    return _problem(f"workspace:{each.workspace}", Health.CRITICAL if lost else Health.DEGRADED, text)
+
+
+def _delivery(alarm: DeliveryAlarm, now: datetime) -> Iterator[Problem]:
+    gone = share_gone(alarm.wanted_at, alarm.deadline, now)
+    if gone < WARNING_SHARE:
+        return
+    left = alarm.deadline - now
+    ends = f"ends in {_span(left)}" if left > timedelta(0) else "has ended"
+    attempts = "1 attempt" if alarm.attempts == 1 else f"{alarm.attempts} attempts"
+    text = (
+        f"the token of workspace {alarm.workspace} did not get to {alarm.sink} in {attempts}: {alarm.last_error};"
+        f" the one before it {ends}"
+    )
+    severity = Health.CRITICAL if gone >= CRITICAL_SHARE else Health.DEGRADED
+    yield _problem(f"delivery:{alarm.workspace}:{alarm.sink}", severity, text)
+
+
+def _replica(replica: ReplicaStatus, now: datetime) -> Iterator[Problem]:
+    if replica.silent:
+        text = f"replica {replica.replica} was last seen {_span(now - replica.seen_at)} ago; new keys wait for it"
+        yield _problem(f"replica:{replica.replica}", Health.DEGRADED, text)

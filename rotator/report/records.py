@@ -1,0 +1,160 @@
+"""How things stand: the records of a status report."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from rotator.core.model import Algorithm, KekId, KeysetName, Kid, ReplicaId, WorkspaceId
+from rotator.report.timeline import PlanEntry
+
+
+class Health(StrEnum):
+    """How a person should take it."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that a person should know of."""
+
+    subject: str
+    severity: Health
+    text: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standby:
+    """The key that is to sign next."""
+
+    kid: Kid
+    ready: bool
+    ready_at: datetime | None
+    """From when on every verifier can know it; None as long as a replica does not publish it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysetStatus:
+    """One keyset."""
+
+    name: KeysetName
+    generation: int
+    algorithm: Algorithm
+    issuer: str
+    ending: bool
+    keys: dict[str, int]
+    """How many are pending, active and in grace."""
+    signing_kid: Kid | None
+    signing_since: datetime | None
+    rotates_at: datetime | None
+    security_period_ends_at: datetime | None
+    overdue_seconds: int
+    standby: Standby | None
+    next_event: PlanEntry | None
+    needs_signer: bool
+    """Tokens are issued on it, or will be."""
+    ever_signed: bool
+    failures: int
+    """Turns of the planner that failed in a row."""
+    fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceCounts:
+    """Workspaces of the config."""
+
+    total: int
+    overdue: int
+    failing: int
+    tokens: int
+    """Pending, current or in grace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailingWorkspace:
+    """A workspace whose last issue failed."""
+
+    workspace: WorkspaceId
+    failures: int
+    problem: str
+    expires_at: datetime | None
+    """Of the token that it still has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryCounts:
+    """Deliveries that are not made yet."""
+
+    open: int
+    overdue: int
+    """Not even begun a minute after they were due."""
+    failing: int
+    late: int
+    """Failing, with more than a quarter of the prior token's grace gone."""
+    critical: int
+    """Failing, with more than three quarters of it gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStatus:
+    """What is thought of the clock."""
+
+    trusted: bool
+    problem: str
+    latest_trusted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KekStatus:
+    """Whether the key-encryption key can be used."""
+
+    usable: bool
+    problem: str
+    ids: tuple[KekId, ...]
+    """Those that records are sealed under."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatus:
+    """A daemon, or a served tree."""
+
+    replica: ReplicaId
+    started_at: datetime
+    seen_at: datetime
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditStatus:
+    """The end of the audit chain."""
+
+    seq: int
+    hash: str
+    not_logged: int
+    """Events that the log does not have yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How everything stands."""
+
+    state: Health
+    at: datetime
+    installation: str
+    problems: tuple[Problem, ...]
+    """The worst first."""
+    keysets: tuple[KeysetStatus, ...]
+    workspaces: WorkspaceCounts
+    failing: tuple[FailingWorkspace, ...]
+    """The first twenty by name."""
+    deliveries: DeliveryCounts
+    clock: ClockStatus
+    kek: KekStatus
+    replicas: tuple[ReplicaStatus, ...]
+    adopted_kids: tuple[Kid, ...]
+    audit: AuditStatus
+    open_requests: int
+    next_due_at: datetime | None

@@ -1,0 +1,27 @@
+"""What to do next about each kind of problem: one sentence for the person who looks at three in the morning."""
+
+from typing import Final
+
+_STEPS: Final[dict[str, str]] = {
+    "adopted": "nothing, if you know why: each leaves the set when the last token on it has ended (rotator keys list)",
+    "clock": "see what the time should be (timedatectl); when it is right: rotator clock accept --reason WHY",
+    "config": "mend the config (rotator check) and reload, or, if it is meant: rotator config accept --reason WHY",
+    "delivery": "see that the sink can be written or run by the service's user; it is tried again by itself",
+    "deliveries": "see that the daemon runs and keeps up: systemctl status rotator",
+    "kek": "put the key-encryption key back where the config says it is (rotator check); it is read again by itself",
+    "key": "do not trust it: rotator audit list --key {name}; if the database was changed, restore it from a backup",
+    "keyset": "rotator audit list --limit 20, and the log: journalctl -u rotator; it is tried again by itself",
+    "publish": "see that the published directory can be written and is not full (rotator check); it is tried again",
+    "replica": "start it again, or make it known that it is gone for good",
+    "store": "see that the database can be reached and written (rotator check)",
+    "tick": "see the log: journalctl -u rotator; a restart loses nothing",
+    "token": "the token is issued anew at its next rotation; the log says more: journalctl -u rotator",
+    "witness": "compare the database with your backups before anything else; the text above says what does not fit",
+    "workspace": "rotator audit list --workspace {name}, and the log: journalctl -u rotator",
+    "workspaces": "see that the daemon runs and keeps up: systemctl status rotator; journalctl -u rotator",
+}
+
+
+def next_step(kind: str, name: str) -> str:
+    """Return what to do about a problem of ``kind`` with ``name``."""
+    return _STEPS.get(kind, "see the log: journalctl -u rotator").format(name=name)
