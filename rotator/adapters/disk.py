@@ -40,7 +40,7 @@ class Disk(Protocol):
         ...
 
     def unlink(self, name: str, directory_fd: int) -> None:
-        """Remove a temporary file."""
+        """Remove a file; one that is gone already is no failure."""
         ...
 
     def create(self, name: str, directory_fd: int) -> int:
@@ -91,7 +91,7 @@ class OsDisk:
         return self._left[identity].get(name, ())
 
     def unlink(self, name: str, directory_fd: int) -> None:
-        """Remove a temporary file; one that is gone already is no failure."""
+        """Remove a file; one that is gone already is no failure."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory_fd)
 

@@ -236,6 +236,22 @@ class TreePublisher:
             ) from error
         return str(path)
 
+    def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
+        """Keep the set aside and remove it from the tree, what points to it first; return where it is kept."""
+        self._require_place()
+        kept = self.keep_aside(keyset, content, now)
+        for path in (_discovery_path(keyset), _meta_path(keyset), *_places(keyset)):
+            self._durable.discard(path)
+            try:
+                with self._below(path) as (directory_fd, name):
+                    self._disk.unlink(name, directory_fd)
+                    self._disk.fsync_directory(directory_fd)
+            except FileNotFoundError:
+                continue  # its directory is not there, so neither is the file
+            except OSError as error:
+                raise self._failed("remove", path, error) from error
+        return kept
+
     # -------------------------------------------------------------------------------------------------------- content
 
     def _files(self, publication: Publication) -> list[tuple[str, bytes]]:
@@ -257,11 +273,10 @@ class TreePublisher:
         present = {policy.algorithm, *(json.loads(jwk)["alg"] for jwk in publication.jwks)}
         algorithms = [algorithm for algorithm in Algorithm if algorithm in present]
         discovery = jwks.discovery(policy.issuer, jwks.jwks_uri(self._base_url, policy.name), algorithms)
-        prefix = "" if policy.name == DEFAULT_KEYSET else f"keysets/{policy.name}/"
         return [
             *((path, content) for path in _places(policy.name)),
-            (f"keysets/{policy.name}/{_META}", meta),
-            (prefix + _DISCOVERY, discovery),
+            (_meta_path(policy.name), meta),
+            (_discovery_path(policy.name), discovery),
         ]
 
     # ---------------------------------------------------------------------------------------------------------- paths
@@ -297,6 +312,14 @@ class TreePublisher:
 def _places(keyset: KeysetName) -> tuple[str, ...]:
     own = f"keysets/{keyset}/jwks.json"
     return (own, ".well-known/jwks.json") if keyset == DEFAULT_KEYSET else (own,)
+
+
+def _meta_path(keyset: KeysetName) -> str:
+    return f"keysets/{keyset}/{_META}"
+
+
+def _discovery_path(keyset: KeysetName) -> str:
+    return _DISCOVERY if keyset == DEFAULT_KEYSET else f"keysets/{keyset}/{_DISCOVERY}"
 
 
 def _published_set(content: bytes) -> PublishedSet | None:

@@ -577,3 +577,45 @@ def test_a_set_that_cannot_be_kept_aside_is_an_error(publisher: TreePublisher, t
     (tmp_path / "state").touch()
     with pytest.raises(PublishError, match="cannot keep a foreign set aside"):
         publisher.keep_aside(DEFAULT_KEYSET, b"foreign", NOW)
+
+
+# --------------------------------------------------------------------------------------------------- what is withdrawn
+
+
+@pytest.mark.parametrize("keyset", [DEFAULT_KEYSET, OTHER])
+def test_a_withdrawn_set_leaves_the_tree_and_is_kept_aside(
+    publisher: TreePublisher, tree: Path, keyset: KeysetName
+) -> None:
+    published = publisher.publish(publication("a", keyset=keyset))
+    kept = publisher.withdraw(keyset, published.content, NOW)
+    assert Path(kept).read_bytes() == published.content
+    assert files(tree) == {}
+    assert publisher.read(keyset) is None
+    assert publisher.withdraw(keyset, published.content, NOW) == kept
+    assert publisher.publish(publication("b", keyset=keyset)).kids == ("b",)
+
+
+def test_withdrawing_leaves_other_keysets_alone(publisher: TreePublisher) -> None:
+    other = publisher.publish(publication("b", keyset=OTHER))
+    publisher.withdraw(DEFAULT_KEYSET, b"foreign", NOW)
+    assert publisher.read(OTHER) == other
+
+
+def test_a_set_that_could_not_be_kept_is_not_removed(publisher: TreePublisher, tmp_path: Path) -> None:
+    published = publisher.publish(publication("a"))
+    (tmp_path / "state").touch()
+    with pytest.raises(PublishError, match="cannot keep"):
+        publisher.withdraw(DEFAULT_KEYSET, published.content, NOW)
+    assert publisher.read(DEFAULT_KEYSET) == published
+
+
+def test_a_set_that_cannot_be_removed_is_an_error(publisher: TreePublisher, disk: RecordingDisk) -> None:
+    published = publisher.publish(publication("a"))
+    disk.fail_directory_sync = True
+    with pytest.raises(PublishError, match=r"cannot (remove|keep)"):
+        publisher.withdraw(DEFAULT_KEYSET, published.content, NOW)
+    disk.fail_directory_sync = False
+    publisher.keep_aside(DEFAULT_KEYSET, published.content, NOW)
+    disk.fail_directory_sync = True
+    with pytest.raises(PublishError, match=r"cannot remove .*openid-configuration: Input/output error"):
+        publisher.withdraw(DEFAULT_KEYSET, published.content, NOW)
