@@ -28,6 +28,7 @@ from rotator.engine.tick import Engine
 from rotator.errors import RefusedError, RotatorError
 from rotator.log import CataloguedLog, configure
 from rotator.ports import EventLog
+from rotator.report import Report, status
 from rotator.wiring import State, open_state
 
 PATIENCE: Final = timedelta(seconds=5)

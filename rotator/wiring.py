@@ -1,6 +1,8 @@
 """The only place where adapters meet the engine: builds a run out of a config."""
 
-from collections.abc import Iterator
+import os
+import pwd
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,10 @@ from rotator.adapters.sinks import SinkCourier
 from rotator.adapters.store import SqlStore, open_store
 from rotator.adapters.tokenmaker import JwtMaker
 from rotator.adapters.witness import FileWitness
-from rotator.config.settings import Config, KekKind, KekSource, Settings
+from rotator.config.settings import Config, KekKind, KekSource
+from rotator.core.events import Detail
 from rotator.core.model import ReplicaId, WorkspaceId
+from rotator.core.secret import Secret
 from rotator.engine.housekeeping import Chores
 from rotator.engine.run import Run, Surroundings
 from rotator.engine.tick import Engine
@@ -69,11 +73,15 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
         if served is not None:
             stack.callback(served.close)
         log = log if log is not None else CataloguedLog()
-        run = Run(_surroundings(config, store, served, log), config.policy)
+        maker = JwtMaker()
+        stack.callback(maker.close)
+        run = Run(_surroundings(config, store, served, maker, log), config.policy)
         yield State(config, store, run, served)
 
 
-def _surroundings(config: Config, store: SqlStore, served: HttpServedSets | None, log: EventLog) -> Surroundings:
+def _surroundings(
+    config: Config, store: SqlStore, served: HttpServedSets | None, maker: JwtMaker, log: EventLog
+) -> Surroundings:
     settings = config.settings
     keyring = SourcedKeyring(lambda: read_kek(settings.kek))
 
@@ -88,8 +96,14 @@ def _surroundings(config: Config, store: SqlStore, served: HttpServedSets | None
         calendar=CronCalendar(),
         keyring=keyring,
         keymaker=CryptographyKeyMaker(),
-        tokenmaker=JwtMaker(),
-        publisher=TreePublisher(settings.publish_directory, settings.base_url, settings.state_directory / "aside"),
+        tokenmaker=maker,
+        publisher=TreePublisher(
+            settings.publish_directory,
+            settings.base_url,
+            settings.state_directory / "aside",
+            state_directory=settings.state_directory,
+            max_age=settings.max_cache,
+        ),
         courier=SinkCourier(forbidden, on_output),
         witness=FileWitness(settings.state_directory / WITNESS, lambda: keyring.unlock(())),
         log=log,
@@ -134,3 +148,44 @@ def open_readonly(config: Config) -> Iterator[SqlStore]:
         yield store
     finally:
         store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """An engine without a daemon, for one command."""
+
+    engine: Engine
+
+    def submit(self, kind: str, arguments: Mapping[str, Detail], reason: str) -> tuple[bool, str, Secret[str] | None]:
+        """Store a request as the daemon would and carry it out; return whether, what to say, and a secret answer."""
+        run = self.engine.run
+        uid = os.getuid()
+        now = run.around.clock.read().now
+        with run.around.store.begin() as transaction:
+            request_id = transaction.add_request(kind, arguments, f"{user_name(uid)}({uid})", uid, reason, now)
+        self.engine.tick()
+        with run.around.store.read() as snapshot:
+            request = snapshot.request(request_id)
+        if request is None or request.succeeded is None:
+            faults = "; ".join(run.faults.values())
+            return False, f"the request is stored and could not be carried out yet: {faults}", None
+        return request.succeeded, request.result, run.answers.pop(request_id, None)
+
+
+@contextmanager
+def offline(config: Config) -> Iterator[Offline]:
+    """Open the state for one changing command, where no daemon runs."""
+    with open_state(config) as state:
+        engine = state.engine()
+        try:
+            yield Offline(engine)
+        finally:
+            engine.close()
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -130,7 +130,7 @@ class Engine:
         return False
 
     def _reconcile(self, reading: Reading) -> bool:
-        """Hold the database against the witness at the start and whenever its history went back; False: it cannot be."""
+        """Hold the database against the witness at the start and when its history went back; False: it cannot be."""
         run = self.run
         with run.around.store.read() as snapshot:
             head = snapshot.audit_head()
