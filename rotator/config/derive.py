@@ -46,13 +46,13 @@ def settings(shape: ConfigShape, directory: Path, environ: Mapping[str, str], re
         if shape.publish.directory
         else state_directory / "public"
     )
+    kek = _kek(shape, base, state_directory, environ)
     if state_directory == published or state_directory.is_relative_to(published):
         report(
             ("publish", "directory"),
             f"{published} is served to everybody and holds the state ({state_directory}); name a directory of its own",
         )
-    kek = _kek(shape, base, state_directory, environ)
-    if kek.file is not None and kek.file.is_relative_to(published):
+    elif kek.file is not None and kek.file.is_relative_to(published):
         report(("kek", "file"), f"{kek.file} is in the published directory ({published}), which everybody can read")
     return Settings(
         state_url=state_url,

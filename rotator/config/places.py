@@ -3,6 +3,7 @@
 Positions are not kept while a config is read: only an error needs them, and a file of 100,000 workspaces has millions.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -37,6 +38,8 @@ class Mark(Enum):
     SCALAR = auto()
 
 
+_PLAIN: Final = re.compile(r"[\w.…<-]+")
+
 Token = tuple[Mark, str, int]
 """The kind, the text of a scalar, and the line, from 1."""
 
@@ -49,7 +52,7 @@ def show_path(path: KeyPath) -> str:
             shown += f"[{part}]"
         else:
             part_shown = part if len(part) <= 80 else part[:80] + "…"
-            part_shown = part_shown if part_shown.isprintable() else ascii(part_shown)
+            part_shown = part_shown if _PLAIN.fullmatch(part_shown) else ascii(part_shown)
             shown += f".{part_shown}" if shown else part_shown
     return shown
 

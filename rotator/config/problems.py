@@ -101,6 +101,9 @@ def explain(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[Ke
             yield path, "is missing" + (f"; it is: {meaning}" if meaning else "")
         elif kind in ("enum", "literal_error"):
             yield path, _not_one_of(found["ctx"]["expected"], found["input"])
+        elif kind == "too_short":
+            if not found["input"]:  # else each of its items is wrong, and said to be
+                yield path, "is an empty list; name at least one"
         elif kind in _EXPECTED:
             yield path, f"expected {_EXPECTED[kind]}, found {kind_of(found['input'])}"
         else:
@@ -112,7 +115,6 @@ _EXPECTED = {
     "model_attributes_type": "a mapping of settings",
     "dict_type": "a mapping",
     "tuple_type": "a list",
-    "too_short": "at least one item",
 }
 
 
@@ -138,9 +140,8 @@ def _at(schema: Mapping[str, Any], path: KeyPath) -> Mapping[str, Any]:
         if isinstance(part, int):
             here = here.get("items", {})
         else:
-            here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
-        if not isinstance(here, Mapping):
-            return {}
+            named = here.get("properties", {}).get(part)
+            here = named or next(iter(here.get("patternProperties", {}).values()), {})
     described = here.get("description")
     resolved = _resolve(schema, here)
     return {**resolved, "description": described} if described else resolved

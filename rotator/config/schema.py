@@ -84,7 +84,7 @@ class SinkShape(_Section):
     def _exactly_one(cls, value: object) -> object:
         if isinstance(value, dict) and not value.keys() - {"file", "command"} and len(value) != 1:
             raise wrong("must have exactly one of file and command; write each as an item of its own")
-        if isinstance(value, dict) and None in value.values():
+        if isinstance(value, dict) and list(value.values()) == [None] and value.keys() <= {"file", "command"}:
             raise wrong(f"{next(iter(value))} has no value; indent its settings below it")
         return value
 

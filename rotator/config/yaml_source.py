@@ -32,6 +32,7 @@ MAX_NODES: Final = 10_000_000
 """Of a document with its aliases written out."""
 
 _NO_KEY: Final = object()
+_DROPPED: Final = object()  # a key that cannot be: its value is read and forgotten
 _TAG: Final = "tag:yaml.org,2002:"
 _PLAIN_TAGS: Final = frozenset({"!", _TAG + "str", _TAG + "int", _TAG + "bool", _TAG + "float", _TAG + "null"})
 _COLLECTION_TAGS: Final = frozenset({"!", _TAG + "map", _TAG + "seq"})
@@ -158,7 +159,7 @@ class _Reader:
         for node in self.stack:
             if isinstance(node.value, list):
                 parts.append(len(node.value))
-            elif node.key is not _NO_KEY:
+            elif isinstance(node.key, str):
                 parts.append(node.key)
         return tuple(parts)
 
@@ -215,7 +216,7 @@ class _Reader:
         stack = self.stack
         if stack and stack[-1].key is _NO_KEY and type(stack[-1].value) is dict:
             self._fault(event, "has a list or mapping as a key; a key is text (a template that was not filled in?)")
-            stack[-1].key = ""
+            stack[-1].key = _DROPPED
             return
         self._add(node.value, node.size, node.height)
 
@@ -241,7 +242,7 @@ class _Reader:
                 self._key(event, value, value)
             else:
                 self._fault(event, f"has the alias *{event.anchor} as a key, which is not text")
-                node.key = ""
+                node.key = _DROPPED
             return
         self._add(value, size, height)
 
@@ -261,7 +262,8 @@ class _Reader:
             node.merged += [each for each in merged if type(each) is dict]
             if all(type(each) is dict for each in merged):
                 return
-        node.value[key] = value
+        if key is not _DROPPED:
+            node.value[key] = value
 
 
 def _show_tag(tag: str) -> str:

@@ -159,9 +159,10 @@ def test_sections_whose_every_line_is_a_comment_are_empty(desk: Desk) -> None:
 
 def test_the_issuer_is_kept_to_the_letter(desk: Desk) -> None:
     config = desk.load("issuer: https://Tokens.example.com/a/\nkeysets: {other: }\n")
-    assert [
-        keyset.issuer for keyset in config.policy.keysets.values()
-    ] == ["https://Tokens.example.com/a/", "https://Tokens.example.com/a/keysets/other"]
+    assert [keyset.issuer for keyset in config.policy.keysets.values()] == [
+        "https://Tokens.example.com/a/",
+        "https://Tokens.example.com/a/keysets/other",
+    ]
 
 
 def test_profiles_give_the_longest_cache_of_theirs(desk: Desk) -> None:
