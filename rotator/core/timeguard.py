@@ -11,6 +11,9 @@ from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+SMALLEST_STEP: Final = timedelta(seconds=1)
+"""Less than this is no step of the clock, however small the configured skew: the clocks are read one after another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -71,6 +74,7 @@ def judge(
 
     ``server_time`` is what a server that is not this machine says the time is, if one was asked just now.
     """
+    clock_skew = max(clock_skew, SMALLEST_STEP)
     fresh = mark_of(reading)
     if mark is None:
         return Verdict(fresh)

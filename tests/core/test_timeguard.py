@@ -105,3 +105,10 @@ def test_the_high_water_mark_never_sinks_on_a_small_step_back() -> None:
 
     assert verdict.trusted
     assert verdict.mark.high_water_at == T0
+
+
+def test_clocks_that_are_read_one_after_another_are_no_step() -> None:
+    """However small the configured skew is."""
+    later = replace(BEFORE, now=T0 + timedelta(microseconds=900_000))
+
+    assert judge(mark_of(BEFORE), later, clock_skew=timedelta(0), max_gap=DAY).trusted
