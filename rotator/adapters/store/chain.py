@@ -1,0 +1,82 @@
+"""The audit chain: appending to it, and cutting off its oldest part."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from rotator.adapters.store import schema
+from rotator.adapters.store.bulk import Statement, Values, insert
+from rotator.adapters.store.times import to_us
+from rotator.core.events import Event, chain_hash, encode_details
+from rotator.errors import InvariantError
+from rotator.ports import AuditHead
+
+HEAD: Final = schema.audit_head
+AUDIT: Final = schema.audit
+
+INSERT_EVENTS: Final = Statement(
+    insert(AUDIT, ("seq", "at", "name", "keyset", "workspace", "kid", "jti", "actor", "reason", "details", "hash"))
+)
+
+
+def lock_head(connection: sa.Connection) -> AuditHead:
+    """Return the head of the chain with its row locked until the end of the transaction."""
+    row = connection.execute(sa.select(HEAD).with_for_update()).one()
+    return AuditHead(row.seq, row.hash, row.anchor_seq, row.anchor_hash, row.logged_seq)
+
+
+def append(connection: sa.Connection, events: Sequence[Event], first_seq: int | None) -> AuditHead:
+    """Chain ``events`` to the head, the first of them as ``first_seq`` or the next one."""
+    head = lock_head(connection)
+    if not events:
+        return head
+    seq = head.seq if first_seq is None else first_seq - 1
+    if seq < head.seq:
+        raise InvariantError(f"an event cannot be chained as {first_seq}: the chain already ends at {head.seq}")
+    link = head.hash
+    links: list[Values] = []
+    for event in events:
+        seq += 1
+        at_us, details = to_us(event.at), encode_details(event.details)
+        link = chain_hash(link, seq, event, at_us, details)
+        links.append(
+            (
+                seq,
+                at_us,
+                event.name,
+                event.keyset,
+                event.workspace,
+                event.kid,
+                event.jti,
+                event.actor,
+                event.reason,
+                details,
+                link,
+            )
+        )
+    INSERT_EVENTS.run(connection, links)
+    connection.execute(sa.update(HEAD).values(seq=seq, hash=link))
+    return AuditHead(seq, link, head.anchor_seq, head.anchor_hash, head.logged_seq)
+
+
+def mark_logged(connection: sa.Connection, seq: int) -> None:
+    """Record that the log has every event up to ``seq``; never goes back."""
+    connection.execute(sa.update(HEAD).where(HEAD.c.logged_seq < seq).values(logged_seq=seq))
+
+
+def prune_events(connection: sa.Connection, before: datetime) -> int:
+    """Delete the oldest events, up to the first that is not older than ``before`` or not logged; leave an anchor."""
+    head = lock_head(connection)
+    newer = sa.select(AUDIT.c.seq).where(AUDIT.c.at >= to_us(before)).order_by(AUDIT.c.seq).limit(1)
+    kept_from = connection.execute(newer).scalar()
+    upto = head.logged_seq if kept_from is None else min(kept_from - 1, head.logged_seq)
+    last = connection.execute(
+        sa.select(AUDIT.c.seq, AUDIT.c.hash).where(AUDIT.c.seq <= upto).order_by(AUDIT.c.seq.desc()).limit(1)
+    ).first()
+    if last is None:
+        return 0
+    deleted = connection.execute(sa.delete(AUDIT).where(AUDIT.c.seq <= last.seq))
+    connection.execute(sa.update(HEAD).values(anchor_seq=last.seq, anchor_hash=last.hash))
+    return deleted.rowcount

@@ -1,0 +1,261 @@
+"""Opens the database and hands out transactions on it.
+
+Each transaction and each read has a pooled connection of its own, so a store may be used from several threads and
+processes at once. On SQLite a writing transaction takes the write lock when it begins (it can then neither fail for it
+later, nor decide on what another is changing), and a read sees one snapshot. On PostgreSQL rows are locked as needed.
+"""
+
+import ipaddress
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from rotator.adapters.store.migrate import prepare
+from rotator.adapters.store.problems import place, reported
+from rotator.adapters.store.snapshot import SqlSnapshot
+from rotator.adapters.store.transaction import SqlTransaction
+from rotator.errors import StoreError
+from rotator.ports import Snapshot, Transaction
+
+BUSY_TIMEOUT_SECONDS: Final = 5.0
+CONNECTIONS_KEPT: Final = 5
+CONNECTIONS_AT_MOST: Final = 20
+
+WRITES: Final = "rotator_writes"
+"""Execution option of a connection whose transaction will write."""
+
+
+class SqlStore:
+    """A :class:`~rotator.ports.Store` over SQLAlchemy."""
+
+    def __init__(self, engine: sa.Engine, *, created: bool, read_only: bool) -> None:
+        self._engine = engine
+        self._where = place(engine.url)
+        self._read_only = read_only
+        self._sqlite = engine.dialect.name == "sqlite"
+        reading: dict[str, Any] = {} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
+        if not self._sqlite:
+            reading["postgresql_readonly"] = True
+        self._for_reading = engine.execution_options(**reading)
+        self._for_writing = engine.execution_options(**{WRITES: True})
+        self.created: Final = created
+        """This open made the database."""
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """Open a writing transaction: committed durably at the end of the block, rolled back on an exception."""
+        if self._read_only:
+            raise StoreError(f"{self._where} was opened to be read only; nothing can be changed here")
+        with reported(self._where), self._for_writing.begin() as connection:
+            yield SqlTransaction(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        """Open a consistent read that blocks no writer."""
+        with reported(self._where), self._for_reading.connect() as connection:
+            yield SqlSnapshot(connection)
+
+    def purge_erased(self) -> bool:
+        """Move the write-ahead log into the database file and empty it; False: a reader holds it up, try again.
+
+        PostgreSQL has no such means: what it keeps of an erased value is sealed, and opens no more without its KEK.
+        """
+        if not self._sqlite:
+            return True
+        with reported(self._where), closing(_Raw(self._engine)) as raw:
+            return raw.one("PRAGMA wal_checkpoint(TRUNCATE)") == 0  # the first column: busy
+
+    def trusted_time(self) -> datetime | None:
+        """Return the time of a database server that is not this machine, as evidence; None without one."""
+        if self._sqlite:
+            return None
+        with reported(self._where), self._for_reading.connect() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT clock_timestamp(), host(inet_server_addr()), host(inet_client_addr())"
+            ).one()
+            dialled = connection.connection.driver_connection
+            reached = getattr(getattr(dialled, "info", None), "hostaddr", "")
+            now: datetime = row[0]
+            return now.astimezone(UTC) if is_elsewhere(reached, row[1], row[2]) else None
+
+    def close(self) -> None:
+        """Release everything."""
+        self._engine.dispose()
+
+
+class _Raw:
+    """A pooled connection outside any transaction."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._pooled = engine.raw_connection()
+
+    def one(self, statement: str) -> int:
+        """Run ``statement`` and return the first value of its first row."""
+        cursor = self._pooled.cursor()
+        try:
+            cursor.execute(statement)
+            row: tuple[int, ...] = cursor.fetchone() or ()
+            return row[0]
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._pooled.close()
+
+
+def is_elsewhere(reached: str, server: str | None, client: str | None) -> bool:
+    """Tell whether a server is another machine, from the address dialled and the connection's two ends as it sees them.
+
+    No address: a Unix socket. Equal ends: this machine under its own name.
+    """
+    if server is None or not reached or server == client:
+        return False
+    return not any(ipaddress.ip_address(address).is_loopback for address in (reached, server))
+
+
+def open_store(url: str, *, create: bool, read_only: bool = False) -> SqlStore:
+    """Open the database at ``url`` and bring its schema up to date.
+
+    ``create``: make what is not there yet; an SQLite file's directory must exist, and the file can be read by its owner
+    alone. ``read_only``: change nothing; works while a daemon writes, and when none runs.
+    Raise :class:`StoreError` when the database is missing, damaged, locked, or made by a newer version.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        _make_file(parsed, create=create and not read_only)
+        engine = _sqlite_engine(parsed, read_only=read_only)
+    else:
+        engine = _postgresql_engine(parsed)
+    where = place(engine.url)
+    try:
+        with reported(where):
+            for_writing = engine.execution_options(**{WRITES: True})
+            made = prepare(engine, for_writing, where, create=create, read_only=read_only)
+    except BaseException:
+        engine.dispose()
+        raise
+    return SqlStore(engine, created=made, read_only=read_only)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        raise StoreError(  # from None: the cause repeats the url, and there may be a password in it
+            "state.url is not a database url. Expected sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+        ) from None
+    match parsed.get_backend_name():
+        case "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise StoreError("state.url names no file: a database in memory would be lost. Set sqlite:///PATH")
+            return parsed.set(drivername="sqlite")
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case other:
+            raise StoreError(f"state.url names {other}; only sqlite and postgresql are known")
+
+
+# ----------------------------------------------------------------------------------------------------------- SQLite
+
+
+def _make_file(url: URL, *, create: bool) -> None:
+    path = Path(url.database or "")
+    if path.exists():
+        return
+    if not create:
+        raise StoreError(
+            f"there is no database {path}. `rotator run` makes it at its first start; start the daemon first"
+        )
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return  # another process was first
+    except OSError as error:
+        raise StoreError(
+            f"the database {path} cannot be made: {error.strerror}. Its directory must exist, with mode "
+            "0700, and belong to the user that runs this"
+        ) from error
+    try:
+        os.fchmod(descriptor, 0o600)  # whatever the umask says; SQLite gives its -wal and -shm files the same mode
+    finally:
+        os.close(descriptor)
+
+
+def _sqlite_engine(url: URL, *, read_only: bool) -> sa.Engine:
+    mode = "ro" if read_only else "rw"
+    uri = f"file:{quote(str(Path(url.database or '').absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False)
+        try:
+            _set_up(connection, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = sa.create_engine(
+        url,
+        creator=connect,
+        poolclass=sa.QueuePool,
+        pool_size=CONNECTIONS_KEPT,
+        max_overflow=CONNECTIONS_AT_MOST - CONNECTIONS_KEPT,
+        hide_parameters=True,
+    )
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: sqlite3.Connection, *, read_only: bool) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: _begin does
+    connection.execute("PRAGMA foreign_keys = ON")
+    if read_only:
+        connection.execute("PRAGMA query_only = ON")
+        return
+    connection.execute("PRAGMA secure_delete = ON")  # explicitly, for the default depends on the build
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+# ------------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+def _postgresql_engine(url: URL) -> sa.Engine:
+    try:
+        engine = sa.create_engine(
+            url,
+            pool_size=CONNECTIONS_KEPT,
+            max_overflow=CONNECTIONS_AT_MOST - CONNECTIONS_KEPT,
+            pool_pre_ping=True,  # a server that was restarted costs no failed tick
+            hide_parameters=True,
+            connect_args={"connect_timeout": 10, "application_name": "rotator"},
+        )
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            "state.url names PostgreSQL, whose driver is not installed. Install it: pip install 'rotator[postgres]'"
+        ) from error
+    sa.event.listen(engine, "connect", _on_postgresql_connect)
+    return engine
+
+
+def _on_postgresql_connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute("SET lock_timeout = '5s'")
+    connection.commit()

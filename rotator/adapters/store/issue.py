@@ -1,0 +1,206 @@
+"""The writes whose number grows with the number of workspaces: syncing them, and issuing their tokens."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from rotator.adapters.store import schema
+from rotator.adapters.store.bulk import Statement, Values, insert
+from rotator.adapters.store.times import to_us
+from rotator.core.model import WorkspaceId, WorkspaceState
+from rotator.ports import IssuedToken
+
+# A row that another process brought back meanwhile is left as it is: it is not for us to make it due again.
+INSERT_WORKSPACES: Final = Statement(
+    insert(
+        schema.workspaces,
+        (
+            "id",
+            "keyset",
+            "sequence",
+            "due_at",
+            "next_at",
+            "current",
+            "current_kid",
+            "current_issued_at",
+            "current_expires_at",
+            "claims_fingerprint",
+            "schedule_fingerprint",
+            "sinks_fingerprint",
+            "due_reason",
+        ),
+    )
+    + " ON CONFLICT (id) DO UPDATE SET keyset = excluded.keyset, due_at = excluded.due_at, next_at = excluded.next_at,"
+    " claims_fingerprint = excluded.claims_fingerprint, schedule_fingerprint = excluded.schedule_fingerprint,"
+    " sinks_fingerprint = excluded.sinks_fingerprint, due_reason = excluded.due_reason, removed_at = NULL,"
+    " failures = 0, retry_at = NULL, fault = '' WHERE workspaces.removed_at IS NOT NULL"
+)
+
+# The sequence never goes back: a token may have been issued since the caller looked.
+UPDATE_WORKSPACES: Final = Statement(
+    "UPDATE workspaces SET keyset = ?, sequence = CASE WHEN sequence < ? THEN ? ELSE sequence END, due_at = ?,"
+    " next_at = ?, claims_fingerprint = ?, schedule_fingerprint = ?, sinks_fingerprint = ?, due_reason = ?,"
+    " removed_at = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
+)
+
+FAIL_WORKSPACES: Final = Statement(
+    "UPDATE workspaces SET failures = failures + 1, retry_at = ?, fault = ?,"
+    " next_at = CASE WHEN due_at > ? THEN due_at ELSE ? END WHERE id = ?"
+)
+
+MOVE_WORKSPACES_ON: Final = Statement(
+    "UPDATE workspaces SET sequence = ?, current = ?, current_kid = ?, current_issued_at = ?, current_expires_at = ?,"
+    " due_at = ?, next_at = ?, claims_fingerprint = ?, schedule_fingerprint = ?, due_reason = '', failures = 0,"
+    " retry_at = NULL, fault = '' WHERE id = ? AND sequence = ? AND removed_at IS NULL"
+)
+
+SUPERSEDE_TOKENS: Final = Statement(
+    "UPDATE tokens SET phase = 'grace', superseded_at = ? WHERE jti = ? AND phase = 'active'"
+)
+
+SUPERSEDE_AND_ERASE_TOKENS: Final = Statement(
+    "UPDATE tokens SET phase = 'grace', superseded_at = ?, sealed = NULL WHERE jti = ? AND phase = 'active'"
+)
+
+INSERT_TOKENS: Final = Statement(
+    insert(
+        schema.tokens,
+        (
+            "jti",
+            "workspace",
+            "keyset",
+            "kid",
+            "phase",
+            "sequence",
+            "issued_at",
+            "expires_at",
+            "rotate_at",
+            "reason",
+            "kek_id",
+            "sealed",
+        ),
+    )
+)
+
+# While a delivery is open, the sink still holds an older token: the wait began with it, and its end is the deadline.
+WANT_NEW_TOKENS: Final = Statement(
+    "INSERT INTO deliveries (workspace, sink, jti, sequence, wanted_at, deadline, due_at, delivered_sequence, attempts,"
+    " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, '') ON CONFLICT (workspace, sink) DO UPDATE SET"
+    " jti = excluded.jti, sequence = excluded.sequence, due_at = excluded.due_at, attempts = 0, last_error = '',"
+    " wanted_at = CASE WHEN deliveries.due_at IS NULL THEN excluded.wanted_at ELSE deliveries.wanted_at END,"
+    " deadline = CASE WHEN deliveries.due_at IS NULL THEN excluded.deadline ELSE deliveries.deadline END"
+)
+
+
+def insert_workspaces(connection: sa.Connection, states: Sequence[WorkspaceState]) -> None:
+    """Insert new workspaces, or bring removed ones back; a sequence that was reached before is kept."""
+    INSERT_WORKSPACES.run(
+        connection,
+        [
+            (
+                state.id,
+                state.keyset,
+                state.sequence,
+                to_us(state.due_at),
+                to_us(state.due_at),
+                state.current,
+                state.current_kid,
+                to_us(state.current_issued_at),
+                to_us(state.current_expires_at),
+                state.claims_fingerprint,
+                state.schedule_fingerprint,
+                state.sinks_fingerprint,
+                state.due_reason,
+            )
+            for state in states
+        ],
+    )
+
+
+def update_workspaces(connection: sa.Connection, states: Sequence[WorkspaceState]) -> None:
+    """Store what a config or a restore changes; an earlier failure is forgotten, and the next try is at ``due_at``."""
+    UPDATE_WORKSPACES.run(
+        connection,
+        [
+            (
+                state.keyset,
+                state.sequence,
+                state.sequence,
+                to_us(state.due_at),
+                to_us(state.due_at),
+                state.claims_fingerprint,
+                state.schedule_fingerprint,
+                state.sinks_fingerprint,
+                state.due_reason,
+                to_us(state.removed_at),
+                state.id,
+            )
+            for state in states
+        ],
+    )
+
+
+def fail_workspaces(
+    connection: sa.Connection, workspaces: Sequence[WorkspaceId], retry_at: datetime, fault: str
+) -> None:
+    """Count a failed issue and put off the next try."""
+    retry_us = to_us(retry_at)
+    FAIL_WORKSPACES.run(connection, [(retry_us, fault, retry_us, retry_us, workspace) for workspace in workspaces])
+
+
+def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:
+    """Commit a batch in five statements; False if a workspace's sequence moved or it was removed: roll back then."""
+    new: list[Values] = []
+    moved: list[Values] = []
+    superseded: list[Values] = []
+    erased: list[Values] = []
+    wanted: list[Values] = []
+    for issued in batch:
+        token = issued.token
+        jti, workspace, kid, sequence = token.jti, token.workspace, token.kid, token.sequence
+        issued_at, expires_at, rotate_at = to_us(token.issued_at), to_us(token.expires_at), to_us(token.rotate_at)
+        new.append(
+            (
+                jti,
+                workspace,
+                token.keyset,
+                kid,
+                token.phase,
+                sequence,
+                issued_at,
+                expires_at,
+                rotate_at,
+                issued.reason,
+                issued.kek_id,
+                issued.sealed,
+            )
+        )
+        moved.append(
+            (
+                sequence,
+                jti,
+                kid,
+                issued_at,
+                expires_at,
+                rotate_at,
+                rotate_at,
+                issued.claims_fingerprint,
+                issued.schedule_fingerprint,
+                workspace,
+                issued.prior_sequence,
+            )
+        )
+        if issued.prior is not None:
+            (superseded if issued.sinks else erased).append((issued_at, issued.prior))
+        if issued.sinks:
+            deadline = to_us(issued.delivery_deadline)
+            wanted += [(workspace, sink, jti, sequence, issued_at, deadline, issued_at) for sink in issued.sinks]
+    if MOVE_WORKSPACES_ON.run(connection, moved) != len(batch):
+        return False
+    SUPERSEDE_TOKENS.run(connection, superseded)
+    SUPERSEDE_AND_ERASE_TOKENS.run(connection, erased)
+    INSERT_TOKENS.run(connection, new)
+    WANT_NEW_TOKENS.run(connection, wanted)
+    return True

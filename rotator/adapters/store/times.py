@@ -1,0 +1,38 @@
+"""Instants and durations as the database holds them: integer microseconds, since the epoch for instants."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, overload
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def span_to_us(span: timedelta) -> int:
+    """Return ``span`` in whole microseconds."""
+    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+
+
+def span_from_us(span_us: int) -> timedelta:
+    """Return the duration that :func:`span_to_us` stored."""
+    return timedelta(microseconds=span_us)
+
+
+@overload
+def to_us(moment: datetime) -> int: ...
+@overload
+def to_us(moment: None) -> None: ...
+@overload
+def to_us(moment: datetime | None) -> int | None: ...
+def to_us(moment: datetime | None) -> int | None:
+    """Return an aware ``moment`` in microseconds since the epoch; None stays None."""
+    return None if moment is None else span_to_us(moment - EPOCH)
+
+
+@overload
+def from_us(moment_us: int) -> datetime: ...
+@overload
+def from_us(moment_us: None) -> None: ...
+@overload
+def from_us(moment_us: int | None) -> datetime | None: ...
+def from_us(moment_us: int | None) -> datetime | None:
+    """Return the instant, aware UTC, that :func:`to_us` stored; None stays None."""
+    return None if moment_us is None else EPOCH + timedelta(microseconds=moment_us)

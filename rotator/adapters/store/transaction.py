@@ -1,0 +1,385 @@
+"""Changes that become durable together or not at all."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from rotator.adapters.store import chain, issue, rows, schema
+from rotator.adapters.store.bulk import Statement, Value, insert, upsert
+from rotator.adapters.store.snapshot import KEYSETS, REQUESTS, TOKENS, WORKSPACES, SqlSnapshot
+from rotator.adapters.store.times import span_to_us, to_us
+from rotator.core.events import Detail, Event, encode_details
+from rotator.core.model import Jti, KeysetName, Kid, ReplicaId, SigningKey, SinkId, WorkspaceId, WorkspaceState
+from rotator.core.timeguard import ClockMark
+from rotator.errors import StoreError
+from rotator.ports import (
+    AuditHead,
+    DeliveryRow,
+    IssuedToken,
+    KekRow,
+    KeyRow,
+    KeysetRow,
+    ReplicaRow,
+    Sighting,
+)
+
+PUT_CLOCK: Final = Statement(upsert(schema.clock, ("row", "high_water_at", "boot_id", "offset_us")))
+PUT_KEYSET: Final = Statement(upsert(schema.keysets, [column.name for column in schema.keysets.columns]))
+INSERT_KEY: Final = Statement(insert(schema.signing_keys, [column.name for column in schema.signing_keys.columns]))
+
+# last_exp only ever grows: a batch of tokens may have raised it since the caller looked.
+UPDATE_KEY: Final = Statement(
+    "UPDATE signing_keys SET phase = ?, proven_at = ?, activated_at = ?, rotate_at = ?, demoted_at = ?,"
+    " grace_until = ?, retired_at = ?, revoked_at = ?, destroyed_at = ?,"
+    " sealed = CASE WHEN ? = 1 THEN sealed ELSE NULL END,"
+    " last_exp = CASE WHEN last_exp IS NULL OR last_exp < ? THEN ? ELSE last_exp END WHERE kid = ?"
+)
+RAISE_LAST_EXP: Final = Statement(
+    "UPDATE signing_keys SET last_exp = CASE WHEN last_exp > ? THEN last_exp ELSE ? END"
+    " WHERE kid = ? AND phase = 'active'"
+)
+
+PUT_SIGHTING: Final = Statement(
+    upsert(schema.sightings, ("replica", "kid", "keyset", "seen_at", "absent_until", "boot_id", "since_boot_us"))
+)
+DELETE_SIGHTING: Final = Statement("DELETE FROM sightings WHERE replica = ? AND kid = ?")
+PUT_REPLICA: Final = Statement(upsert(schema.replicas, ("replica", "started_at", "seen_at", "forgotten_at")))
+PUT_PUBLICATION: Final = Statement(
+    upsert(schema.publications, ("replica", "keyset", "generation", "sha256", "published_at"))
+)
+
+RETIRE_TOKEN: Final = Statement(
+    "UPDATE tokens SET phase = 'retired', retired_at = ?, sealed = NULL WHERE jti = ? AND phase IN ('active', 'grace')"
+)
+REVOKE_TOKEN: Final = Statement(
+    "UPDATE tokens SET phase = 'revoked', revoked_at = ?, revoke_reason = ?, sealed = NULL"
+    " WHERE jti = ? AND phase <> 'revoked'"
+)
+ERASE_SUPERSEDED: Final = Statement(
+    "UPDATE tokens SET sealed = NULL WHERE workspace = ? AND phase = 'grace' AND sealed IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE workspace = ? AND due_at IS NOT NULL)"
+)
+
+# A row that wants a newer token by now is left alone: the caller looked before that one was issued.
+WANT_DELIVERY: Final = Statement(
+    upsert(
+        schema.deliveries,
+        (
+            "workspace",
+            "sink",
+            "jti",
+            "sequence",
+            "wanted_at",
+            "deadline",
+            "delivered_sequence",
+            "delivered_at",
+            "attempts",
+            "due_at",
+            "last_error",
+        ),
+        only_where="deliveries.sequence <= excluded.sequence",
+    )
+)
+DROP_DELIVERY: Final = Statement("DELETE FROM deliveries WHERE workspace = ? AND sink = ?")
+# Where a later token is wanted already, the sink now holds the delivered one, and its end is the new deadline.
+DELIVERED_EARLIER: Final = Statement(
+    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, wanted_at = ?, deadline = coalesce((SELECT"
+    " expires_at FROM tokens WHERE tokens.workspace = deliveries.workspace AND tokens.sequence = ?), deadline)"
+    " WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence > ?"
+)
+DELIVERED_WANTED: Final = Statement(
+    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, due_at = NULL, attempts = 0, last_error = ''"
+    " WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence <= ?"
+)
+DELIVERY_FAILED: Final = Statement(
+    "UPDATE deliveries SET attempts = attempts + 1, due_at = ?, last_error = ?"
+    " WHERE workspace = ? AND sink = ? AND sequence = ?"
+)
+REDELIVER: Final = Statement(
+    "UPDATE deliveries SET due_at = ?, delivered_sequence = 0 WHERE workspace = ? AND sink = ? AND sequence = ?"
+    " AND due_at IS NULL"
+)
+
+# What a workspace that is still configured last had stays, however old: it is why its automation broke.
+DOOMED_TOKENS: Final = sa.and_(
+    sa.text(f"tokens.{schema.ENDED}"),
+    TOKENS.expires_at < sa.bindparam("before"),
+    ~sa.exists().where(
+        WORKSPACES.id == TOKENS.workspace, WORKSPACES.current == TOKENS.jti, WORKSPACES.removed_at.is_(None)
+    ),
+)
+
+
+class SqlTransaction(SqlSnapshot):
+    """A :class:`~rotator.ports.Transaction` on one connection, whose transaction its maker began and ends."""
+
+    # -------------------------------------------------------------------------------------------------------- itself
+
+    def set_clock_mark(self, mark: ClockMark) -> None:
+        """Remember ``mark``."""
+        PUT_CLOCK.run(self._connection, [(1, to_us(mark.high_water_at), mark.boot_id, span_to_us(mark.offset))])
+
+    def add_kek(self, row: KekRow) -> None:
+        """Register a KEK. Raise :class:`StoreError` if one of its name is registered."""
+        if any(known.kek_id == row.kek_id for known in self.keks()):
+            raise StoreError(f"a KEK {row.kek_id} is registered already; give the new one another id")
+        self._connection.execute(sa.insert(schema.keks).values(kek_id=row.kek_id, check_value=row.check))
+
+    # -------------------------------------------------------------------------------------------------- keysets, keys
+
+    def lock_keyset(self, name: KeysetName) -> KeysetRow | None:
+        """Return one keyset with its row locked until the end of the transaction."""
+        row = self._first(sa.select(schema.keysets).where(KEYSETS.name == name).with_for_update())
+        return None if row is None else rows.keyset(row)
+
+    def put_keyset(self, row: KeysetRow) -> None:
+        """Insert or replace a keyset."""
+        next_at = row.due_at if row.retry_at is None else max(row.due_at, row.retry_at)
+        values: dict[str, Value] = {
+            "name": row.name,
+            "generation": row.generation,
+            "schedule_fingerprint": row.schedule_fingerprint,
+            "next_sequence": row.next_sequence,
+            "ever_active": int(row.ever_active),
+            "due_at": to_us(row.due_at),
+            "next_at": to_us(next_at),
+            "ended_at": to_us(row.ended_at),
+            "failures": row.failures,
+            "retry_at": to_us(row.retry_at),
+            "fault": row.fault,
+            "set_sha256": row.set_sha256,
+            "policy": row.policy,
+        }
+        PUT_KEYSET.run(self._connection, [tuple(values[column.name] for column in schema.keysets.columns)])
+
+    def insert_key(self, row: KeyRow) -> None:
+        """Store a new key. Raise :class:`StoreError` if its kid was ever used."""
+        key = row.key
+        used = self.key(key.kid)
+        if used is not None:
+            raise StoreError(
+                f"kid {key.kid} was used before: it is {used.key.phase} in keyset {used.key.keyset}. A kid is never "
+                "used twice; make a new key"
+            )
+        values: dict[str, Value] = {
+            "kid": key.kid,
+            "keyset": key.keyset,
+            "sequence": key.sequence,
+            "algorithm": key.algorithm,
+            "origin": key.origin,
+            "phase": key.phase,
+            "public_jwk": key.public_jwk,
+            "sealed": row.sealed,
+            "kek_id": row.kek_id,
+            "mac": row.mac,
+            "created_at": to_us(key.created_at),
+            "proven_at": to_us(key.proven_at),
+            "activated_at": to_us(key.activated_at),
+            "rotate_at": to_us(key.rotate_at),
+            "demoted_at": to_us(key.demoted_at),
+            "grace_until": to_us(key.grace_until),
+            "last_exp": to_us(key.last_exp),
+            "retired_at": to_us(key.retired_at),
+            "revoked_at": to_us(key.revoked_at),
+            "destroyed_at": to_us(key.destroyed_at),
+        }
+        INSERT_KEY.run(self._connection, [tuple(values[column.name] for column in schema.signing_keys.columns)])
+
+    def update_key(self, key: SigningKey) -> None:
+        """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half.
+
+        ``last_exp`` is never lowered. Raise :class:`StoreError` if there is no such key.
+        """
+        last_exp = to_us(key.last_exp)
+        values = (
+            key.phase,
+            to_us(key.proven_at),
+            to_us(key.activated_at),
+            to_us(key.rotate_at),
+            to_us(key.demoted_at),
+            to_us(key.grace_until),
+            to_us(key.retired_at),
+            to_us(key.revoked_at),
+            to_us(key.destroyed_at),
+            int(key.has_private),
+            last_exp,
+            last_exp,
+            key.kid,
+        )
+        if UPDATE_KEY.run(self._connection, [values]) != 1:
+            raise StoreError(f"key {key.kid} is not in the database, and cannot become {key.phase}")
+
+    def raise_last_exp(self, kid: Kid, exp: datetime) -> bool:
+        """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active."""
+        return RAISE_LAST_EXP.run(self._connection, [(to_us(exp), to_us(exp), kid)]) == 1
+
+    # -------------------------------------------------------------------------------------------- replicas, sightings
+
+    def put_sighting(self, sighting: Sighting) -> None:
+        """Insert or replace a sighting (one per replica and kid)."""
+        values = (
+            sighting.replica,
+            sighting.kid,
+            sighting.keyset,
+            to_us(sighting.seen_at),
+            to_us(sighting.absent_until),
+            sighting.boot_id,
+            span_to_us(sighting.since_boot),
+        )
+        PUT_SIGHTING.run(self._connection, [values])
+
+    def delete_sightings(self, replica: ReplicaId, kids: Sequence[Kid]) -> None:
+        """Forget that ``replica`` holds ``kids``."""
+        DELETE_SIGHTING.run(self._connection, [(replica, kid) for kid in kids])
+
+    def put_replica(self, row: ReplicaRow) -> None:
+        """Insert or replace a replica."""
+        values = (row.replica, to_us(row.started_at), to_us(row.seen_at), to_us(row.forgotten_at))
+        PUT_REPLICA.run(self._connection, [values])
+
+    def put_publication(
+        self, replica: ReplicaId, keyset: KeysetName, generation: int, sha256: str, at: datetime
+    ) -> None:
+        """Record what a replica's tree holds; one row per replica, keyset and generation."""
+        PUT_PUBLICATION.run(self._connection, [(replica, keyset, generation, sha256, to_us(at))])
+
+    # ---------------------------------------------------------------------------------------------- workspaces, tokens
+
+    def insert_workspaces(self, rows: Sequence[WorkspaceState]) -> None:
+        """Insert new workspaces, or bring removed ones back, in bulk."""
+        issue.insert_workspaces(self._connection, rows)
+
+    def update_workspaces(self, rows: Sequence[WorkspaceState]) -> None:
+        """Store what a config or a restore changes of existing workspaces, in bulk; the sequence never goes back."""
+        issue.update_workspaces(self._connection, rows)
+
+    def fail_workspaces(self, workspaces: Sequence[WorkspaceId], retry_at: datetime, fault: str) -> None:
+        """Count a failed issue and put off the next try."""
+        issue.fail_workspaces(self._connection, workspaces, retry_at, fault)
+
+    def issue(self, tokens: Sequence[IssuedToken]) -> bool:
+        """Commit a batch: prior tokens to grace, new ones in, workspaces moved on, deliveries wanted.
+
+        Return False if any workspace's sequence moved since the plan, or it was removed: roll back then.
+        """
+        return issue.issue(self._connection, tokens)
+
+    def retire_tokens(self, jtis: Sequence[Jti], at: datetime) -> None:
+        """Mark expired tokens as retired and erase their sealed text, in bulk."""
+        RETIRE_TOKEN.run(self._connection, [(to_us(at), jti) for jti in jtis])
+
+    def revoke_token(self, jti: Jti, at: datetime, reason: str) -> None:
+        """Mark one token as revoked and erase its sealed text; the first revocation stands."""
+        REVOKE_TOKEN.run(self._connection, [(to_us(at), reason, jti)])
+
+    # ------------------------------------------------------------------------------------------------------ deliveries
+
+    def want_deliveries(self, rows: Sequence[DeliveryRow]) -> None:
+        """Insert or replace deliveries, in bulk; one that wants a later token by now is left alone."""
+        WANT_DELIVERY.run(
+            self._connection,
+            [
+                (
+                    row.workspace,
+                    row.sink,
+                    row.jti,
+                    row.sequence,
+                    to_us(row.wanted_at),
+                    to_us(row.deadline),
+                    row.delivered_sequence,
+                    to_us(row.delivered_at),
+                    row.attempts,
+                    to_us(row.due_at),
+                    row.last_error,
+                )
+                for row in rows
+            ],
+        )
+
+    def drop_deliveries(self, pairs: Sequence[tuple[WorkspaceId, SinkId]]) -> None:
+        """Delete the deliveries of sinks that are gone; what only they waited for is erased."""
+        DROP_DELIVERY.run(self._connection, pairs)
+        gone = dict.fromkeys(workspace for workspace, _ in pairs)
+        ERASE_SUPERSEDED.run(self._connection, [(workspace, workspace) for workspace in gone])
+
+    def delivered(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> bool:
+        """Record a delivery. When no sink of the workspace is open any more, erase the text of superseded tokens.
+
+        Return False, with nothing changed, if that sink is gone, or its delivered sequence is at or past ``sequence``.
+        """
+        at_us = to_us(at)
+        if DELIVERED_WANTED.run(self._connection, [(sequence, at_us, workspace, sink, sequence, sequence)]):
+            ERASE_SUPERSEDED.run(self._connection, [(workspace, workspace)])
+            return True
+        values = (sequence, at_us, at_us, sequence, workspace, sink, sequence, sequence)
+        return DELIVERED_EARLIER.run(self._connection, [values]) == 1
+
+    def delivery_failed(
+        self, workspace: WorkspaceId, sink: SinkId, sequence: int, retry_at: datetime, error: str
+    ) -> None:
+        """Count a failed attempt for ``sequence`` (a later wanted one is left alone)."""
+        DELIVERY_FAILED.run(self._connection, [(to_us(retry_at), error, workspace, sink, sequence)])
+
+    def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
+        """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
+        REDELIVER.run(self._connection, [(to_us(at), workspace, sink, sequence)])
+
+    # -------------------------------------------------------------------------------------------------------- requests
+
+    def add_request(
+        self, kind: str, arguments: Mapping[str, Detail], actor: str, uid: int, reason: str, at: datetime
+    ) -> int:
+        """Store a request; return its id."""
+        row = sa.insert(schema.requests).values(
+            kind=kind,
+            arguments=encode_details(arguments),
+            actor=actor,
+            uid=uid,
+            reason=reason,
+            created_at=to_us(at),
+            result="",
+        )
+        stored = self._connection.execute(row).inserted_primary_key
+        if stored is None:
+            raise StoreError("the database gave a new request no id")
+        return int(stored[0])
+
+    def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
+        """Record the outcome of a request."""
+        self._connection.execute(
+            sa.update(schema.requests)
+            .where(REQUESTS.id == request_id)
+            .values(finished_at=to_us(at), succeeded=int(succeeded), result=result)
+        )
+
+    # ----------------------------------------------------------------------------------------------------------- audit
+
+    def append(self, events: Sequence[Event], *, first_seq: int | None = None) -> AuditHead:
+        """Chain ``events`` to the head, in bulk; the head's row is locked last, so call it last."""
+        return chain.append(self._connection, events, first_seq)
+
+    def mark_logged(self, seq: int) -> None:
+        """Record that the log has every event up to ``seq``."""
+        chain.mark_logged(self._connection, seq)
+
+    def prune(self, *, tokens_before: datetime, audit_before: datetime) -> int:
+        """Delete ended tokens whose ``exp`` is older, finished requests and logged events; return how many events went.
+
+        Keys are never deleted, nor the last token of a workspace that is still configured.
+        """
+        before = {"before": to_us(tokens_before)}
+        doomed = (
+            sa.select(schema.deliveries.c.workspace, schema.deliveries.c.sink)
+            .join(
+                schema.tokens,
+                (TOKENS.workspace == schema.deliveries.c.workspace) & (TOKENS.jti == schema.deliveries.c.jti),
+            )
+            .where(DOOMED_TOKENS)
+        )
+        theirs = sa.tuple_(schema.deliveries.c.workspace, schema.deliveries.c.sink).in_(doomed)
+        self._connection.execute(sa.delete(schema.deliveries).where(theirs), before)
+        self._connection.execute(sa.delete(schema.tokens).where(DOOMED_TOKENS), before)
+        self._connection.execute(sa.delete(schema.requests).where(REQUESTS.finished_at < to_us(audit_before)))
+        return chain.prune_events(self._connection, audit_before)
