@@ -89,8 +89,6 @@ def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
         return "is indented with a tab; YAML allows only spaces there"
     parts = [part for part in (error.context, error.problem) if part]
     said = ", ".join(parts) or "cannot be read"
-    if "undefined alias" in said:
-        return f"is not YAML: {said}; define it earlier with &, or write the text in quotes if it begins with *"
     return f"is not YAML: {said}; look at the indentation, quotes and brackets here and in the line before"
 
 
@@ -284,10 +282,8 @@ def kind_of(value: object) -> str:
             return f"the text {value!r}" if len(value) <= 60 else f"the text {value[:60]!r}…"
         case list() | tuple():
             return "a list"
-        case dict():
-            return "a mapping"
         case _:
-            return f"a {type(value).__name__}"
+            return "a mapping"
 
 
 def parse(text: str) -> tuple[Any, list[Fault]]:

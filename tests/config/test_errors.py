@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from rotator.config import load
+from rotator.config.places import SyntaxFaultError
+from rotator.config.yaml_source import parse
 from rotator.errors import ConfigError
 from tests.config.writing import ISSUER, NOW, Desk
 
@@ -46,7 +48,7 @@ SETTINGS = [
     ("keysets: {default: {algorithm: es256}}\n", "'es256' is not one of ES256, RS256, EdDSA; did you mean ES256?"),
     ("keysets: {default: {algorithm: 5}}\n", "expected one of ES256, RS256, EdDSA, found the number 5"),
     ("log: {level: loud}\n", "config.yaml:2: log.level: 'loud' is not one of debug, info, warning, error"),
-    ("keysets: {'../x': {}}\n", "config.yaml:2: keysets.../x: '../x' is no name here: up to 63 of a-z"),
+    ("keysets: {'../x': {}}\n", "config.yaml:2: keysets.'../x': '../x' is no name here: up to 63 of a-z"),
     ("keysets: {'a..b': {}}\n", "'a..b' is no name here"),
     ("keysets: {default: {issuer: 'https://a.example'}}\n", "the issuer of this keyset is the top-level issuer"),
     (
@@ -184,6 +186,10 @@ FILES = [
         b"issuer: https://a.example\nlog: {level: !!python/object:os.system {}}\n",
         "log.level: has the tag !!python/object",
     ),
+    (
+        b"issuer: https://a.example\nworkspaces: {a: {deliver: [\n  {file: {path: /a},\n   file: {path: /b}}]}}\n",
+        "config.yaml:4: workspaces.a.deliver[0].file: is there twice",
+    ),
     (b"issuer: !env ISSUER\n", "config.yaml:1: issuer: has the tag !env; the config uses plain YAML without tags"),
     (b"issuer: https://a.example\n---\nissuer: https://b.example\n", "config.yaml:2: begins a second document"),
     (b"issuer: https://a.example\nlog: *x\n", "config.yaml:2: the alias *x names nothing before it"),
@@ -208,6 +214,12 @@ FILES = [
 ]
 
 
+def test_the_parser_itself_takes_no_control_characters() -> None:
+    """Files are looked through before; this is the second line of defence."""
+    with pytest.raises(SyntaxFaultError, match="is not YAML"):
+        parse("a: \x01")
+
+
 @pytest.mark.parametrize(("content", "said"), FILES)
 def test_a_broken_file_is_an_error_with_its_line(desk: Desk, content: bytes, said: str) -> None:
     assert any(said in line for line in desk.errors(content))
@@ -223,7 +235,9 @@ def test_a_broken_file_is_an_error_with_its_line(desk: Desk, content: bytes, sai
         b"defaults: &d {audience: api}\nworkspaces: {a: *d, b: *d}\nissuer: https://a.example\n",
         b"issuer: https://a.example\nworkspaces:\n  a: &a {audience: api, roles: [x]}\n  b: {<<: *a, roles: [y]}\n"
         b"  c: {<<: [*a, {keyset: default}]}\n",
-        b"&k issuer: https://a.example\nlog: {level: info}\n",
+        b"&k issuer: https://a.example\nlog: {level: &l info}\n",
+        b"issuer: https://a.example\nworkspaces: {&a acme: {audience: &x api}}\nkeysets: {*x : {}}\n",
+        b"issuer: https://a.example\nclock_skew: 0\npublish: {lag: 0s, directory: www/}\n",
         b"issuer: https://a.example\nworkspaces:\n  a: {roles: ['007', 2026-01-01, 12:30, 007], audience: api}\n",
     ],
 )
