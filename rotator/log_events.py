@@ -30,7 +30,6 @@ class LogEvent(StrEnum):
     CLOCK_HELD = "clock.held"
     CLOCK_RELEASED = "clock.released"
     KEK_MISSING = "kek.missing"
-    KEK_WRONG = "kek.wrong"
     KEK_RESTORED = "kek.restored"
     WITNESS_REFUSED = "witness.refused"
     RESTORE_FOUND = "restore.found"
@@ -49,7 +48,7 @@ class LogEvent(StrEnum):
     DELIVERY_CRITICAL = "delivery.critical"
     REQUEST_REFUSED = "request.refused"
     CONTROL_DENIED = "control.denied"
-    REPLICA_SILENT = "replica.silent"
+    CONTROL_FAILED = "control.failed"
     TICK_FAILED = "tick.failed"
     TICK_RECOVERED = "tick.recovered"
     LOG_LOST = "log.lost"
@@ -109,12 +108,7 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.CLOCK_RELEASED: _entry(Level.INFO, "The clock is trusted again."),
         LogEvent.KEK_MISSING: _entry(
             Level.CRITICAL,
-            "The key-encryption key cannot be read: what is published stays, nothing is minted.",
-            "problem",
-        ),
-        LogEvent.KEK_WRONG: _entry(
-            Level.CRITICAL,
-            "The key-encryption key is not the one that sealed this state: what is published stays, nothing is minted.",
+            "The key-encryption key is missing, or not the one that sealed this state: nothing is minted.",
             "problem",
         ),
         LogEvent.KEK_RESTORED: _entry(Level.INFO, "The right key-encryption key is back."),
@@ -185,9 +179,7 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.CONTROL_DENIED: _entry(
             Level.WARNING, "Someone asked for what their groups do not allow.", "actor command problem"
         ),
-        LogEvent.REPLICA_SILENT: _entry(
-            Level.ERROR, "A replica has not been heard of; keys wait for its published tree.", "replica seen_at problem"
-        ),
+        LogEvent.CONTROL_FAILED: _entry(Level.ERROR, "A call to the control socket could not be answered.", "problem"),
         LogEvent.TICK_FAILED: _entry(
             Level.ERROR, "A tick ended before it was through; the next one starts afresh.", "problem"
         ),

@@ -495,18 +495,32 @@ def test_the_page_is_written_by_its_module() -> None:
     assert run.stdout.decode() == log_catalogue.render()
 
 
-def named_events() -> Iterator[tuple[str, str]]:
-    """Yield what the code calls the events that it logs, with where it does."""
+def texts(*, without: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield each text in the code, with where it stands and the method that it is an argument of, if any."""
     for path in sorted((ROOT / "rotator").rglob("*.py")):
+        if path.name == without:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(func=ast.Attribute(attr="event" | "fault" | "healed"), args=arguments):
-                    for name in arguments:
-                        if isinstance(name, ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_]+", str(name.value)):
-                            yield str(name.value), f"{path.name}:{name.lineno}"
+                case ast.Call(func=ast.Attribute(attr=called), args=arguments):
+                    for argument in arguments:
+                        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                            yield argument.value, f"{path.name}:{argument.lineno}", called
+                case ast.Constant(value=str(text)):
+                    yield text, f"{path.name}:{node.lineno}", ""
 
 
 def test_every_event_that_the_code_logs_is_in_the_catalogue() -> None:
-    named = list(named_events())
-    assert named
-    assert [f"{name} at {where}" for name, where in named if find(name) is None] == []
+    logged = {
+        where: text
+        for text, where, called in texts()
+        if called in {"event", "fault", "healed"} and re.fullmatch(r"[a-z]+\.[a-z_]+", text)
+    }
+    assert logged
+    assert {where: text for where, text in logged.items() if find(text) is None} == {}
+
+
+def test_every_log_event_in_the_catalogue_is_logged_by_the_code() -> None:
+    """An alert on an event that never comes is worse than none."""
+    said = {text for text, _, _ in texts(without="log_events.py")} | {LogEvent.LOG_LOST}
+    assert [event.value for event in LogEvent if event not in said] == []
