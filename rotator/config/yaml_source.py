@@ -41,9 +41,7 @@ _NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE: Final = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
 _FALSE: Final = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9_]{0,18})", re.ASCII)
-_FLOAT: Final = re.compile(
-    r"[-+]?(?:[0-9][0-9_]{0,40}\.[0-9_]{0,40}(?:[eE][-+]?[0-9]{1,4})?|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
-)
+_FLOAT: Final = re.compile(r"[-+]?[0-9][0-9_]{0,40}\.[0-9_]{0,40}(?:[eE][-+]?[0-9]{1,4})?", re.ASCII)
 
 
 @lru_cache(maxsize=4096)
@@ -58,15 +56,7 @@ def resolve_plain(text: str) -> str | int | float | bool | None:
     if _INTEGER.fullmatch(text):
         return int(text.replace("_", ""))
     if _FLOAT.fullmatch(text):
-        return float(
-            text.replace("_", "")
-            .replace(".inf", "inf")
-            .replace(".Inf", "inf")
-            .replace(".INF", "inf")
-            .replace(".NaN", "nan")
-            .replace(".NAN", "nan")
-            .replace(".nan", "nan")
-        )
+        return float(text.replace("_", ""))
     return text
 
 
