@@ -1,1 +1,82 @@
-"""The command line."""
+"""The command line. Imports nothing but typer until a command runs, for ``--help`` is to be there at once."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from rotator import __version__
+from rotator.cli import auditing, configuring, looking, publishing, running
+from rotator.cli.asking import clock, token
+from rotator.cli.options import ConfigOption
+from rotator.errors import RotatorError
+
+app = typer.Typer(
+    name="rotator",
+    help="Rotates signing keys and workspace tokens on a schedule, and publishes the keys that verify them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the signature of a typer callback
+    if wanted:
+        typer.echo(f"rotator {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    config: ConfigOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+app.command()(running.run)
+app.command()(configuring.check)
+app.command()(looking.status)
+app.command()(looking.plan)
+app.add_typer(looking.keys, name="keys")
+app.add_typer(looking.tokens, name="tokens")
+app.add_typer(token, name="token")
+app.command()(looking.jwks)
+app.add_typer(auditing.audit, name="audit")
+app.add_typer(clock, name="clock")
+app.add_typer(configuring.config_commands, name="config")
+app.add_typer(publishing.published, name="published")
+app.command()(running.demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad usage or config, 3 degraded."""
+    try:
+        try:
+            code = app(arguments, standalone_mode=False)
+        except typer.Abort:
+            return 130
+        sys.stdout.flush()
+    except RotatorError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has enough of it. What Python flushes at its end must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _complain(error: RotatorError) -> int:
+    from rotator.cli.screen import printable  # noqa: PLC0415 - only when needed
+
+    for line in str(error).splitlines():
+        sys.stderr.write(f"rotator: {printable(line)}\n")
+    return error.exit_code

@@ -1,0 +1,68 @@
+"""Commands about the audit."""
+
+from typing import Annotated
+
+import typer
+
+from rotator.cli.options import ConfigOption, JsonOption, config_of
+
+audit = typer.Typer(help="The record of every change.", no_args_is_help=True)
+
+
+@audit.command("list")
+def audit_list(
+    context: typer.Context,
+    *,
+    workspace: Annotated[str | None, typer.Option(help="Of this workspace alone.")] = None,
+    key: Annotated[str | None, typer.Option(help="Of this key alone: a kid, or its beginning.")] = None,
+    event: Annotated[str | None, typer.Option(help="With this name, such as key.activated or 'token.*'.")] = None,
+    since: Annotated[str | None, typer.Option(help="From then on: 24h, 7d, or 2026-03-01T00:00:00Z.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List events, the newest last."""
+    from rotator.cli import pages  # noqa: PLC0415 - heavy
+    from rotator.cli.output import answer, moment, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.lists import AuditList  # noqa: PLC0415 - heavy
+
+    arguments = {
+        "workspace": workspace,
+        "key": key,
+        "event": event,
+        "since": None if since is None else moment(since, "--since"),
+        "limit": limit,
+    }
+    found = answer(config_of(context, config), "audit.list", AuditList, arguments)
+    if as_json:
+        print_json(found.json)
+    else:
+        pages.show_audit(Screen.of(), found.report)
+
+
+@audit.command("verify")
+def audit_verify(
+    context: typer.Context,
+    *,
+    head: Annotated[str | None, typer.Option(help="A head that was noted elsewhere, as from the log.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that the record was not changed.
+
+    No event was changed, taken out or put in, and with --head none was cut off.
+
+    Exits 1 when the chain is broken.
+    """
+    from rotator.cli import pages  # noqa: PLC0415 - heavy
+    from rotator.cli.output import answer, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.proof import ChainProof  # noqa: PLC0415 - heavy
+
+    found = answer(config_of(context, config), "audit.verify", ChainProof, {"head": head})
+    if as_json:
+        print_json(found.json)
+    else:
+        pages.show_proof(Screen.of(), found.report)
+    raise typer.Exit(0 if found.report.intact else 1)

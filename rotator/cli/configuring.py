@@ -1,0 +1,38 @@
+"""Commands about the config and this machine."""
+
+import typer
+
+from rotator.cli.asking import config_accept
+from rotator.cli.options import ConfigOption, JsonOption, config_of
+
+config_commands = typer.Typer(help="The config.", no_args_is_help=True)
+config_commands.command("accept")(config_accept)
+
+
+def check(context: typer.Context, *, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the config and this machine; change nothing.
+
+    Shows the arithmetic behind the periods with your own numbers.
+
+    Exits 0 when all is well, 2 when the config is wrong, and 1 when the machine is not ready.
+    """
+    from rotator.cli.checking import check_all, show_check  # noqa: PLC0415 - heavy
+    from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
+
+    found = check_all(config_of(context, config))
+    if as_json:
+        print_json(to_json(found))
+    else:
+        show_check(Screen.of(), found)
+    raise typer.Exit(0 if found.ready else 1)
+
+
+@config_commands.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
+    from rotator.config import json_schema  # noqa: PLC0415 - heavy
+
+    print_json(json_schema())

@@ -1,0 +1,106 @@
+"""Commands that look: status, plan, the lists, the published set. They change nothing."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rotator.cli.options import ConfigOption, JsonOption, config_of
+
+keys = typer.Typer(help="Signing keys.", no_args_is_help=True)
+tokens = typer.Typer(help="The tokens of workspaces.", no_args_is_help=True)
+
+
+def status(context: typer.Context, *, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show how things stand, and what to do.
+
+    Exits 0 when all is well and 3 when anything is overdue, late or at fault.
+    """
+    from rotator.cli import pages  # noqa: PLC0415 - heavy
+    from rotator.cli.output import answer, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.records import Health, Report  # noqa: PLC0415 - heavy
+
+    found = answer(config_of(context, config), "status", Report)
+    if as_json:
+        print_json(found.json)
+    else:
+        pages.show_status(Screen.of(), found.report)
+    raise typer.Exit(0 if found.report.state is Health.OK else 3)
+
+
+def plan(
+    context: typer.Context,
+    *,
+    horizon: Annotated[str, typer.Option("--for", help="How far to look ahead: 12h, 30d, 8w.")] = "90d",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the timeline ahead.
+
+    It has every publication, activation and retirement of a key and every rotation of a token.
+    """
+    from rotator.cli import pages  # noqa: PLC0415 - heavy
+    from rotator.cli.output import answer, print_json, span  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.timeline import Plan  # noqa: PLC0415 - heavy
+
+    seconds = int(span(horizon, "--for").total_seconds())
+    found = answer(config_of(context, config), "plan", Plan, {"for_seconds": seconds})
+    if as_json:
+        print_json(found.json)
+    else:
+        pages.show_plan(Screen.of(), found.report)
+
+
+@keys.command("list")
+def keys_list(context: typer.Context, *, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List every key ever made, with its phase and what comes next for it."""
+    from rotator.cli import pages  # noqa: PLC0415 - heavy
+    from rotator.cli.output import answer, now, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.lists import KeyList  # noqa: PLC0415 - heavy
+
+    found = answer(config_of(context, config), "keys.list", KeyList)
+    if as_json:
+        print_json(found.json)
+    else:
+        pages.show_keys(Screen.of(), found.report, now())
+
+
+@tokens.command("list")
+def tokens_list(
+    context: typer.Context,
+    *,
+    workspace: Annotated[str | None, typer.Option(help="Of this workspace alone.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Retired and revoked ones, too.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the tokens that are current or in grace.
+
+    The last token of a workspace is there in any case: one that has no valid token does not vanish.
+    """
+    from rotator.cli import pages  # noqa: PLC0415 - heavy
+    from rotator.cli.output import answer, now, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.lists import TokenList  # noqa: PLC0415 - heavy
+
+    arguments = {"workspace": workspace, "all": every}
+    found = answer(config_of(context, config), "tokens.list", TokenList, arguments)
+    if as_json:
+        print_json(found.json)
+    else:
+        pages.show_tokens(Screen.of(), found.report, now())
+
+
+def jwks(
+    context: typer.Context,
+    *,
+    keyset: Annotated[str, typer.Option(help="The keyset.")] = "default",
+    config: ConfigOption = None,
+) -> None:
+    """Print the published set of a keyset."""
+    from rotator.cli.output import published_set  # noqa: PLC0415 - heavy
+
+    sys.stdout.write(published_set(config_of(context, config), keyset))

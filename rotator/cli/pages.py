@@ -1,0 +1,228 @@
+"""The pages: what each report looks like to a person."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from rotator.cli.screen import Screen, short
+from rotator.cli.times import absolute, both, relative
+from rotator.core.alarms import OVERDUE_AFTER
+from rotator.core.durations import format_duration
+from rotator.core.model import Phase
+from rotator.report.lists import AuditEntry, AuditList, DeliveryState, KeyEntry, KeyList, TokenEntry, TokenList
+from rotator.report.proof import ChainProof
+from rotator.report.records import Health, KeysetStatus, Report
+from rotator.report.timeline import Plan, PlanEntry
+
+_STYLES: Final = {Health.OK: "bold green", Health.DEGRADED: "bold yellow", Health.CRITICAL: "bold red"}
+
+
+# ------------------------------------------------------------------------------------------------------------- status
+
+
+def show_status(screen: Screen, report: Report) -> None:
+    """Show the state first, then each problem with its next step, then keysets, then what comes next."""
+    screen.line(f"{report.state.upper()}  {_headline(report)}", _STYLES[report.state])
+    for problem in report.problems:
+        screen.line()
+        screen.line(f"{problem.severity.upper()}  {problem.subject}", _STYLES[problem.severity])
+        screen.facts([("what", problem.text), ("do", problem.next_step)])
+    for keyset in report.keysets:
+        screen.line()
+        note = ", leaving: it is no longer in the config" if keyset.ending else ""
+        screen.line(f"keyset {keyset.name}  {keyset.algorithm}, generation {keyset.generation}{note}", "bold")
+        screen.facts(_keyset(keyset, report.at))
+    screen.line()
+    screen.line("everything else", "bold")
+    screen.facts(_rest(report))
+
+
+def _headline(report: Report) -> str:
+    if report.state is Health.OK:
+        return f"nothing is overdue, at {absolute(report.at)}"
+    critical = sum(problem.severity is Health.CRITICAL for problem in report.problems)
+    degraded = len(report.problems) - critical
+    counts = [f"{critical} critical"] * bool(critical) + [f"{degraded} degraded"] * bool(degraded)
+    return f"{', '.join(counts)}, at {absolute(report.at)}"
+
+
+def _keyset(keyset: KeysetStatus, now: datetime) -> Iterator[tuple[str, str]]:
+    if keyset.signing_kid is None:
+        yield "signs", "no key"
+    else:
+        since = "" if keyset.signing_since is None else f" since {both(keyset.signing_since, now)}"
+        yield "signs", short(keyset.signing_kid) + since
+    if keyset.rotates_at is not None and not keyset.ending:
+        overdue = timedelta(seconds=keyset.overdue_seconds)
+        late = f", overdue by {format_duration(overdue)}" if overdue > OVERDUE_AFTER else ""
+        yield "rotates", both(keyset.rotates_at, now) + late
+    if keyset.standby is not None:
+        yield "standby", f"{short(keyset.standby.kid)} {_readiness(keyset.standby.ready_at, now)}"
+    elif not keyset.ending:
+        yield "standby", "none"
+    yield "in the set", ", ".join(f"{count} {_PHASE_WORDS[phase]}" for phase, count in keyset.keys.items())
+    if keyset.next_event is not None:
+        event = keyset.next_event
+        yield "next", f"{both(event.at, now)}: {event.what} {_subject(event)}"
+    if keyset.fault:
+        failures = "once" if keyset.failures == 1 else f"{keyset.failures} times in a row"
+        yield "failed", f"{failures}: {keyset.fault}"
+
+
+_PHASE_WORDS: Final = {"pending": "pending", "active": "active", "grace": "in grace"}
+
+
+def _readiness(ready_at: datetime | None, now: datetime) -> str:
+    if ready_at is None:
+        return "not published by every replica yet"
+    return f"ready since {absolute(ready_at)}" if ready_at <= now else f"ready {both(ready_at, now)}"
+
+
+def _rest(report: Report) -> Iterator[tuple[str, str]]:
+    counts, deliveries = report.workspaces, report.deliveries
+    yield (
+        "workspaces",
+        f"{counts.total}, with {counts.tokens} tokens; {counts.overdue} overdue, {counts.failing} failing",
+    )
+    yield (
+        "deliveries",
+        f"{deliveries.open} open; {deliveries.failing} failing, {deliveries.late} late, {deliveries.critical} critical",
+    )
+    yield "clock", "trusted" if report.clock.trusted else "not trusted"
+    yield "KEK", f"{'usable' if report.kek.usable else 'not usable'}: {', '.join(report.kek.ids) or 'none in use yet'}"
+    for replica in report.replicas:
+        yield "replica", f"{replica.replica}, seen {relative(replica.seen_at, report.at)}"
+    if report.open_requests:
+        yield "requests", f"{report.open_requests} being worked on"
+    yield "audit", f"event {report.audit.seq}, head {short(report.audit.hash)}"
+    yield "next due", "nothing" if report.next_due_at is None else both(report.next_due_at, report.at)
+
+
+# --------------------------------------------------------------------------------------------------------------- plan
+
+
+def show_plan(screen: Screen, plan: Plan) -> None:
+    """Show the timeline."""
+    if not plan.events:
+        screen.line(f"nothing is due until {absolute(plan.until)}")
+        return
+    rows = [
+        (
+            ("~" if event.estimated else "") + absolute(event.at),
+            relative(event.at, plan.from_at),
+            event.what,
+            _subject(event),
+            event.why,
+        )
+        for event in plan.events
+    ]
+    screen.table(("AT", "", "WHAT", "SUBJECT", "WHY"), rows, wrapped="WHY")
+    if any(event.estimated for event in plan.events):
+        screen.line()
+        screen.line("~ hangs on a key or token that is yet to be made: it may come a little earlier or later", "dim")
+    for note in plan.notes:
+        screen.line(note, "yellow")
+
+
+def _subject(event: PlanEntry) -> str:
+    if event.workspace is not None or event.count > 1:
+        return (
+            event.subject if event.count == 1 or event.workspace is None else f"{event.subject} ({event.count} times)"
+        )
+    return ", ".join(short(kid) for kid in event.subject.split(", "))
+
+
+# -------------------------------------------------------------------------------------------------------------- lists
+
+
+def show_keys(screen: Screen, listed: KeyList, now: datetime) -> None:
+    """Show every key with what comes next for it."""
+    if not listed.keys:
+        screen.line("no key has been made yet")
+        return
+    rows = [(short(key.kid), key.keyset, key.algorithm, key.phase, _key_outlook(key, now)) for key in listed.keys]
+    screen.table(("KID", "KEYSET", "ALG", "PHASE", "OUTLOOK"), rows, wrapped="OUTLOOK")
+
+
+def _key_outlook(key: KeyEntry, now: datetime) -> str:
+    adopted = f"{key.origin}, " if key.origin != "made" else ""
+    match key.phase:
+        case Phase.PENDING:
+            return adopted + _readiness(key.ready_at, now)
+        case Phase.ACTIVE if key.rotate_at is not None:
+            return f"{adopted}signs until {both(key.rotate_at, now)}"
+        case Phase.GRACE:
+            ends = max((end for end in (key.grace_until, key.last_exp) if end is not None), default=None)
+            return adopted + ("leaves the set soon" if ends is None else f"leaves the set {both(ends, now)}")
+        case Phase.RETIRED if key.retired_at is not None:
+            return f"{adopted}left the set {both(key.retired_at, now)}"
+        case Phase.REVOKED if key.revoked_at is not None:
+            return f"{adopted}revoked {both(key.revoked_at, now)}"
+        case _:
+            return adopted
+
+
+def show_tokens(screen: Screen, listed: TokenList, now: datetime) -> None:
+    """Show tokens with their ends and where they stand with their sinks."""
+    if not listed.tokens:
+        screen.line("no token has been issued yet")
+        return
+    rows = [
+        (token.workspace, str(token.sequence), token.phase, short(token.kid), _token_end(token, now), _sinks(token))
+        for token in listed.tokens
+    ]
+    screen.table(("WORKSPACE", "NO", "PHASE", "KID", "ENDS", "SINKS"), rows, wrapped="SINKS")
+
+
+def _token_end(token: TokenEntry, now: datetime) -> str:
+    if token.revoked_at is not None:
+        return f"revoked {relative(token.revoked_at, now)}"
+    return f"{token.expires_at:%Y-%m-%d} {relative(token.expires_at, now)}"
+
+
+def _sinks(token: TokenEntry) -> str:
+    found: dict[DeliveryState, int] = {}
+    for delivery in token.deliveries:
+        found[delivery.state] = found.get(delivery.state, 0) + 1
+    return ", ".join(f"{count} {state}" for state, count in found.items())
+
+
+def show_audit(screen: Screen, listed: AuditList) -> None:
+    """Show events, the newest last."""
+    if not listed.events:
+        screen.line("no such event")
+        return
+    rows = [(str(each.seq), f"{each.at:%Y-%m-%d %H:%M:%SZ}", each.event, _told(each)) for each in listed.events]
+    screen.table(("SEQ", "AT", "EVENT", "WHAT"), rows, wrapped="WHAT")
+
+
+def _told(each: AuditEntry) -> str:
+    parts = [str(name) for name in (each.workspace, each.keyset) if name is not None]
+    parts += [short(each.kid)] if each.kid is not None else []
+    parts += [f"{key}={value}" for key, value in each.details.items()]
+    parts += [f"by {each.actor}"] if each.actor != "rotator" else []
+    parts += [f"({each.reason})"] if each.reason else []
+    return " ".join(parts)
+
+
+def show_proof(screen: Screen, proof: ChainProof) -> None:
+    """Show what became of the proof, and the head to note."""
+    if proof.intact:
+        screen.line(f"intact: {proof.events} events, each follows from the one before it", "green")
+    else:
+        screen.line(f"BROKEN: {proof.problem}", "bold red")
+    facts = [("head", f"event {proof.head_seq}  {proof.head_hash}")]
+    if proof.anchor_seq:
+        facts.append(("begins", f"after event {proof.anchor_seq}; what was before is past its retention"))
+    screen.facts(facts)
+    if proof.intact and proof.compared_with is None:
+        screen.line("note the head where this machine cannot change it, and prove against it: --head HASH", "dim")
+
+
+def show_pass(screen: Screen, report: Report, next_due: datetime) -> None:
+    """Show what a single pass leaves: how things stand, and when the next one is needed."""
+    screen.line(f"{report.state.upper()}  {_headline(report)}", _STYLES[report.state])
+    for problem in report.problems:
+        screen.facts([(problem.severity, problem.text), ("do", problem.next_step)])
+    due = report.next_due_at if report.next_due_at is not None else next_due
+    screen.line(f"next due {both(due, report.at)}")

@@ -1,0 +1,147 @@
+"""How a command reaches the state: through the daemon where one answers, else by itself.
+
+Imported only by commands that run: it pulls in what ``--help`` has no need of.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from rotator.adapters.clock import SystemClock
+from rotator.config import load
+from rotator.config.settings import DEFAULT_PATH, Config, Settings, config_path
+from rotator.control_client import NoDaemonError, ask
+from rotator.core.secret import Secret
+from rotator.errors import RefusedError, RotatorError
+
+SYSTEM_SOCKET: Final = Path("/run/rotator/control.sock")
+"""Where the unit puts it. Other users' shells lack the environment that tells the service so."""
+
+Arguments = Mapping[str, str | int | bool | None]
+
+
+def chosen_path(option: Path | None) -> Path:
+    """Return the path of the config: the option, else the environment, else the default."""
+    return config_path(option, os.environ)
+
+
+def load_config(option: Path | None) -> Config:
+    """Load the config in full; raise :class:`ConfigError` with everything that is wrong."""
+    return load(chosen_path(option), os.environ, now=SystemClock().read().now)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def read(option: Path | None, command: str, arguments: Arguments | None = None) -> Any:
+    """Return the answer to a reading command as JSON: the daemon's, else made from the state itself."""
+    out_of_reach = ""
+    for socket in _sockets(option):
+        try:
+            return ask(socket, command, arguments)
+        except NoDaemonError as error:
+            out_of_reach = str(error)
+    try:
+        return _read_state(load_config(option), command, arguments or {})
+    except RefusedError as error:
+        raise RefusedError(f"{out_of_reach}, and {error}") from None
+
+
+def settings_of(option: Path | None) -> Settings:
+    """Return the settings of the config."""
+    return _settings(chosen_path(option))
+
+
+def _sockets(option: Path | None) -> Iterator[Path]:
+    path = chosen_path(option)
+    if path == DEFAULT_PATH and SYSTEM_SOCKET.exists():
+        yield SYSTEM_SOCKET
+    settings = _settings(path)
+    yield settings.control.socket
+
+
+def _settings(path: Path) -> Settings:
+    """Return the settings from the config's main file alone: a command must not read 100,000 workspaces for them."""
+    from pydantic import ValidationError  # noqa: PLC0415 - heavy
+
+    from rotator.config import derive  # noqa: PLC0415 - heavy
+    from rotator.config.problems import Source, SyntaxFaultError  # noqa: PLC0415 - heavy
+    from rotator.config.reading import read_text  # noqa: PLC0415 - heavy
+    from rotator.config.schema import ConfigShape  # noqa: PLC0415 - heavy
+
+    wrong: list[object] = []
+    try:
+        _, text = read_text(path, included=False)
+        value, faults = Source(path, text).parse()
+        shape = ConfigShape.model_validate(value)
+        settings = derive.settings(shape, path.absolute().parent, os.environ, lambda *found: wrong.append(found))
+        if not faults and not wrong:
+            return settings
+    except (SyntaxFaultError, ValidationError):
+        pass  # told in full, with lines, by the load below
+    return load(path, os.environ, now=SystemClock().read().now).settings
+
+
+def _read_state(config: Config, command: str, arguments: Arguments) -> Any:
+    from rotator.adapters.calendar import CronCalendar  # noqa: PLC0415 - heavy
+    from rotator.cli.machine import find_faults, several_replicas  # noqa: PLC0415 - heavy
+    from rotator.report.answers import READING, View  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
+    from rotator.wiring import open_readonly  # noqa: PLC0415 - heavy
+
+    if not config.settings.state_directory.exists():
+        raise RefusedError(
+            f"there is no state yet in {config.settings.state_directory}; the first start makes it: rotator run"
+        )
+    reading = SystemClock().read()
+    with open_readonly(config) as store, store.read() as snapshot:
+        view = View(
+            snapshot=snapshot,
+            policy=config.policy,
+            now=reading.now,
+            calendar=CronCalendar(),
+            faults=find_faults(config, snapshot, reading),
+            several_replicas=several_replicas(config.settings),
+        )
+        return to_json(READING[command](view, arguments))
+
+
+# ----------------------------------------------------------------------------------------------------------- changing
+
+
+def request(
+    option: Path | None, command: str, arguments: Arguments, reason: str, *, offline: bool
+) -> tuple[str, Secret[str] | None]:
+    """Have a changing command carried out; return what to say and, for some, a secret.
+
+    Raise :class:`RefusedError` when it was not done.
+    """
+    if offline:
+        return _submit(load_config(option), command, arguments, reason)
+    nobody = ""
+    for socket in _sockets(option):
+        try:
+            answer = ask(socket, command, arguments, reason)
+        except NoDaemonError as error:
+            nobody = str(error)
+            continue
+        if not answer["finished"]:
+            raise RotatorError(answer["text"])
+        return answer["text"], None if answer["secret"] is None else Secret(answer["secret"])
+    raise RefusedError(
+        f"{nobody}; start it (systemctl start rotator, or: rotator run), or do it without one: --offline"
+    )
+
+
+def _submit(config: Config, command: str, arguments: Arguments, reason: str) -> tuple[str, Secret[str] | None]:
+    from rotator.log import configure  # noqa: PLC0415 - heavy
+    from rotator.wiring import offline  # noqa: PLC0415 - heavy
+
+    configure("auto", "warning", os.environ, sys.stderr)
+    with offline(config) as state:
+        done, text, secret = state.submit(command, dict(arguments), reason)
+    if not done:
+        raise RefusedError(text)
+    return text, secret
