@@ -134,8 +134,8 @@ def _issued(
         prior_sequence=state.sequence,
         sinks=tuple(sink_id(sink) for sink in policy.sinks),
         delivery_deadline=state.current_expires_at or issued_at + policy.grace_period,
-        claims_fingerprint=policy.claims_fingerprint(signing.policy.issuer),
-        schedule_fingerprint=policy.schedule_fingerprint,
+        claims_fingerprint=state.claims_fingerprint,
+        schedule_fingerprint=state.schedule_fingerprint,
     )
 
 

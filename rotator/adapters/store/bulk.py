@@ -5,7 +5,9 @@ rows at a time, or a thousand times per second, is SQL text in the part of the l
 one tuple of parameters per row.
 """
 
+import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,18 +16,43 @@ Value = str | int | bytes | None
 Values = tuple[Value, ...]
 
 
+ROWS_AT_ONCE: Final = 100
+"""Rows in one statement on SQLite. Each statement lets other threads at the interpreter lock and waits to get it back,
+which costs as much as several rows; beyond this many there is little left to gain."""
+
+
 class Statement:
-    """A statement that changes rows. Parameters are written ``?``."""
+    """A statement that changes rows. Parameters are written ``?``; an insert has one group of them after VALUES."""
 
     def __init__(self, sql: str) -> None:
         self._by_style: Final = {"qmark": sql, "pyformat": sql.replace("?", "%s")}
+        self._of_many: Final = _of_many(sql)
 
     def run(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
         """Run it once per tuple in ``rows``; return how many rows of the database it changed in all."""
         if not rows:
             return 0
-        sql = self._by_style[connection.dialect.paramstyle]
-        return connection.exec_driver_sql(sql, list(rows), {"preserve_rowcount": True}).rowcount
+        changed, done = 0, 0
+        if self._of_many is not None and connection.dialect.paramstyle == "qmark":
+            for done in range(ROWS_AT_ONCE, len(rows) + 1, ROWS_AT_ONCE):
+                flat = tuple(chain.from_iterable(rows[done - ROWS_AT_ONCE : done]))
+                changed += connection.exec_driver_sql(self._of_many, flat, _COUNTED).rowcount
+            done = len(rows) // ROWS_AT_ONCE * ROWS_AT_ONCE
+        if done < len(rows):
+            sql = self._by_style[connection.dialect.paramstyle]
+            changed += connection.exec_driver_sql(sql, list(rows[done:]), _COUNTED).rowcount
+        return changed
+
+
+_COUNTED: Final = {"preserve_rowcount": True}
+
+
+def _of_many(sql: str) -> str | None:
+    """Return an insert of :data:`ROWS_AT_ONCE` rows; None where ``sql`` is no insert of one."""
+    found = re.search(r"VALUES (\([?, ]+\))", sql)
+    if found is None:
+        return None
+    return sql[: found.end()] + f", {found[1]}" * (ROWS_AT_ONCE - 1) + sql[found.end() :]
 
 
 def insert(table: sa.Table, columns: Sequence[str]) -> str:

@@ -87,7 +87,7 @@ INSERT_TOKENS: Final = Statement(
 # While a delivery is open, the sink still holds an older token: the wait began with it, and its end is the deadline.
 WANT_NEW_TOKENS: Final = Statement(
     "INSERT INTO deliveries (workspace, sink, jti, sequence, wanted_at, deadline, due_at, delivered_sequence, attempts,"
-    " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, '') ON CONFLICT (workspace, sink) DO UPDATE SET"
+    " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, sink) DO UPDATE SET"
     " jti = excluded.jti, sequence = excluded.sequence, due_at = excluded.due_at, attempts = 0, last_error = '',"
     " wanted_at = CASE WHEN deliveries.due_at IS NULL THEN excluded.wanted_at ELSE deliveries.wanted_at END,"
     " deadline = CASE WHEN deliveries.due_at IS NULL THEN excluded.deadline ELSE deliveries.deadline END"
@@ -196,7 +196,9 @@ def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:
             (superseded if issued.sinks else erased).append((issued_at, issued.prior))
         if issued.sinks:
             deadline = to_us(issued.delivery_deadline)
-            wanted += [(workspace, sink, jti, sequence, issued_at, deadline, issued_at) for sink in issued.sinks]
+            wanted += [
+                (workspace, sink, jti, sequence, issued_at, deadline, issued_at, 0, 0, "") for sink in issued.sinks
+            ]
     if MOVE_WORKSPACES_ON.run(connection, moved) != len(batch):
         return False
     SUPERSEDE_TOKENS.run(connection, superseded)
