@@ -31,6 +31,10 @@ BUSY_TIMEOUT_SECONDS: Final = 5.0
 CONNECTIONS_KEPT: Final = 5
 CONNECTIONS_AT_MOST: Final = 20
 
+CACHE_KIB: Final = 16_000
+LOG_PAGES: Final = 4_000
+"""16 MB of log: a batch of tokens is a few MB, and one batch after the other rewrites the same index pages."""
+
 WRITES: Final = "rotator_writes"
 """Execution option of a connection whose transaction will write."""
 
@@ -226,6 +230,8 @@ def _set_up(connection: sqlite3.Connection, *, read_only: bool) -> None:
     connection.execute("PRAGMA secure_delete = ON")  # explicitly, for the default depends on the build
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
 
 def _begin(connection: sa.Connection) -> None:

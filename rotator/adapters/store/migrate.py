@@ -107,9 +107,9 @@ def _make(connection: sa.Connection) -> None:
 
 def first_rows(connection: sa.Connection) -> None:
     """Name the installation, and begin the audit chain."""
-    connection.execute(sa.insert(installation).values(row=1, id=str(uuid.uuid4())))
+    connection.execute(sa.insert(installation).values(single=1, id=str(uuid.uuid4())))
     connection.execute(
-        sa.insert(audit_head).values(row=1, seq=0, hash=GENESIS, anchor_seq=0, anchor_hash=GENESIS, logged_seq=0)
+        sa.insert(audit_head).values(single=1, seq=0, hash=GENESIS, anchor_seq=0, anchor_hash=GENESIS, logged_seq=0)
     )
 
 

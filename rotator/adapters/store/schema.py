@@ -68,18 +68,18 @@ def _index(name: str, *columns: sa.Column[Any], unique: bool = False, where: str
 
 installation = _table(
     "installation",
-    sa.Column("row", Int64, primary_key=True, autoincrement=False),
+    sa.Column("single", Int64, primary_key=True, autoincrement=False),
     _must("id"),
-    sa.CheckConstraint("row = 1", name="single"),
+    sa.CheckConstraint("single = 1", name="single"),
 )
 
 clock = _table(
     "clock",
-    sa.Column("row", Int64, primary_key=True, autoincrement=False),
+    sa.Column("single", Int64, primary_key=True, autoincrement=False),
     _must("high_water_at", Int64),
     _must("boot_id"),
     _must("offset_us", Int64),
-    sa.CheckConstraint("row = 1", name="single"),
+    sa.CheckConstraint("single = 1", name="single"),
 )
 
 keks = _table("keks", _id("kek_id"), _must("check_value", Bytes))
@@ -264,11 +264,11 @@ _index("ix_audit_kid", audit.c.kid, where=OF_KEY_ALONE)
 
 audit_head = _table(
     "audit_head",
-    sa.Column("row", Int64, primary_key=True, autoincrement=False),
+    sa.Column("single", Int64, primary_key=True, autoincrement=False),
     _must("seq", Int64),
     _must("hash"),
     _must("anchor_seq", Int64),
     _must("anchor_hash"),
     _must("logged_seq", Int64),
-    sa.CheckConstraint("row = 1", name="single"),
+    sa.CheckConstraint("single = 1", name="single"),
 )

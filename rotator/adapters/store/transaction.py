@@ -25,7 +25,7 @@ from rotator.ports import (
     Sighting,
 )
 
-PUT_CLOCK: Final = Statement(upsert(schema.clock, ("row", "high_water_at", "boot_id", "offset_us")))
+PUT_CLOCK: Final = Statement(upsert(schema.clock, ("single", "high_water_at", "boot_id", "offset_us")))
 PUT_KEYSET: Final = Statement(upsert(schema.keysets, [column.name for column in schema.keysets.columns]))
 INSERT_KEY: Final = Statement(insert(schema.signing_keys, [column.name for column in schema.signing_keys.columns]))
 
