@@ -30,7 +30,7 @@ CONFIG = """\
 issuer: https://tokens.example.com
 state:   {url: sqlite:////var/lib/rotator/rotator.db}
 publish: {directory: /srv/rotator/public}
-control: {socket: /run/rotator/control.sock}
+control: {socket: /run/rotator/control.sock, viewers: [acme]}
 workspaces:
   acme:
     security_period: 8d
@@ -63,6 +63,9 @@ say modes "$(stat -c '%n %a %U %G' /var/lib/rotator /var/lib/rotator/rotator.db 
     /srv/rotator/public/.well-known/jwks.json | tr '\\n' ' ')"
 say forbidden "$(su ann -s /bin/sh -c 'cat /var/lib/rotator/rotator.db /etc/rotator/kek 2>&1 >/dev/null | wc -l')"
 say jwks "$(cat /srv/rotator/public/.well-known/jwks.json | tr -d '\\n')"
+call() { su "$1" -s /bin/sh -c '/opt/rotator/bin/rotator keys list --json 2>&1; echo "exit $?"' | tr '\n' ' '; }
+say root_calls "$(call root)"
+say ann_calls "$(call ann)"
 if [ "$1" = first ]; then
     systemctl reload rotator && say reloaded yes
     sed 's/issuer/isuer/' -i.good /etc/rotator/config.yaml
@@ -76,6 +79,13 @@ if [ "$1" = first ]; then
     until_active
     say restarted "$(show NRestarts) $(show SubState) $(show StatusText)"
     say jwks_after "$(cat /srv/rotator/public/.well-known/jwks.json | tr -d '\\n')"
+fi
+if [ "$1" = second ]; then
+    mkdir /etc/systemd/system/rotator.service.d
+    cp /results/control-groups.conf /etc/systemd/system/rotator.service.d/
+    systemctl daemon-reload
+    systemctl restart rotator
+    say ann_calls_then "$(call ann)"
 fi
 systemctl stop rotator
 say stopped "$(show Result) $(show ExecMainStatus)"
@@ -125,6 +135,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rotator.service": units / "rotator.service",
         "rotator.sysusers.conf": tree / "etc/sysusers.d/rotator.conf",
         "rotator.tmpfiles.conf": tree / "etc/tmpfiles.d/rotator.conf",
+        "control-groups.conf": tree / "results/control-groups.conf",
     }.items():
         shutil.copy(ROOT / "systemd" / name, place)
     kek = tree / "etc/rotator/kek"
@@ -182,6 +193,17 @@ def test_a_reload_takes_a_good_config_and_leaves_a_bad_one(boots: Boots) -> None
     assert first["reloaded"] == "yes"
     assert "issuer: is missing" in first["refused"]
     assert first["still"] == "running"
+
+
+def test_a_group_has_its_role_only_with_the_drop_in_that_lets_the_daemon_see_it(boots: Boots) -> None:
+    """The kernel shows a service with PrivateUsers=yes every caller but root as nobody."""
+    first, second = boots
+    assert '"phase": "active"' in first["root_calls"]
+    assert first["root_calls"].endswith("exit 0 ")
+    assert '"phase"' not in first["ann_calls"]
+    assert not first["ann_calls"].endswith("exit 0 ")
+    assert '"phase": "active"' in second["ann_calls_then"]
+    assert second["ann_calls_then"].endswith("exit 0 ")
 
 
 def test_killed_it_comes_back_and_changes_nothing(boots: Boots) -> None:
