@@ -68,6 +68,7 @@ class Alarm:
 
     def close(self) -> None:
         """Stop the scheduler."""
+        self._scheduler.pause()  # so that its thread is not amid a job whose store is closed under it
         self._scheduler.shutdown(wait=False)
 
 
@@ -92,8 +93,7 @@ class Daemon:
         with ExitStack() as stack:
             stack.callback(self.alarm.close)
             state = stack.enter_context(open_state(config, self.log))
-            engine = state.engine()
-            engine.wake = self.alarm.wake
+            engine = state.engine(self.alarm.wake)
             stack.callback(engine.close)
             self._handle_signals()
             for warning in config.warnings:
@@ -211,8 +211,7 @@ def run_once(config_path: Path, environ: MutableMapping[str, str]) -> tuple[Outc
     configure(config.settings.log.format.value, config.settings.log.level.value, environ)
     woken = queue.SimpleQueue[None]()
     with open_state(config) as state:
-        engine = state.engine()
-        engine.wake = lambda: woken.put(None)
+        engine = state.engine(lambda: woken.put(None))
         try:
             outcome = engine.tick()
             while outcome.more or not engine.deliveries.idle:

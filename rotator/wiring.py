@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,14 @@ class State:
     run: Run
     served: HttpServedSets | None
 
-    def engine(self) -> Engine:
-        """Return an engine on this state; it reads the policy at its first tick."""
+    def engine(self, wake: Callable[[], None] = lambda: None) -> Engine:
+        """Return an engine on this state; it reads the policy at its first tick.
+
+        ``wake`` is called, from any thread, when there is something to do before the moment that a tick named.
+        """
         retention = self.config.settings.retention
         chores = Chores(retention_tokens=retention.tokens, retention_audit=retention.audit)
-        return Engine(self.run, chores=chores)
+        return Engine(self.run, wake=wake, chores=chores)
 
 
 @contextmanager
