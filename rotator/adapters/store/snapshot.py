@@ -136,7 +136,7 @@ class SqlSnapshot:
         return self._connection.execute(statement, parameters).first()
 
     def _each(self, statement: sa.Select[Any]) -> Iterator[rows.AnyRow]:
-        result = self._connection.execution_options(yield_per=FETCHED_AT_ONCE).execute(statement)
+        result = self._connection.execute(statement, execution_options={"yield_per": FETCHED_AT_ONCE})
         try:
             yield from result
         finally:

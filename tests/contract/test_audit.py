@@ -1,0 +1,221 @@
+"""The audit chain, its pruning, and the requests, on every database."""
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from rotator.adapters.store import SqlStore
+from rotator.core.audit import Broken, Mark, verify_chain
+from rotator.core.events import GENESIS, EventName
+from rotator.core.model import DEFAULT_KEYSET, Phase, WorkspaceId
+from rotator.errors import InvariantError, StoreError
+from rotator.ports import AuditHead, Snapshot
+from tests.contract.records import ACME, DAY, FILE, HOUR, NOW, events, issue, key, keyset, workspace
+
+MADE, ISSUED, RESTORED = EventName.KEY_MADE, EventName.TOKEN_ISSUED, EventName.STATE_RESTORED
+BEGINNING = AuditHead(0, GENESIS, 0, GENESIS, 0)
+
+
+def broken(snapshot: Snapshot) -> Broken | None:
+    head = snapshot.audit_head()
+    return verify_chain(snapshot.audit(), Mark(head.anchor_seq, head.anchor_hash), Mark(head.seq, head.hash))
+
+
+def test_events_come_back_as_they_were_chained(store: SqlStore) -> None:
+    """Each event is rebuilt exactly, so that its hash can be computed again."""
+    written = [*events(MADE, ISSUED), replace(events(MADE)[0], workspace=None, kid=None, jti=None, details={})]
+    with store.begin() as transaction:
+        assert transaction.audit_head() == BEGINNING
+        assert transaction.append([]) == BEGINNING
+        head = transaction.append(written)
+        assert transaction.audit_head() == head
+    with store.read() as snapshot:
+        rows = list(snapshot.audit())
+        assert [row.event for row in rows] == written
+        assert [row.seq for row in rows] == [1, 2, 3]
+        assert (head.seq, head.hash) == (3, rows[-1].hash)
+        assert [row.seq for row in snapshot.audit(after=1)] == [2, 3]
+        assert [row.seq for row in snapshot.audit(after=1, limit=1)] == [2]
+        assert [snapshot.audit_hash(seq) for seq in (0, 2, 4)] == [GENESIS, rows[1].hash, None]
+        assert broken(snapshot) is None
+
+
+def test_chain_goes_on_over_transactions(store: SqlStore) -> None:
+    """What was rolled back leaves no gap."""
+    with store.begin() as transaction:
+        transaction.append(events(MADE))
+    with suppress(LookupError), store.begin() as transaction:
+        transaction.append(events(ISSUED))
+        raise LookupError
+    with store.begin() as transaction:
+        transaction.append(events(*[ISSUED] * 2_500))
+    with store.read() as snapshot:
+        assert snapshot.audit_head().seq == 2_501
+        assert broken(snapshot) is None
+
+
+def test_chain_leaps_over_what_a_restore_lost(store: SqlStore) -> None:
+    """The numbers that the lost events had are not given again."""
+    with store.begin() as transaction:
+        transaction.append(events(MADE))
+        assert transaction.append(events(RESTORED, ISSUED), first_seq=40).seq == 41
+        with pytest.raises(InvariantError, match="already ends at 41"):
+            transaction.append(events(RESTORED), first_seq=41)
+    with store.read() as snapshot:
+        assert [row.seq for row in snapshot.audit()] == [1, 40, 41]
+        assert broken(snapshot) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "seq"),
+    [
+        ("UPDATE audit SET actor = 'mallory' WHERE seq = 2", 2),
+        ("UPDATE audit SET at = at + 1 WHERE seq = 3", 3),
+        ("UPDATE audit SET details = '' WHERE seq = 1", 1),
+        ("DELETE FROM audit WHERE seq = 2", 3),
+        ("DELETE FROM audit WHERE seq = 4", 4),
+        ("UPDATE audit SET seq = 9 WHERE seq = 2", 3),
+    ],
+)
+def test_whatever_is_done_to_the_table_is_found(store: SqlStore, change: str, seq: int) -> None:
+    with store.begin() as transaction:
+        transaction.append(events(MADE, ISSUED, ISSUED, MADE))
+    with store._for_writing.begin() as connection:
+        connection.exec_driver_sql(change)
+    with store.read() as snapshot:
+        found = broken(snapshot)
+    assert found is not None
+    assert found.seq == seq
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit SET name = 'no.event'",
+        "UPDATE audit SET details = '{'",
+        "UPDATE audit SET details = '[]'",
+        "UPDATE audit SET at = 9000000000000000000",
+    ],
+)
+def test_event_that_cannot_be_one_is_reported(store: SqlStore, change: str) -> None:
+    with store.begin() as transaction:
+        transaction.append(events(MADE))
+    with store._for_writing.begin() as connection:
+        connection.exec_driver_sql(change)
+    with store.read() as snapshot, pytest.raises(StoreError, match="audit event 1 is not one that rotator wrote"):
+        list(snapshot.audit())
+
+
+def test_log_mark_never_goes_back(store: SqlStore) -> None:
+    with store.begin() as transaction:
+        transaction.append(events(MADE, ISSUED))
+        transaction.mark_logged(2)
+        transaction.mark_logged(1)
+        assert transaction.audit_head().logged_seq == 2
+
+
+@pytest.mark.parametrize(
+    ("logged", "before", "left"),
+    [
+        (3, NOW + 5 * DAY, [4]),  # what the log does not have yet stays
+        (4, NOW + 5 * DAY, []),
+        (4, NOW + 2 * DAY, [3, 4]),
+        (4, NOW, [1, 2, 3, 4]),
+        (0, NOW + 5 * DAY, [1, 2, 3, 4]),
+    ],
+)
+def test_pruned_chain_still_holds(store: SqlStore, logged: int, before: datetime, left: list[int]) -> None:
+    """Old events that the log has go; the chain then begins at the last of them, and goes on as before."""
+    with store.begin() as transaction:
+        for day in range(4):
+            transaction.append(events(ISSUED, at=NOW + day * DAY))
+        transaction.mark_logged(logged)
+        hashes = [transaction.audit_hash(seq) for seq in range(5)]
+        head = transaction.audit_head()
+        assert transaction.prune(tokens_before=NOW, audit_before=before) == 4 - len(left)
+        anchor = 4 - len(left)
+        assert [row.seq for row in transaction.audit()] == left
+        assert transaction.audit_head() == replace(head, anchor_seq=anchor, anchor_hash=hashes[anchor] or "")
+        assert transaction.audit_hash(anchor) == hashes[anchor]
+        assert transaction.prune(tokens_before=NOW, audit_before=before) == 0
+        assert broken(transaction) is None
+        transaction.append(events(MADE))
+        assert broken(transaction) is None
+
+
+def test_pruning_stops_at_the_first_event_that_is_not_old(store: SqlStore) -> None:
+    """A clock that was set back leaves older instants behind newer ones: only the chain's beginning can go."""
+    with store.begin() as transaction:
+        for day in (0, 9, 1):
+            transaction.append(events(ISSUED, at=NOW + day * DAY))
+        transaction.mark_logged(3)
+        assert transaction.prune(tokens_before=NOW, audit_before=NOW + 5 * DAY) == 1
+        assert [row.seq for row in transaction.audit()] == [2, 3]
+
+
+def test_ended_tokens_are_pruned_and_keys_are_not(store: SqlStore) -> None:
+    """Live tokens stay, and the last one of a workspace that is still configured; deliveries go with their token."""
+    with store.begin() as transaction:
+        transaction.put_keyset(keyset())
+        transaction.insert_key(key(phase=Phase.RETIRED, sealed=None))
+        transaction.insert_workspaces([workspace(), workspace("removed"), workspace("live")])
+        old, last = issue(transaction), issue(transaction, at=NOW + DAY)
+        gone = issue(transaction, WorkspaceId("removed"))
+        live = issue(transaction, WorkspaceId("live"), at=NOW + 20 * DAY)
+        transaction.retire_tokens([old.jti, last.jti], NOW + 19 * DAY)
+        transaction.revoke_token(gone.jti, NOW, "leaked")
+        removed = transaction.workspace(WorkspaceId("removed"))
+        assert removed is not None
+        transaction.update_workspaces([replace(removed, removed_at=NOW)])
+        transaction.prune(tokens_before=old.expires_at, audit_before=NOW)
+        assert {token.jti for token in transaction.tokens()} == {gone.jti, old.jti, last.jti, live.jti}
+        transaction.prune(tokens_before=NOW + 99 * DAY, audit_before=NOW)
+        assert {token.jti for token in transaction.tokens()} == {last.jti, live.jti}
+        assert [(row.workspace, row.sink) for row in transaction.deliveries()] == [(ACME, FILE), ("live", FILE)]
+        assert len(transaction.all_keys()) == 1
+
+
+# --------------------------------------------------------------------------------------------------------- requests
+
+
+def test_request_is_stored_answered_and_pruned(store: SqlStore) -> None:
+    """Open ones come in the order of their making; an id is not given again after pruning."""
+    with store.begin() as transaction:
+        first = transaction.add_request("token.show", {"workspace": ACME}, "ada(1000)", 1000, "märz", NOW)
+        second = transaction.add_request("clock.accept", {}, "root(0)", 0, "", NOW)
+    with store.begin() as transaction:
+        waiting = transaction.open_requests()
+        assert [row.id for row in waiting] == [first, second]
+        assert (waiting[0].kind, waiting[0].arguments, waiting[0].actor, waiting[0].uid, waiting[0].reason) == (
+            "token.show",
+            {"workspace": ACME},
+            "ada(1000)",
+            1000,
+            "märz",
+        )
+        assert (waiting[1].arguments, waiting[1].created_at, waiting[1].succeeded) == ({}, NOW, None)
+        transaction.finish_request(first, NOW + HOUR, succeeded=False, result="no such workspace")
+        transaction.finish_request(second, NOW + HOUR, succeeded=True, result="done")
+        assert transaction.open_requests() == ()
+        assert transaction.request(first) == replace(
+            waiting[0], finished_at=NOW + HOUR, succeeded=False, result="no such workspace"
+        )
+        assert transaction.request(second) == replace(waiting[1], finished_at=NOW + HOUR, succeeded=True, result="done")
+        third = transaction.add_request("config.accept", {}, "root(0)", 0, "", NOW)
+        transaction.prune(tokens_before=NOW, audit_before=NOW + HOUR)
+        assert transaction.request(first) is not None
+        transaction.prune(tokens_before=NOW, audit_before=NOW + DAY)
+        assert transaction.request(second) is None
+        assert [row.id for row in transaction.open_requests()] == [third]
+        transaction.finish_request(third, NOW, succeeded=True, result="")
+        transaction.prune(tokens_before=NOW, audit_before=NOW + DAY)
+        assert transaction.add_request("config.accept", {}, "root(0)", 0, "", NOW) > third
+
+
+def test_removed_keyset_name_is_no_part_of_the_chain_state(store: SqlStore) -> None:
+    """Events name what they are about without depending on its row."""
+    with store.begin() as transaction:
+        transaction.append(events(MADE))
+        assert transaction.keyset(DEFAULT_KEYSET) is None
