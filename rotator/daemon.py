@@ -9,7 +9,7 @@ import signal
 import traceback
 from collections.abc import Mapping, MutableMapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from rotator import __version__
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.notify import Notifier
 from rotator.config import load
-from rotator.config.settings import Config
+from rotator.config.settings import Config, Settings
 from rotator.control import ControlServer
 from rotator.engine.run import Outcome, backoff
 from rotator.engine.tick import Engine
@@ -81,6 +81,8 @@ class Daemon:
     alarm: Alarm = field(default_factory=Alarm)
     log: EventLog = field(default_factory=CataloguedLog)
     clock: SystemClock = field(default_factory=SystemClock)
+    settings: Settings | None = None
+    """Those that the daemon was started with; most of them hold until it is started again."""
     _reload: bool = False
     _stop: bool = False
     _failures: int = 0
@@ -92,6 +94,7 @@ class Daemon:
         configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
         with ExitStack() as stack:
             stack.callback(self.alarm.close)
+            self.settings = config.settings
             state = stack.enter_context(open_state(config, self.log))
             engine = state.engine(self.alarm.wake)
             stack.callback(engine.close)
@@ -181,7 +184,10 @@ class Daemon:
             engine.run.fault("config", str(error), event, config=str(self.config_path))
             return
         engine.run.healed("config")
-        for warning in config.warnings:
+        configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
+        engine.chores.retention_tokens = config.settings.retention.tokens
+        engine.chores.retention_audit = config.settings.retention.audit
+        for warning in (*config.warnings, *_needing_a_restart(self.settings, config.settings)):
             self.log.event("config.warning", problem=warning)
         self.log.event("config.reloaded", config_digest=config.digest, workspaces=len(config.policy.workspaces))
 
@@ -192,6 +198,20 @@ class Daemon:
             subject, problem = next(iter(faults.items()))
             return f"degraded: {subject}: {problem.splitlines()[0]}"
         return f"{len(engine.run.policy.workspaces)} workspaces on {len(engine.run.signing)} signing keysets"
+
+
+RELOADED: Final = frozenset({"log", "retention", "clock_max_gap"})
+"""Settings that a reload takes into force, beside the whole of the policy."""
+
+
+def _needing_a_restart(started: Settings | None, loaded: Settings) -> list[str]:
+    """Return a sentence for each changed setting that a running daemon does not take."""
+    names = [each.name for each in fields(loaded) if each.name not in RELOADED]
+    return [
+        f"{name.replace('_', '.', 1)} changed; it takes effect when the daemon is started again"
+        for name in names
+        if started is not None and getattr(started, name) != getattr(loaded, name)
+    ]
 
 
 def _doubt(config: Config) -> str:

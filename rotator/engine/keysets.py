@@ -31,7 +31,7 @@ from rotator.engine.rows import new_row
 from rotator.engine.run import COMPARE_INTERVAL, RETRY_CEILING, Run, Signing, backoff
 from rotator.engine.witnessing import remember_keyset
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
-from rotator.ports import KeyMaterial, Reading, Transaction
+from rotator.ports import KeyMaterial, KeysetRow, Reading, Transaction
 
 ROUNDS: Final = 8
 """Publications in one turn; more would be a loop."""
@@ -51,6 +51,17 @@ def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
         _failed(run, name, reading, f"internal error: {type(error).__name__}: {error}")
     else:
         _settle(run, name, reading, problem)
+
+
+def needs_a_look(run: Run, row: KeysetRow) -> bool:
+    """Tell, cheaply, whether a keyset that is not due needs a turn: its set was changed, or is seen from outside."""
+    if run.around.served is not None or f"keyset:{row.name}" in run.faults or f"publish:{row.name}" in run.faults:
+        return True
+    try:
+        published = run.around.publisher.read(row.name)
+    except PublishError:
+        return True
+    return published is None or published.sha256 != row.set_sha256
 
 
 def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:

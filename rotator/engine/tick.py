@@ -16,7 +16,7 @@ from rotator.core.timeguard import judge
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
-from rotator.engine.keysets import turn_keyset
+from rotator.engine.keysets import needs_a_look, turn_keyset
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register
 from rotator.engine.requests import handle_requests
@@ -69,7 +69,7 @@ class Engine:
         beat = self._beat_at is None or not timedelta(0) <= reading.now - self._beat_at < self.heartbeat
         if beat:
             self._beat_at = reading.now
-        self._unlock(check=beat)
+        self._unlock(reading, check=beat)
         held = self._judge_clock(reading)
         if run.sealer is None or not self._reconcile(reading):
             self._pump_log()
@@ -89,7 +89,7 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------ the parts
 
-    def _unlock(self, *, check: bool) -> None:
+    def _unlock(self, reading: Reading, *, check: bool) -> None:
         """Hold the KEK against what the database was sealed with; without it nothing is minted."""
         run = self.run
         if run.sealer is not None and not check:
@@ -105,6 +105,8 @@ class Engine:
             run.fault("kek", str(error), "kek.missing")
             return
         run.healed("kek", "kek.restored")
+        if self._policy_applied and run.sealer.kek_id not in {row.kek_id for row in known}:
+            register(run, reading)
 
     def _judge_clock(self, reading: Reading) -> bool:
         """Tell whether the clock is held; remember a trusted one now and then."""
@@ -166,10 +168,10 @@ class Engine:
         run = self.run
         with run.around.store.read() as snapshot:
             due = snapshot.due_keysets(reading.now)
-            names = [row.name for row in snapshot.keysets() if row.ended_at is None] if beat else []
+            rows = [row for row in snapshot.keysets() if row.ended_at is None] if beat else []
         if beat and run.around.served is not None:
-            run.around.served.refresh(names, reading.now)
-        for name in dict.fromkeys((*due, *names)):
+            run.around.served.refresh([row.name for row in rows], reading.now)
+        for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row)))):
             turn_keyset(run, name, reading)
         more = issue_due(run, reading)
         record_results(run, self.deliveries, reading)

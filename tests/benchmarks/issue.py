@@ -72,7 +72,7 @@ def prepare(engine: Engine) -> None:
     """Bring keys and workspaces into the database, and issue nothing yet."""
     run = engine.run
     reading = run.around.clock.read()
-    engine._unlock(check=True)
+    engine._unlock(reading, check=True)
     engine._judge_clock(reading)
     engine._reconcile(reading)
     engine._start(reading)
