@@ -83,7 +83,7 @@ def show_check(screen: Screen, found: CheckReport) -> None:
         if where and where != subject:
             screen.line(f"  {where}", "dim")
             subject = where
-        text = rule.text if rule.text.startswith(setting) or not where else f"{setting}: {rule.text}"
+        text = rule.text if rule.text.startswith(setting) else f"{setting}: {rule.text}"
         screen.facts(
             [(good if rule.holds else odd, text)], indent=4 if where else 2, style="green" if rule.holds else "yellow"
         )
