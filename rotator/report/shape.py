@@ -8,13 +8,15 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Any, NewType, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rotator.errors import RotatorError
 
 Json = dict[str, Any] | list[Any] | str | int | bool | None
 
 T = TypeVar("T")
+
+_UNIONS: Final = (UnionType, Union)  # `X | None` is the latter where X is a NewType
 
 
 def rfc3339(moment: datetime) -> str:
@@ -59,7 +61,7 @@ def _read(kind: Any, value: Any) -> Any:
         return value
     if isinstance(kind, NewType):
         return value
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in _UNIONS:
         return _read(next(option for option in get_args(kind) if option is not NoneType), value)
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
@@ -84,7 +86,7 @@ def schema(kind: type, title: str) -> dict[str, Any]:
 def _describe(kind: Any) -> dict[str, Any]:
     if isinstance(kind, NewType):
         return _describe(kind.__supertype__)
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in _UNIONS:
         options = [_describe(option) for option in get_args(kind)]
         names = [option["type"] for option in options if option.keys() == {"type"}]
         return {"type": names} if len(names) == len(options) else {"anyOf": options}

@@ -1,0 +1,50 @@
+"""The JSON Schemas of everything that commands print with ``--json``, one file each: stable, for programs read them.
+
+The files are made from the records: ``python -m rotator.schemas`` writes them anew. A change that takes a field away,
+or changes what it holds, breaks those programs.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from rotator.cli.checking import CheckReport
+from rotator.report.lists import AuditList, KeyList, TokenList
+from rotator.report.proof import ChainProof
+from rotator.report.records import Report
+from rotator.report.shape import schema
+from rotator.report.timeline import Plan
+
+DIRECTORY: Final = Path(__file__).parent
+
+SHAPES: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "audit-list": AuditList,
+        "audit-verify": ChainProof,
+        "check": CheckReport,
+        "keys-list": KeyList,
+        "plan": Plan,
+        "status": Report,
+        "tokens-list": TokenList,
+    }
+)
+"""By the name of the file, which is that of the command."""
+
+
+def render(name: str) -> str:
+    """Return the text of a schema file."""
+    return json.dumps(schema(SHAPES[name], f"rotator {name.replace('-', ' ')} --json"), indent=2) + "\n"
+
+
+def load(name: str) -> dict[str, Any]:
+    """Return a schema as it is shipped."""
+    document: dict[str, Any] = json.loads((DIRECTORY / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def write_all(directory: Path) -> None:
+    """Write every schema file."""
+    for name in SHAPES:
+        (directory / f"{name}.json").write_text(render(name), encoding="utf-8")
