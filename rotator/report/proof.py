@@ -4,11 +4,10 @@ A chain by itself shows edits, deletions and reordering before its head, but nei
 that was written anew as a whole. A head that was noted elsewhere, as in the log, shows those too.
 """
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from rotator.core.events import chain_hash, encode_details
-from rotator.core.timeguard import EPOCH
+from rotator.core.audit import Mark, verify_chain
 from rotator.ports import AuditRow, Snapshot
 
 
@@ -33,33 +32,38 @@ class ChainProof:
 def prove(snapshot: Snapshot, noted_head: str | None = None) -> ChainProof:
     """Hash every event anew; with ``noted_head``, also look for it in the chain."""
     head = snapshot.audit_head()
-    previous, checked, noted_head = head.anchor_hash, 0, None if noted_head is None else noted_head.strip().lower()
-    found = noted_head in (None, previous)
-    proof = ChainProof(
-        intact=False,
-        problem="",
-        events=0,
+    wanted = None if noted_head is None else noted_head.strip().lower()
+    seen = _Seen(wanted, found=wanted in (None, head.anchor_hash))
+    broken = verify_chain(
+        seen.watch(snapshot.audit(head.anchor_seq)), Mark(head.anchor_seq, head.anchor_hash), Mark(head.seq, head.hash)
+    )
+    problem = ""
+    if broken is not None:
+        problem = f"event {broken.seq}: {broken.problem}"
+    elif not seen.found:
+        problem = "the head that you noted is nowhere in the chain: its end was cut off, or all of it written anew"
+    return ChainProof(
+        intact=not problem,
+        problem=problem,
+        events=seen.count,
         anchor_seq=head.anchor_seq,
         head_seq=head.seq,
         head_hash=head.hash,
-        compared_with=noted_head,
+        compared_with=wanted,
     )
-    seq = head.anchor_seq
-    for row in snapshot.audit(head.anchor_seq):
-        if _link(previous, row) != row.hash:
-            problem = f"event {row.seq} does not follow from the one before it: it was changed, or one was taken out"
-            return replace(proof, problem=problem, events=checked)
-        previous, seq, checked = row.hash, row.seq, checked + 1
-        found = found or row.hash == noted_head
-    if (seq, previous) != (head.seq, head.hash):
-        problem = f"the chain ends at event {seq}, and its head says {head.seq}: the end was cut off"
-        return replace(proof, problem=problem, events=checked)
-    if not found:
-        problem = "the head that you noted is nowhere in the chain: its end was cut off, or all of it written anew"
-        return replace(proof, problem=problem, events=checked)
-    return replace(proof, intact=True, events=checked)
 
 
-def _link(previous: str, row: AuditRow) -> str:
-    microseconds = (row.event.at - EPOCH) // timedelta(microseconds=1)
-    return chain_hash(previous, row.seq, row.event, microseconds, encode_details(row.event.details))
+@dataclass(slots=True)
+class _Seen:
+    """Counts what passes, and looks out for one hash."""
+
+    wanted: str | None
+    found: bool
+    count: int = 0
+
+    def watch(self, rows: Iterable[AuditRow]) -> Iterator[AuditRow]:
+        """Let ``rows`` pass."""
+        for row in rows:
+            self.count += 1
+            self.found = self.found or row.hash == self.wanted
+            yield row
