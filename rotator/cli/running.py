@@ -1,6 +1,7 @@
 """Commands that run: the daemon, one pass of it, and the demonstration."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,11 +37,18 @@ def run(
     raise typer.Exit(0 if report.state is Health.OK else 3)
 
 
-def demo() -> None:
-    """Show keys and tokens rotate in fast motion.
+def demo(
+    *,
+    seconds: Annotated[int, typer.Option(min=1, help="How long to show it.")] = 60,
+    keep: Annotated[
+        Path | None, typer.Option(help="Run in this new directory, and keep it.", file_okay=False, show_default=False)
+    ] = None,
+) -> None:
+    """Show keys and tokens rotate in fast motion, and a verifier that checks every token.
 
-    All of it happens in a directory that is gone afterwards.
+    A daemon of its own runs with periods of seconds, in a directory that is gone afterwards. Exits 1 if a token was
+    refused.
     """
     from rotator.demo import run_demo  # noqa: PLC0415 - heavy
 
-    run_demo()
+    raise typer.Exit(run_demo(seconds, keep))
