@@ -42,11 +42,11 @@ def _status(view: View, arguments: Arguments) -> Report:
 
 def _plan(view: View, arguments: Arguments) -> Plan:
     _expect(arguments, for_seconds=int)
-    seconds = arguments.get("for_seconds")
-    horizon = DEFAULT_HORIZON if seconds is None else timedelta(seconds=int(seconds))
-    if not timedelta(0) < horizon <= LONGEST_HORIZON:
+    given = arguments.get("for_seconds")
+    seconds = DEFAULT_HORIZON.total_seconds() if given is None else int(given)
+    if not 0 < seconds <= LONGEST_HORIZON.total_seconds():
         raise ConfigError(f"the timeline ahead goes from a second to {LONGEST_HORIZON.days} days")
-    return plan(view.snapshot, view.policy, view.now, view.calendar, horizon=horizon)
+    return plan(view.snapshot, view.policy, view.now, view.calendar, horizon=timedelta(seconds=seconds))
 
 
 def _keys(view: View, arguments: Arguments) -> KeyList:

@@ -105,9 +105,7 @@ def _workspaces(report: Report) -> Iterator[Problem]:
         yield _failing(each, report.at)
     more = report.workspaces.failing - len(report.failing)
     if more > 0:
-        yield _problem(
-            "workspaces", Health.DEGRADED, f"{_count(more, 'more workspace')} failing in the same way or another"
-        )
+        yield _problem("workspaces", Health.DEGRADED, f"{_count(more, 'more workspace')} failing")
     overdue = report.workspaces.overdue - report.workspaces.failing
     if overdue > 0:
         text = f"{_count(overdue, 'workspace')} overdue for the next token by more than a minute"

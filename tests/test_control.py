@@ -1,0 +1,442 @@
+"""The control socket: a real socket, a real database, and a stand-in for the daemon's loop."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotator.adapters.clock import SystemClock
+from rotator.adapters.store import SqlStore, open_store
+from rotator.config.settings import ControlSettings
+from rotator.control import LINE_LIMIT, ControlServer
+from rotator.control_client import NoDaemonError, ask
+from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
+from rotator.core.policy import Policy
+from rotator.core.secret import Secret
+from rotator.errors import ConfigError, RefusedError, RotatorError
+from rotator.ports import AuditRow
+
+NOBODY = Peer(uid=54_321, gid=54_321)
+
+
+@dataclass
+class Loop:
+    """What the server is wired to: it answers requests as the daemon's loop would, and records what it was told."""
+
+    store: SqlStore
+    outcome: tuple[bool, str, str | None] | None = (True, "done", None)
+    """None: requests are left lying."""
+    answers: dict[int, Secret[str]] = field(default_factory=dict)
+    events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+    peer: Peer | None = None
+
+    def wake(self) -> None:
+        if self.outcome is None:
+            return
+        succeeded, result, secret = self.outcome
+        with self.store.begin() as transaction:
+            for request in transaction.open_requests():
+                if secret is not None:
+                    self.answers[request.id] = Secret(secret)
+                now = SystemClock().read().now
+                transaction.finish_request(request.id, now, succeeded=succeeded, result=result)
+
+    def audit(self, rows: object) -> None:
+        assert isinstance(rows, list | AuditRow)
+
+    def event(self, name: str, **fields: object) -> None:
+        self.events.append((name, fields))
+
+    def peer_of(self, connection: socket.socket) -> Peer:
+        return peer_of(connection) if self.peer is None else self.peer
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    store = open_store(f"sqlite:///{tmp_path / 'rotator.db'}", create=True)
+    yield Loop(store)
+    store.close()
+
+
+def settings(path: Path, **groups: tuple[str, ...]) -> ControlSettings:
+    return replace(ControlSettings(path, (), (), ()), **groups)  # type: ignore[arg-type]  # groups, by name
+
+
+def server_of(loop: Loop, path: Path, **rest: Any) -> ControlServer:
+    given: dict[str, Any] = {"settings": settings(path), "faults": dict, "policy": Policy} | rest
+    return ControlServer(
+        store=loop.store,
+        clock=SystemClock(),
+        wake=loop.wake,
+        take_answer=lambda request_id: loop.answers.pop(request_id, None),
+        log=loop,
+        peer_of=loop.peer_of,
+        **given,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "control.sock"
+
+
+@pytest.fixture
+def server(loop: Loop, path: Path) -> Iterator[ControlServer]:
+    with server_of(loop, path, patience=timedelta(seconds=0.3), line_timeout=timedelta(seconds=0.5)) as served:
+        yield served
+
+
+def speak(path: Path, said: bytes, *, end: bool = True) -> dict[str, Any]:
+    """Send raw bytes and return the answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        try:
+            connection.sendall(said)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
+        except BrokenPipeError:
+            pass  # refused before all of it was sent: the answer is there to be read
+        with connection.makefile("rb") as stream:
+            answer: dict[str, Any] = json.loads(stream.readline())
+            return answer
+
+
+# ------------------------------------------------------------------------------------------------------------ answers
+
+
+def test_reading_command_is_answered(server: ControlServer, path: Path) -> None:
+    """From the database, as the service's own user."""
+    assert ask(path, "keys.list") == {"keys": []}
+    assert ask(path, "status")["state"] == "ok"
+
+
+def test_faults_of_the_daemon_are_in_its_answer(loop: Loop, path: Path) -> None:
+    """What only the daemon knows."""
+    with server_of(loop, path, faults=lambda: {"kek": "gone"}):
+        assert ask(path, "status")["kek"] == {"usable": False, "problem": "gone", "ids": []}
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (b"\n", "expected one line of JSON"),
+        (b"", "expected one line of JSON"),
+        (b"\xff\xfe\n", "expected one line of JSON"),
+        (b"[" * 60_000 + b"\n", "expected one line of JSON"),
+        (b"[]\n", "expected an object"),
+        (b'{"command": "status", "uid": 0}\n', "expected an object with command, arguments and reason"),
+        (b"{}\n", "unknown command 'None'"),
+        (b'{"command": ["status"]}\n', "unknown command"),
+        (b'{"command": "stop"}\n', "unknown command 'stop'; known are status, plan"),
+        (b'{"command": "status", "arguments": []}\n', None),
+        (b'{"command": "status", "arguments": [1]}\n', "arguments are an object"),
+        (b'{"command": "status", "arguments": {"a": {}}}\n', "arguments are an object of plain values"),
+        (b'{"command": "token.show", "arguments": {"workspace": "\\ud800"}}\n', "without control characters"),
+        (b'{"command": "token.show", "arguments": {"workspace": "\\u001b[2J"}}\n', "without control characters"),
+        (b'{"command": "token.show"}\n', "the argument workspace is missing"),
+        (b'{"command": "token.show", "arguments": {"workspace": 1}}\n', "the argument workspace is missing"),
+        (b'{"command": "token.show", "arguments": {"workspace": "a", "x": 1}}\n', "unknown argument 'x'"),
+        (b'{"command": "clock.accept"}\n', "say why with --reason"),
+        (b'{"command": "clock.accept", "reason": "a\\nb"}\n', "a reason is text"),
+        (b'{"command": "clock.accept", "reason": 1}\n', "a reason is text"),
+        (b'{"command": "status", "arguments": {"x": 1}}\n', "unknown argument 'x'"),
+        (b'{"command": "plan", "arguments": {"for_seconds": 1e99}}\n', "arguments are an object"),
+        (b"x" * (LINE_LIMIT + 1), "longer than 65536 bytes"),
+    ],
+)
+def test_hostile_lines_are_refused(server: ControlServer, path: Path, said: bytes, problem: str | None) -> None:
+    """With a sentence each; the next peer is served as ever."""
+    answer = speak(path, said)
+    if problem is None:
+        assert answer["ok"]
+    else:
+        assert (answer["ok"], problem in answer["error"]) == (False, True), answer
+    assert ask(path, "keys.list") == {"keys": []}
+
+
+def test_slow_peer_is_refused(server: ControlServer, path: Path) -> None:
+    """Who does not finish the line in time makes room for others."""
+    assert speak(path, b'{"command"', end=False)["error"] == "no whole line within 0 seconds"
+
+
+def test_peer_that_goes_away_harms_nothing(server: ControlServer, path: Path, loop: Loop) -> None:
+    """In the middle of its line or of our answer."""
+    for said in (b'{"comm', b'{"command": "status"}\n'):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(said)
+    assert ask(path, "keys.list") == {"keys": []}
+    assert loop.events == []
+
+
+def test_too_many_peers_at_once_are_told_so(server: ControlServer, path: Path) -> None:
+    """The 33rd gets a clear answer, and a place when another leaves."""
+    waiting = []
+    for _ in range(32):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(path))
+        waiting.append(connection)
+    answer = speak(path, b"", end=False)
+    assert "32 others are talking to the daemon" in answer["error"]
+    for connection in waiting:
+        connection.close()
+    assert _soon(lambda: ask(path, "keys.list") == {"keys": []})
+
+
+def _soon(holds: Callable[[], bool]) -> bool:
+    for _ in range(200):
+        try:
+            if holds():
+                return True
+        except RotatorError:
+            pass
+        time.sleep(0.02)
+    return False
+
+
+def test_own_fault_is_logged_and_not_told(loop: Loop, path: Path) -> None:
+    """A peer sees no traceback, and the daemon goes on."""
+
+    def policy() -> Policy:
+        raise ZeroDivisionError("inside")
+
+    with server_of(loop, path, policy=policy), pytest.raises(RotatorError, match="the daemon failed at this"):
+        ask(path, "status")
+    assert loop.events == [("control.failed", {"problem": "ZeroDivisionError: inside"})]
+
+
+# ----------------------------------------------------------------------------------------------------------- requests
+
+
+def test_request_is_stored_before_it_is_answered(server: ControlServer, path: Path, loop: Loop) -> None:
+    """With who asked, as the kernel knows them, and why."""
+    loop.outcome = (True, "the clock is trusted", None)
+    answer = ask(path, "clock.accept", reason="checked by phone")
+    assert answer == {"request": 1, "finished": True, "text": "the clock is trusted", "secret": None}
+    with loop.store.read() as snapshot:
+        row = snapshot.request(1)
+    assert row is not None
+    assert (row.kind, row.uid, row.actor) == ("clock.accept", os.getuid(), name_of(os.getuid()))
+    assert (row.reason, dict(row.arguments)) == ("checked by phone", {})
+
+
+def test_secret_goes_to_the_peer_alone(server: ControlServer, path: Path, loop: Loop, tmp_path: Path) -> None:
+    """It is in no row, no log, and no memory afterwards."""
+    loop.outcome = (True, "jti-1", "eyJ.secret.text")
+    assert ask(path, "token.show", {"workspace": "acme"})["secret"] == "eyJ.secret.text"
+    assert loop.answers == {}
+    assert loop.events == []
+    for file in tmp_path.iterdir():
+        if file.is_file():
+            assert b"eyJ.secret.text" not in file.read_bytes()
+
+
+def test_refusal_of_the_loop_is_passed_on(server: ControlServer, path: Path, loop: Loop) -> None:
+    """As the sentence that it is."""
+    loop.outcome = (False, "no config waits to be accepted", None)
+    with pytest.raises(RefusedError, match="no config waits to be accepted"):
+        ask(path, "config.accept", reason="meant")
+
+
+def test_request_that_takes_long_goes_on_without_its_peer(server: ControlServer, path: Path, loop: Loop) -> None:
+    """The peer is told its number; a secret that comes too late is dropped."""
+    loop.outcome = None
+    answer = ask(path, "token.show", {"workspace": "acme"})
+    assert (answer["finished"], answer["text"][:21]) == (False, "accepted as request 1")
+    loop.outcome = (True, "jti-1", "eyJ.secret.text")
+    loop.wake()
+    assert _soon(lambda: loop.answers == {})
+
+
+# -------------------------------------------------------------------------------------------------------------- roles
+
+
+@pytest.mark.parametrize(
+    ("group", "may"),
+    [
+        (None, set()),
+        ("viewers", {"status"}),
+        ("operators", {"status", "token.show"}),
+        ("admins", {"status", "token.show", "clock.accept", "config.accept"}),
+    ],
+)
+def test_groups_give_roles(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch, group: str | None, may: set[str]
+) -> None:
+    """Each may what the ones below may; who may not is told what it takes, and it is logged."""
+    monkeypatch.setattr("grp.getgrnam", _groups)
+    loop.peer = replace(NOBODY, gid=700) if group else NOBODY
+    groups = {} if group is None else {group: ("mine",)}
+    with server_of(loop, path, settings=settings(path, **groups)):
+        for command in ("status", "token.show", "clock.accept", "config.accept"):
+            arguments = {"workspace": "acme"} if command == "token.show" else {}
+            if command in may:
+                ask(path, command, arguments, "why")
+            else:
+                with pytest.raises(RefusedError, match=r"unknown\(54321\) may not use '" + command):
+                    ask(path, command, arguments, "why")
+    denied = [fields["command"] for name, fields in loop.events if name == "control.denied"]
+    assert denied == [name for name in ("status", "token.show", "clock.accept", "config.accept") if name not in may]
+    with loop.store.read() as snapshot:
+        assert snapshot.open_requests() == ()
+
+
+def _groups(name: str) -> Any:
+    import grp
+
+    known = {"mine": 700, "theirs": 701}
+    if name not in known:
+        raise KeyError(name)
+    return grp.struct_group((name, "x", known[name], []))
+
+
+def test_refusal_names_the_groups(loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that people know whom to ask."""
+    monkeypatch.setattr("grp.getgrnam", _groups)
+    loop.peer = NOBODY
+    given = settings(path, viewers=("mine",), operators=("theirs",))
+    with server_of(loop, path, settings=given):
+        with pytest.raises(RefusedError, match="it needs a member of theirs or mine"):
+            ask(path, "status")
+        with pytest.raises(RefusedError, match="it needs root or the user of the service"):
+            ask(path, "clock.accept", reason="why")
+
+
+def test_supplementary_groups_count(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """The peer's credentials hold one group; its user may be in others."""
+    monkeypatch.setattr("grp.getgrnam", _groups)
+    monkeypatch.setattr("os.getgrouplist", lambda _name, gid: [gid, 701])
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    keeper = Doorkeeper(settings(path, viewers=("theirs",)))
+    import pwd
+
+    user = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, 12_345))
+    assert keeper.role(Peer(user.pw_uid, user.pw_gid)) is Role.VIEWER
+    assert keeper.role(Peer(0, 0)) is Role.ADMIN
+    assert keeper.role(Peer(12_345, 1)) is Role.ADMIN
+
+
+def test_unknown_group_in_the_config_is_a_warning(loop: Loop, path: Path) -> None:
+    """It gives no one a role, and nobody should have to find out by being refused."""
+    with server_of(loop, path, settings=settings(path, admins=("no-such-group",))):
+        pass
+    assert loop.events == [
+        ("config.warning", {"problem": "control: this machine has no group 'no-such-group'; it gives no one a role"})
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------- the socket
+
+
+def test_anyone_may_connect_and_the_socket_goes_with_the_daemon(loop: Loop, path: Path) -> None:
+    """Roles decide, not the mode."""
+    with server_of(loop, path):
+        assert path.stat().st_mode & 0o777 == 0o666
+    assert not path.exists()
+    with pytest.raises(NoDaemonError, match="no daemon listens"):
+        ask(path, "status")
+
+
+def test_socket_of_a_dead_daemon_is_replaced(loop: Loop, path: Path) -> None:
+    """A kill leaves it behind."""
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    with server_of(loop, path):
+        assert ask(path, "keys.list") == {"keys": []}
+
+
+def test_socket_of_a_live_daemon_is_left_alone(server: ControlServer, loop: Loop, path: Path) -> None:
+    """And still works after the second one was refused."""
+    with pytest.raises(RefusedError, match="a daemon is listening"), server_of(loop, path):
+        pass
+    assert ask(path, "keys.list") == {"keys": []}
+
+
+def test_file_in_its_place_is_left_alone(loop: Loop, path: Path) -> None:
+    """Someone else's."""
+    path.write_text("mine")
+    with pytest.raises(RefusedError, match="is no socket"), server_of(loop, path):
+        pass
+    assert path.read_text() == "mine"
+
+
+def test_directory_that_is_missing_is_named(loop: Loop, tmp_path: Path) -> None:
+    """With what to do."""
+    with pytest.raises(RefusedError, match=r"set control\.socket"), server_of(loop, tmp_path / "no" / "s.sock"):
+        pass
+
+
+def test_long_path_works(loop: Loop, tmp_path: Path) -> None:
+    """Although the kernel takes 107 bytes only."""
+    directory = tmp_path / ("d" * 120)
+    directory.mkdir()
+    with server_of(loop, directory / "control.sock"):
+        assert ask(directory / "control.sock", "keys.list") == {"keys": []}
+
+
+def test_stopping_answers_who_waits(loop: Loop, path: Path) -> None:
+    """A stop takes less than a second, whoever is connected."""
+    loop.outcome = None
+    answers: list[Any] = []
+    with server_of(loop, path):
+        thread = threading.Thread(target=lambda: answers.append(ask(path, "clock.accept", reason="why")))
+        thread.start()
+        assert _soon(lambda: _open_requests(loop) == 1)
+    thread.join(5)
+    assert [answer["finished"] for answer in answers] == [False]
+
+
+def _open_requests(loop: Loop) -> int:
+    with loop.store.read() as snapshot:
+        return len(snapshot.open_requests())
+
+
+# --------------------------------------------------------------------------------------------------------- the client
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "problem"),
+    [
+        (b"", RotatorError, "hung up"),
+        (b"[]\n", RotatorError, "hung up"),
+        (b'{"ok": false}\n', RotatorError, "hung up"),
+        (b'{"ok": false, "error": "no", "exit_code": 2}\n', ConfigError, "no"),
+        (b'{"ok": false, "error": "no", "exit_code": 1}\n', RefusedError, "no"),
+    ],
+)
+def test_client_understands_refusals(path: Path, reply: bytes, error: type[RotatorError], problem: str) -> None:
+    """And daemons that die in the middle."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(error, match=problem):
+            ask(path, "status")
+        thread.join()
+
+
+def test_client_does_not_wait_for_ever(path: Path) -> None:
+    """A daemon that hangs is named."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(RotatorError, match="did not answer within"):
+            ask(path, "status", timeout=timedelta(seconds=0.2))
