@@ -31,6 +31,9 @@ BUSY_TIMEOUT_SECONDS: Final = 5.0
 CONNECTIONS_KEPT: Final = 5
 CONNECTIONS_AT_MOST: Final = 20
 
+CONNECTION_TIMEOUT_SECONDS: Final = 10.0
+"""How long to wait for one of them."""
+
 CACHE_KIB: Final = 16_000
 LOG_PAGES: Final = 4_000
 """16 MB of log: a batch of tokens is a few MB, and one batch after the other rewrites the same index pages."""
@@ -60,14 +63,22 @@ class SqlStore:
         """Open a writing transaction: committed durably at the end of the block, rolled back on an exception."""
         if self._read_only:
             raise StoreError(f"{self._where} was opened to be read only; nothing can be changed here")
-        with reported(self._where), self._for_writing.begin() as connection:
-            yield SqlTransaction(connection)
+        with (
+            reported(self._where),
+            self._for_writing.begin() as connection,
+            closing(SqlTransaction(connection)) as transaction,
+        ):
+            yield transaction
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
         """Open a consistent read that blocks no writer."""
-        with reported(self._where), self._for_reading.connect() as connection:
-            yield SqlSnapshot(connection)
+        with (
+            reported(self._where),
+            self._for_reading.connect() as connection,
+            closing(SqlSnapshot(connection)) as snapshot,
+        ):
+            yield snapshot
 
     def purge_erased(self) -> bool:
         """Move the write-ahead log into the database file and empty it; False: a reader holds it up, try again.
@@ -155,7 +166,7 @@ def open_store(url: str, *, create: bool, read_only: bool = False) -> SqlStore:
 def _parse(url: str) -> URL:
     try:
         parsed = sa.make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StoreError(  # from None: the cause repeats the url, and there may be a password in it
             "state.url is not a database url. Expected sqlite:///PATH or postgresql://USER@HOST/DATABASE"
         ) from None
@@ -215,6 +226,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> sa.Engine:
         poolclass=sa.QueuePool,
         pool_size=CONNECTIONS_KEPT,
         max_overflow=CONNECTIONS_AT_MOST - CONNECTIONS_KEPT,
+        pool_timeout=CONNECTION_TIMEOUT_SECONDS,
         hide_parameters=True,
     )
     sa.event.listen(engine, "begin", _begin)
@@ -248,6 +260,7 @@ def _postgresql_engine(url: URL) -> sa.Engine:
             url,
             pool_size=CONNECTIONS_KEPT,
             max_overflow=CONNECTIONS_AT_MOST - CONNECTIONS_KEPT,
+            pool_timeout=CONNECTION_TIMEOUT_SECONDS,
             pool_pre_ping=True,  # a server that was restarted costs no failed tick
             hide_parameters=True,
             connect_args={"connect_timeout": 10, "application_name": "rotator"},
@@ -263,5 +276,5 @@ def _postgresql_engine(url: URL) -> sa.Engine:
 def _on_postgresql_connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = on")
-        cursor.execute("SET lock_timeout = '5s'")
+        cursor.execute(f"SET lock_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}")
     connection.commit()

@@ -26,7 +26,10 @@ HEAD: Final = REVISIONS[-1]
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 version_table: Final = sa.Table(
-    "alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),  # as Alembic makes it
 )
 
 ONE_AT_A_TIME: Final = 0x726F7461

@@ -31,6 +31,9 @@ ADVICE: Final[Mapping[int, str]] = MappingProxyType(
 )
 """What to say for a primary result code of SQLite (https://sqlite.org/rescode.html)."""
 
+LOCK_NOT_AVAILABLE: Final = "55P03"
+"""SQLSTATE of PostgreSQL when lock_timeout has passed."""
+
 NETWORK: Final = (
     "Check that the server runs, that state.url is right, and that this user may connect; it is tried again"
 )
@@ -62,6 +65,11 @@ def explain(where: str, error: Exception) -> str:
         return f"{where} refused a change that breaks a rule of its schema: {_primary(cause)}. Nothing was changed"
     if isinstance(error, exc.TimeoutError):
         return f"{where}: every connection is taken for too long. Nothing was changed; it is tried again"
+    if getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+        return (
+            f"{where}: what was to be changed is locked by another replica for too long. Nothing was changed; it is "
+            "tried again"
+        )
     if isinstance(error, exc.OperationalError | exc.InterfaceError):
         return f"{where} cannot be reached or used: {_primary(cause)}. {NETWORK}"
     return f"{where} cannot be used: {_primary(cause)}"
@@ -78,6 +86,6 @@ def _explain_sqlite(where: str, cause: sqlite3.Error) -> str:
 
 
 def _primary(cause: BaseException) -> str:
-    """Return the message without a server's DETAIL, which may hold a whole row."""
+    """Return the message on one line, without a server's DETAIL, which may hold a whole row."""
     message: str | None = getattr(getattr(cause, "diag", None), "message_primary", None)
-    return (message or str(cause)).strip().rstrip(".")
+    return " ".join((message or str(cause)).split()).rstrip(".?")

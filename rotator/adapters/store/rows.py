@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, Final
 
 from sqlalchemy import Row
 
+from rotator.adapters.store import schema
 from rotator.adapters.store.times import from_us, span_from_us
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import Algorithm, Origin, Phase, SigningKey, Token, WorkspaceState
@@ -23,6 +25,9 @@ from rotator.ports import (
 )
 
 AnyRow = Row[Any]
+
+WORKSPACE: Final = tuple(schema.workspaces.c[field.name] for field in fields(WorkspaceState))
+"""The columns that :func:`workspace` reads."""
 
 
 def clock_mark(row: AnyRow) -> ClockMark:
@@ -97,21 +102,23 @@ def replica(row: AnyRow) -> ReplicaRow:
 
 
 def workspace(row: AnyRow) -> WorkspaceState:
-    """Read a row of ``workspaces``."""
+    """Read :data:`WORKSPACE` of a row of ``workspaces``: unpacked, for thousands are read at a time."""
+    values: tuple[Any, ...] = tuple(row)
+    name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, removed = values
     return WorkspaceState(
-        id=row.id,
-        keyset=row.keyset,
-        sequence=row.sequence,
-        due_at=from_us(row.due_at),
-        current=row.current,
-        current_kid=row.current_kid,
-        current_issued_at=from_us(row.current_issued_at),
-        current_expires_at=from_us(row.current_expires_at),
-        claims_fingerprint=row.claims_fingerprint,
-        schedule_fingerprint=row.schedule_fingerprint,
-        sinks_fingerprint=row.sinks_fingerprint,
-        due_reason=row.due_reason,
-        removed_at=from_us(row.removed_at),
+        id=name,
+        keyset=keyset,
+        sequence=sequence,
+        due_at=from_us(due),
+        current=jti,
+        current_kid=kid,
+        current_issued_at=from_us(issued),
+        current_expires_at=from_us(expires),
+        claims_fingerprint=claims,
+        schedule_fingerprint=schedule,
+        sinks_fingerprint=sinks,
+        due_reason=due_reason,
+        removed_at=from_us(removed),
     )
 
 

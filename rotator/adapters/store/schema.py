@@ -180,8 +180,7 @@ workspaces = _table(
     sa.CheckConstraint("next_at >= due_at", name="next_at"),
 )
 _index("ix_workspaces_due", workspaces.c.keyset, workspaces.c.next_at, where=NOT_REMOVED)
-_index("ix_workspaces_failing", workspaces.c.id, where=FAILING)
-_index("ix_workspaces_current_kid", workspaces.c.current_kid, where=NOT_REMOVED)
+_index("ix_workspaces_failing", workspaces.c.failures, where=FAILING)
 _index("ix_workspaces_removed", workspaces.c.current_kid, workspaces.c.current_expires_at, where=REMOVED)
 
 tokens = _table(
@@ -230,7 +229,7 @@ _index("ix_deliveries_failed", deliveries.c.deadline, where=FAILED_DELIVERY)
 
 requests = _table(
     "requests",
-    sa.Column("id", Int64, sa.Identity(), primary_key=True),
+    sa.Column("id", Int64, primary_key=True),
     _must("kind"),
     _must("arguments"),
     _must("actor"),

@@ -76,7 +76,7 @@ KEYSET_IN_USE: Final = sa.select(
 )
 
 DUE_WORKSPACES: Final = (
-    sa.select(schema.workspaces)
+    sa.select(*rows.WORKSPACE)
     .where(
         WORKSPACES.keyset.in_(sa.bindparam("keysets", expanding=True)),
         WORKSPACES.next_at <= sa.bindparam("now"),
@@ -128,6 +128,12 @@ class SqlSnapshot:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._under_way: set[sa.CursorResult[Any]] = set()
+
+    def close(self) -> None:
+        """End the listings that were not read to their end: an open cursor holds the snapshot, and with it the log."""
+        for result in self._under_way:
+            result.close()
 
     def _all(self, statement: sa.Select[Any], **parameters: object) -> Sequence[rows.AnyRow]:
         return self._connection.execute(statement, parameters).all()
@@ -137,10 +143,9 @@ class SqlSnapshot:
 
     def _each(self, statement: sa.Select[Any]) -> Iterator[rows.AnyRow]:
         result = self._connection.execute(statement, execution_options={"yield_per": FETCHED_AT_ONCE})
-        try:
-            yield from result
-        finally:
-            result.close()  # also when the caller stops early: an open cursor holds the snapshot, and with it the log
+        self._under_way.add(result)
+        yield from result
+        self._under_way.discard(result)
 
     # -------------------------------------------------------------------------------------------------------- itself
 
@@ -213,11 +218,11 @@ class SqlSnapshot:
 
     def workspaces(self) -> Iterator[WorkspaceState]:
         """Yield every workspace, removed ones included, by id."""
-        return map(rows.workspace, self._each(sa.select(schema.workspaces).order_by(WORKSPACES.id)))
+        return map(rows.workspace, self._each(sa.select(*rows.WORKSPACE).order_by(WORKSPACES.id)))
 
     def workspace(self, workspace: WorkspaceId) -> WorkspaceState | None:
         """Return one workspace."""
-        row = self._first(sa.select(schema.workspaces).where(WORKSPACES.id == workspace))
+        row = self._first(sa.select(*rows.WORKSPACE).where(WORKSPACES.id == workspace))
         return None if row is None else rows.workspace(row)
 
     def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> tuple[WorkspaceState, ...]:
@@ -231,12 +236,9 @@ class SqlSnapshot:
 
     def workspace_faults(self) -> tuple[tuple[WorkspaceId, int, str], ...]:
         """Return workspaces whose last issue failed: id, failures in a row, message."""
-        failing = (
-            sa.select(WORKSPACES.id, WORKSPACES.failures, WORKSPACES.fault)
-            .where(FAILING, NOT_REMOVED)
-            .order_by(WORKSPACES.id)
-        )
-        return tuple((WorkspaceId(row.id), row.failures, row.fault) for row in self._all(failing))
+        failing = sa.select(WORKSPACES.id, WORKSPACES.failures, WORKSPACES.fault).where(FAILING, NOT_REMOVED)
+        # Sorted here: asked to, SQLite would rather walk all workspaces in the order of their ids.
+        return tuple(sorted((WorkspaceId(row.id), row.failures, row.fault) for row in self._all(failing)))
 
     # ---------------------------------------------------------------------------------------------------------- tokens
 

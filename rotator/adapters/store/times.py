@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, overload
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def span_to_us(span: timedelta) -> int:
     """Return ``span`` in whole microseconds."""
-    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+    return span // MICROSECOND
 
 
 def span_from_us(span_us: int) -> timedelta:
@@ -24,7 +25,7 @@ def to_us(moment: None) -> None: ...
 def to_us(moment: datetime | None) -> int | None: ...
 def to_us(moment: datetime | None) -> int | None:
     """Return an aware ``moment`` in microseconds since the epoch; None stays None."""
-    return None if moment is None else span_to_us(moment - EPOCH)
+    return None if moment is None else (moment - EPOCH) // MICROSECOND
 
 
 @overload

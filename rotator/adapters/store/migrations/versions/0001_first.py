@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.Column("anchor_seq", INT64, nullable=False),
         sa.Column("anchor_hash", TEXT, nullable=False),
         sa.Column("logged_seq", INT64, nullable=False),
-        sa.CheckConstraint("single = 1", name="ck_audit_head_single"),
+        sa.CheckConstraint("single = 1", name=op.f("ck_audit_head_single")),
         sa.PrimaryKeyConstraint("single", name="pk_audit_head"),
         sqlite_strict=True,
     )
@@ -55,7 +55,7 @@ def upgrade() -> None:
         sa.Column("high_water_at", INT64, nullable=False),
         sa.Column("boot_id", TEXT, nullable=False),
         sa.Column("offset_us", INT64, nullable=False),
-        sa.CheckConstraint("single = 1", name="ck_clock_single"),
+        sa.CheckConstraint("single = 1", name=op.f("ck_clock_single")),
         sa.PrimaryKeyConstraint("single", name="pk_clock"),
         sqlite_strict=True,
     )
@@ -81,7 +81,7 @@ def upgrade() -> None:
         "installation",
         sa.Column("single", INT64, autoincrement=False, nullable=False),
         sa.Column("id", TEXT, nullable=False),
-        sa.CheckConstraint("single = 1", name="ck_installation_single"),
+        sa.CheckConstraint("single = 1", name=op.f("ck_installation_single")),
         sa.PrimaryKeyConstraint("single", name="pk_installation"),
         sqlite_strict=True,
     )
@@ -107,8 +107,8 @@ def upgrade() -> None:
         sa.Column("fault", TEXT, nullable=False),
         sa.Column("set_sha256", TEXT, nullable=False),
         sa.Column("policy", TEXT, nullable=False),
-        sa.CheckConstraint("ever_active IN (0, 1)", name="ck_keysets_ever_active"),
-        sa.CheckConstraint("next_at >= due_at", name="ck_keysets_next_at"),
+        sa.CheckConstraint("ever_active IN (0, 1)", name=op.f("ck_keysets_ever_active")),
+        sa.CheckConstraint("next_at >= due_at", name=op.f("ck_keysets_next_at")),
         sa.PrimaryKeyConstraint("name", name="pk_keysets"),
         sqlite_strict=True,
     )
@@ -124,7 +124,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "requests",
-        sa.Column("id", INT64, sa.Identity(always=False), nullable=False),
+        sa.Column("id", INT64, autoincrement=True, nullable=False),
         sa.Column("kind", TEXT, nullable=False),
         sa.Column("arguments", TEXT, nullable=False),
         sa.Column("actor", TEXT, nullable=False),
@@ -134,7 +134,7 @@ def upgrade() -> None:
         sa.Column("finished_at", INT64, nullable=True),
         sa.Column("succeeded", INT64, nullable=True),
         sa.Column("result", TEXT, nullable=False),
-        sa.CheckConstraint("succeeded IN (0, 1)", name="ck_requests_succeeded"),
+        sa.CheckConstraint("succeeded IN (0, 1)", name=op.f("ck_requests_succeeded")),
         sa.PrimaryKeyConstraint("id", name="pk_requests"),
         sqlite_autoincrement=True,
         sqlite_strict=True,
@@ -160,7 +160,9 @@ def upgrade() -> None:
         sa.Column("status_list", TEXT, nullable=True),
         sa.Column("status_index", INT64, nullable=True),
         sa.Column("sealed", BYTES, nullable=True),
-        sa.CheckConstraint("phase IN ('pending', 'active', 'grace', 'retired', 'revoked')", name="ck_tokens_phase"),
+        sa.CheckConstraint(
+            "phase IN ('pending', 'active', 'grace', 'retired', 'revoked')", name=op.f("ck_tokens_phase")
+        ),
         sa.PrimaryKeyConstraint("jti", name="pk_tokens"),
         sqlite_strict=True,
     )
@@ -194,13 +196,12 @@ def upgrade() -> None:
         sa.Column("failures", INT64, server_default=sa.text("0"), nullable=False),
         sa.Column("retry_at", INT64, nullable=True),
         sa.Column("fault", TEXT, server_default=sa.text("''"), nullable=False),
-        sa.CheckConstraint("next_at >= due_at", name="ck_workspaces_next_at"),
+        sa.CheckConstraint("next_at >= due_at", name=op.f("ck_workspaces_next_at")),
         sa.PrimaryKeyConstraint("id", name="pk_workspaces"),
         sqlite_strict=True,
     )
-    op.create_index("ix_workspaces_current_kid", "workspaces", ["current_kid"], **_where("removed_at IS NULL"))
     op.create_index("ix_workspaces_due", "workspaces", ["keyset", "next_at"], **_where("removed_at IS NULL"))
-    op.create_index("ix_workspaces_failing", "workspaces", ["id"], **_where("failures > 0"))
+    op.create_index("ix_workspaces_failing", "workspaces", ["failures"], **_where("failures > 0"))
     op.create_index(
         "ix_workspaces_removed", "workspaces", ["current_kid", "current_expires_at"], **_where("removed_at IS NOT NULL")
     )
@@ -251,9 +252,9 @@ def upgrade() -> None:
         sa.Column("retired_at", INT64, nullable=True),
         sa.Column("revoked_at", INT64, nullable=True),
         sa.Column("destroyed_at", INT64, nullable=True),
-        sa.CheckConstraint("phase IN ('pending', 'active') OR sealed IS NULL", name="ck_signing_keys_private"),
+        sa.CheckConstraint("phase IN ('pending', 'active') OR sealed IS NULL", name=op.f("ck_signing_keys_private")),
         sa.CheckConstraint(
-            "phase IN ('pending', 'active', 'grace', 'retired', 'revoked')", name="ck_signing_keys_phase"
+            "phase IN ('pending', 'active', 'grace', 'retired', 'revoked')", name=op.f("ck_signing_keys_phase")
         ),
         sa.ForeignKeyConstraint(["keyset"], ["keysets.name"], name="fk_signing_keys_keyset"),
         sa.PrimaryKeyConstraint("kid", name="pk_signing_keys"),
