@@ -1,0 +1,76 @@
+"""A site with a real state, and commands run in this process or as real ones."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rotator.cli import main
+from tests.e2e.world import Site
+
+COMMAND = (sys.executable, "-m", "rotator")
+
+
+@dataclass
+class Shell:
+    """Runs commands in this process, as a person would type them."""
+
+    config: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Return exit code, stdout and stderr."""
+        self.capsys.readouterr()
+        code = main([*arguments, "--config", str(self.config)])
+        captured = self.capsys.readouterr()
+        return code, captured.out, captured.err
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    found = Site(tmp_path)
+    found.write_config(
+        workspaces=2,
+        keyset_period="90d",
+        token_period="30d",
+        token_grace="1d",
+        max_cache="1h",
+        propagation="2h",
+    )
+    return found
+
+
+@pytest.fixture
+def shell(site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY", "ROTATOR_KEK", "ROTATOR_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(site.config, capsys)
+
+
+@pytest.fixture
+def started(site: Site, shell: Shell) -> Shell:
+    """Make the state: one pass, and no daemon after it."""
+    done = subprocess.run(
+        [*COMMAND, "run", "--once", "-c", str(site.config)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return shell
+
+
+@pytest.fixture
+def daemon(site: Site, shell: Shell) -> Iterator[Shell]:
+    """Run the daemon until the test is over."""
+    process = subprocess.Popen([*COMMAND, "run", "-c", str(site.config)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"daemon.ready"' in line:
+            break
+    yield shell
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0

@@ -1,0 +1,242 @@
+"""Commands, against a real state with and without a daemon."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import jwt
+import pytest
+
+from rotator.schemas import load
+from tests.cli.conftest import Shell
+from tests.e2e.world import Site
+
+READING = [
+    ("status", "status"),
+    ("plan --for 60d", "plan"),
+    ("keys list", "keys-list"),
+    ("tokens list --all", "tokens-list"),
+    ("audit list", "audit-list"),
+    ("audit verify", "audit-verify"),
+    ("check", "check"),
+]
+
+
+@pytest.mark.parametrize(("command", "shape"), READING)
+def test_json_fits_its_schema_without_a_daemon(started: Shell, command: str, shape: str) -> None:
+    """From the state itself."""
+    code, out, err = started(*command.split(), "--json")
+    assert (code, err) == (0, "")
+    jsonschema.validate(json.loads(out), load(shape), format_checker=jsonschema.FormatChecker())
+
+
+def test_daemon_and_state_give_the_same_answers(daemon: Shell, site: Site) -> None:
+    """Whoever is asked: kids, tokens and events are the same, and each answer fits its schema."""
+    answers = {}
+    for command, shape in READING:
+        code, out, err = daemon(*command.split(), "--json")
+        assert (code, err) == (0, ""), command
+        answers[command] = json.loads(out)
+        jsonschema.validate(answers[command], load(shape))
+    socket = site.state / "control.sock"
+    socket.rename(socket.with_suffix(".away"))
+    for command in ("keys list", "tokens list --all", "audit verify"):
+        assert json.loads(daemon(*command.split(), "--json")[1]) == answers[command]
+    socket.with_suffix(".away").rename(socket)
+
+
+def test_pages_name_what_there_is(started: Shell) -> None:
+    """Plain columns into a pipe: no colours, no boxes, no trailing space, at most 80 columns where it can be."""
+    for command, _ in READING:
+        code, out, err = started(*command.split())
+        assert (code, err) == (0, ""), command
+        assert "\x1b" not in out
+        assert not re.search(r"[─-╿]", out)
+        assert all(line == line.rstrip() for line in out.splitlines())
+    _, status, _ = started("status")
+    assert status.startswith("OK  nothing is overdue")
+    assert "keyset default  ES256, generation 1" in status
+    assert max(map(len, status.splitlines())) <= 80
+    _, keys, _ = started("keys", "list")
+    header, active, pending = keys.splitlines()
+    assert header.split() == ["KID", "KEYSET", "ALG", "PHASE", "OUTLOOK"]
+    assert re.fullmatch(r"\S{12}…  default  ES256  active   signs until .*Z \(in \d+d\)", active)
+    assert "ready since" in pending
+    assert max(map(len, keys.splitlines())) <= 80
+    _, tokens, _ = started("tokens", "list", "--workspace", "w1")
+    assert re.search(r"^w1 +1 +active .* 1 delivered$", tokens, re.MULTILINE)
+    assert max(map(len, tokens.splitlines())) <= 80
+
+
+def test_status_is_degraded_when_something_is_wrong(started: Shell, site: Site) -> None:
+    """Exit 3, the state first, and the next step beside each problem."""
+    (site.state / "kek").write_text("other " + "A" * 43 + "\n")
+    site.jwks.parents[1].joinpath("keysets/default/jwks.json").write_text('{"keys": []}')
+    code, out, err = started("status")
+    assert (code, err) == (3, "")
+    assert out.startswith("CRITICAL  1 critical, 1 degraded, at ")
+    assert re.search(r"^CRITICAL  kek\n  what  .*\n  do    put the key-encryption key back", out, re.MULTILINE)
+    assert "DEGRADED  publish:default" in out
+    assert started("status", "--json")[0] == 3
+
+
+# ------------------------------------------------------------------------------------------------ requests, the token
+
+
+def test_token_show_prints_the_token_and_nothing_else(daemon: Shell, site: Site) -> None:
+    """It verifies against the printed set; the audit says who asked and why."""
+    code, out, err = daemon("token", "show", "w0", "--reason", "debugging")
+    assert (code, err) == (0, "")
+    assert out == site.root.joinpath("delivered/w0/token").read_text().strip()
+    kid = jwt.get_unverified_header(out)["kid"]
+    assert kid in daemon("jwks")[1]
+    _, listed, _ = daemon("audit", "list", "--event", "token.shown", "--json")
+    (event,) = json.loads(listed)["events"]
+    assert (event["workspace"], event["reason"], event["kid"]) == ("w0", "debugging", kid)
+
+
+def test_token_show_without_a_daemon(started: Shell, site: Site) -> None:
+    """It says how to start one; with --offline it does the work itself."""
+    code, out, err = started("token", "show", "w0")
+    assert (code, out) == (1, "")
+    assert "systemctl start rotator, or: rotator run), or do it without one: --offline" in err
+    code, out, _ = started("token", "show", "w0", "--offline")
+    assert (code, out) == (0, site.root.joinpath("delivered/w0/token").read_text().strip())
+
+
+def test_refusals_are_one_sentence(daemon: Shell) -> None:
+    """On stderr, exit 1, without a traceback."""
+    code, out, err = daemon("token", "show", "nobody")
+    assert (code, out) == (1, "")
+    assert err == "rotator: there is no workspace 'nobody'; `rotator tokens list` names them\n"
+    code, _, err = daemon("config", "accept", "--reason", "why")
+    assert (code, err) == (1, "rotator: no config waits to be accepted\n")
+
+
+def test_clock_accept(daemon: Shell) -> None:
+    """It says what is trusted now."""
+    code, out, _ = daemon("clock", "accept", "--reason", "I looked")
+    assert (code, out[:32]) == (0, "the clock is trusted as it stand")
+
+
+def test_offline_is_refused_beside_a_daemon(daemon: Shell) -> None:
+    """The state's lock is held."""
+    code, _, err = daemon("clock", "accept", "--reason", "why", "--offline")
+    assert code == 1
+    assert err.startswith("rotator: ")
+
+
+# -------------------------------------------------------------------------------------------------------------- audit
+
+
+def test_audit_can_be_narrowed(started: Shell) -> None:
+    """By event, key, workspace, time and number."""
+    kid = json.loads(started("keys", "list", "--json")[1])["keys"][0]["kid"]
+    for options, names in {
+        ("--event", "key.activated"): {"key.activated"},
+        ("--key", kid[:10], "--event", "key.*"): {"key.made", "key.proven", "key.activated"},
+        ("--workspace", "w0"): {"token.issued", "token.delivered"},
+        ("--since", "1h", "--event", "state.*"): {"state.created"},
+        ("--since", "2100-01-01T00:00:00Z"): set(),
+    }.items():
+        code, out, _ = started("audit", "list", *options, "--json")
+        assert (code, {event["event"] for event in json.loads(out)["events"]}) == (0, names), options
+    assert len(json.loads(started("audit", "list", "--limit", "2", "--json")[1])["events"]) == 2
+    assert started("audit", "list", "--since", "2100-01-01T00:00:00Z")[1] == "no such event\n"
+
+
+def test_audit_verify_with_a_head(started: Shell) -> None:
+    """A head from before is found; another is not, and the exit code says so."""
+    head = json.loads(started("audit", "verify", "--json")[1])["head_hash"]
+    assert started("audit", "verify", "--head", head)[0] == 0
+    code, out, _ = started("audit", "verify", "--head", "0123")
+    assert (code, out[:30]) == (1, "BROKEN: the head that you note")
+
+
+# -------------------------------------------------------------------------------------------------------------- check
+
+
+def test_check_shows_the_arithmetic_and_the_machine(shell: Shell) -> None:
+    """Before the first start, with the user's own numbers."""
+    code, out, err = shell("check")
+    assert (code, err) == (0, "")
+    assert "propagation_period 2h ≥ 1h = max_cache 1h" in out
+    assert "is made at the first start" in out
+    assert out.endswith("ready; next: rotator run\n")
+
+
+def test_check_of_a_machine_that_is_not_ready(started: Shell, site: Site) -> None:
+    """Each thing that is missing has its next step; exit 1."""
+    site.state.chmod(0o755)
+    code, out, _ = started("check")
+    assert code == 1
+    assert "not ready; next:" in out
+    assert f"chmod 700 {site.state}" in out
+    site.state.chmod(0o700)
+    (site.state / "kek").write_text("other " + "A" * 43 + "\n")
+    code, out, _ = started("check")
+    assert (code, "put the one back that this database was sealed with" in out) == (1, True)
+
+
+def test_check_names_a_program_that_cannot_run(shell: Shell, site: Site) -> None:
+    """And a group that the machine does not have."""
+    site.config.write_text(
+        site.config.read_text()
+        + "  cmd:\n    deliver: [command: {run: [/no/such/program]}]\ncontrol: {viewers: [no-such-group]}\n"
+    )
+    code, out, _ = shell("check", "--json")
+    problems = [found["text"] for found in json.loads(out)["machine"] if not found["ok"]]
+    assert code == 1
+    assert problems[0].startswith("workspace cmd: /no/such/program is no program")
+    assert problems[1].startswith("this machine has no group 'no-such-group'")
+
+
+def test_wrong_config_is_exit_2(shell: Shell, site: Site) -> None:
+    """Every command says what is wrong with it, by file and line."""
+    site.config.write_text("issuer: https://a.example.com\ncolour: red\n")
+    for command in ("check", "status", "run --once", "token show w0", "jwks"):
+        code, out, err = shell(*command.split())
+        assert (code, out) == (2, ""), command
+        assert err.startswith(f"rotator: {site.config}:2: colour: unknown setting"), command
+
+
+def test_config_schema_is_one(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no config."""
+    from rotator.cli import main
+
+    assert main(["config", "schema"]) == 0
+    jsonschema.Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
+
+
+def test_jwks_is_the_published_file(started: Shell, site: Site) -> None:
+    """Byte for byte; a keyset that is not there is named, and no other file can be reached."""
+    assert started("jwks")[1] == site.jwks.read_text()
+    assert started("jwks", "--keyset", "other")[::2] == (
+        1,
+        f"rotator: no set of keyset other is published: there is no {site.state}/public/keysets/other/jwks.json\n",
+    )
+    assert started("jwks", "--keyset", "../../..")[0] == 2
+
+
+def test_no_state_yet(shell: Shell, site: Site) -> None:
+    """Reading commands say how to make it."""
+    code, _, err = shell("status")
+    assert code == 1
+    assert "no daemon listens on" in err
+    assert f"there is no state yet in {site.state}; the first start makes it: rotator run" in err
+
+
+def test_published_replace_and_adopt(started: Shell, site: Site, tmp_path: Path) -> None:
+    """A new database beside an old tree refuses to start, and both ways out work."""
+    (site.state / "rotator.db").unlink()
+    for left in site.state.glob("rotator.db-*"):
+        left.unlink()
+    (site.state / "witness.json").unlink()
+    code, _, err = started("run", "--once")
+    assert code == 1
+    assert "rotator published adopt" in err
+    code, out, err = started("published", "adopt", "--keep-for", "1d")
+    assert (code, err) == (0, "")
+    assert out.startswith("keyset default: ")
+    assert started("published", "adopt", "--keep-for", "soon")[0] == 2
