@@ -4,6 +4,7 @@ Run as a script it prints one marked command: ``python3 tests/readme.py run``. I
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,13 +49,25 @@ def marked(mark: str, path: Path = README) -> str:
     return text.strip()
 
 
-def shell_commands(text: str) -> Iterator[str]:
-    """Return the commands in shell text, each on one line, without comments and here-documents."""
-    text = _HEREDOC.sub("", text).replace("\\\n", " ")
-    for line in text.splitlines():
-        for command in re.split(r"&&|\|\||[;|]|\$\(", re.sub(r"(^|\s)#.*", "", line)):
-            if command.strip():
-                yield command.strip()
+def shell_commands(text: str) -> Iterator[list[str]]:
+    """Return the words of each simple command in shell text, without comments, redirections and here-documents."""
+    for line in _HEREDOC.sub("", text).replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] = []
+        redirected = False
+        for word in lexer:
+            if set(word) <= set("();|&<>"):
+                redirected = bool(set(word) & set("<>"))
+                if not redirected and words:
+                    yield words
+                    words = []
+            elif not redirected:
+                words.append(word)
+            else:
+                redirected = False
+        if words:
+            yield words
 
 
 if __name__ == "__main__":
