@@ -29,10 +29,13 @@ from rotator.errors import RefusedError, RotatorError
 from rotator.log import CataloguedLog, configure
 from rotator.ports import EventLog
 from rotator.report import Report, status
-from rotator.wiring import State, open_state
+from rotator.wiring import State, open_state, settle
 
 PATIENCE: Final = timedelta(seconds=5)
 """The longest that the loop sleeps before it feeds the watchdog and looks at the clock itself."""
+
+BREATH: Final = timedelta(milliseconds=50)
+"""The shortest sleep: whatever is found due again and again, the machine is left to others."""
 
 RETRY_CEILING: Final = timedelta(seconds=10)
 """The longest wait after a tick that failed as a whole, as when the database is locked."""
@@ -102,6 +105,7 @@ class Daemon:
             for warning in config.warnings:
                 self.log.event("config.warning", problem=warning)
             self.log.event("daemon.started", version=__version__, config=str(config.path), config_digest=config.digest)
+            settle(engine.run)
             outcome = self._tick(engine)
             stack.enter_context(self._control(state, engine))
             notifier.ready(self._status(engine))
@@ -142,7 +146,7 @@ class Daemon:
             notifier.watchdog()
             woken = outcome.more
             if not outcome.more:
-                self.alarm.set(outcome.next_due)
+                self.alarm.set(max(outcome.next_due, self.clock.read().now + BREATH))
                 woken = self.alarm.wait(patience)
             if self._stop:
                 break
@@ -183,6 +187,7 @@ class Daemon:
             event = "config.refused"
             engine.run.fault("config", str(error), event, config=str(self.config_path))
             return
+        settle(engine.run)
         engine.run.healed("config")
         configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
         engine.chores.retention_tokens = config.settings.retention.tokens
@@ -232,6 +237,7 @@ def run_once(config_path: Path, environ: MutableMapping[str, str]) -> tuple[Outc
     woken = queue.SimpleQueue[None]()
     with open_state(config) as state:
         engine = state.engine(lambda: woken.put(None))
+        settle(state.run)
         try:
             outcome = engine.tick()
             while outcome.more or not engine.deliveries.idle:

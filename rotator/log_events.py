@@ -51,6 +51,7 @@ class LogEvent(StrEnum):
     CONTROL_FAILED = "control.failed"
     TICK_FAILED = "tick.failed"
     TICK_RECOVERED = "tick.recovered"
+    FAULT_HEALED = "fault.healed"
     LOG_LOST = "log.lost"
 
 
@@ -105,13 +106,13 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             "The clock is not trusted: nothing is minted, delivered, activated, retired or destroyed.",
             "problem",
         ),
-        LogEvent.CLOCK_RELEASED: _entry(Level.INFO, "The clock is trusted again."),
+        LogEvent.CLOCK_RELEASED: _entry(Level.INFO, "The clock is trusted again.", "subject"),
         LogEvent.KEK_MISSING: _entry(
             Level.CRITICAL,
             "The key-encryption key is missing, or not the one that sealed this state: nothing is minted.",
             "problem",
         ),
-        LogEvent.KEK_RESTORED: _entry(Level.INFO, "The right key-encryption key is back."),
+        LogEvent.KEK_RESTORED: _entry(Level.INFO, "The right key-encryption key is back.", "subject"),
         LogEvent.WITNESS_REFUSED: _entry(
             Level.CRITICAL, "The witness file is damaged, of another installation, or cannot be written.", "problem"
         ),
@@ -183,7 +184,8 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.TICK_FAILED: _entry(
             Level.ERROR, "A tick ended before it was through; the next one starts afresh.", "problem"
         ),
-        LogEvent.TICK_RECOVERED: _entry(Level.INFO, "A tick went through again."),
+        LogEvent.TICK_RECOVERED: _entry(Level.INFO, "A tick went through again.", "subject"),
+        LogEvent.FAULT_HEALED: _entry(Level.INFO, "What was wrong with the subject is over.", "subject"),
         LogEvent.LOG_LOST: _entry(Level.ERROR, "Log lines could not be written anywhere and are lost.", "lines"),
     }
 )

@@ -30,6 +30,9 @@ CLAIMS: Final = 500
 COMMANDS_AT_ONCE: Final = 32
 FILES_AT_ONCE: Final = 4
 
+PUT_OFF: Final = timedelta(seconds=5)
+"""When to look again at a delivery that no worker is free for, or that lacks its sink or its token."""
+
 LEASE_MARGIN: Final = timedelta(seconds=30)
 RETRY_CEILING: Final = timedelta(minutes=15)
 
@@ -126,10 +129,14 @@ def dispatch_due(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
     with run.around.store.read() as snapshot:
         due = snapshot.due_deliveries(reading.now, CLAIMS)
         parcels = list(_parcels(run, deliveries, snapshot, due))
-    if not parcels:
+    if not due:
         return False
+    leases = {(row.workspace, row.sink): _lease(sink) for row, sink, _ in parcels}
     with run.around.store.begin() as transaction:
-        transaction.want_deliveries([replace(row, due_at=reading.now + _lease(sink)) for row, sink, _ in parcels])
+        # What cannot be carried now is put off as well, so that it does not stand before what can.
+        transaction.want_deliveries(
+            [replace(row, due_at=reading.now + leases.get((row.workspace, row.sink), PUT_OFF)) for row in due]
+        )
     for row, sink, parcel in parcels:
         is_command = isinstance(sink, CommandSink)
         deliveries.under_way[row.workspace, row.sink] = is_command

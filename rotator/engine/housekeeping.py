@@ -23,6 +23,8 @@ class Chores:
 
     to_compare: list[DeliveryRow] = field(default_factory=list)
     compared_at: datetime | None = None
+    expiring: bool = False
+    """More expired tokens are waiting to be marked."""
     pruned_at: datetime | None = None
     retention_tokens: timedelta = timedelta(days=90)
     retention_audit: timedelta = timedelta(days=400)

@@ -113,10 +113,10 @@ class Run:
             self.faults[subject] = problem
             self.around.log.event(event, problem=problem, **fields)
 
-    def healed(self, subject: str, event: str | None = None, **fields: object) -> None:
-        """Forget a fault; log ``event`` if there was one."""
-        if self.faults.pop(subject, None) is not None and event is not None:
-            self.around.log.event(event, **fields)
+    def healed(self, subject: str, event: str = "fault.healed", **fields: object) -> None:
+        """Forget a fault, if there was one, and log that it is over."""
+        if self.faults.pop(subject, None) is not None:
+            self.around.log.event(event, subject=subject, **fields)
 
 
 def backoff(failures: int, ceiling: timedelta, spread: float) -> timedelta:

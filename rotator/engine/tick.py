@@ -180,7 +180,9 @@ class Engine:
             alarm_late_deliveries(run, reading)
             prune(run, self.chores, reading)
         more = compare_sinks(run, self.chores, reading) or more
-        return (beat and retire_expired(run, reading)) or more
+        if beat or self.chores.expiring:
+            self.chores.expiring = retire_expired(run, reading)
+        return more or self.chores.expiring
 
     def _pump_log(self) -> None:
         """Bring committed events to the log; marked only after, so that each gets there at least once."""

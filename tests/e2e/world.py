@@ -78,14 +78,16 @@ class Site:
 
     def rotator(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "rotator", "--config", str(self.config), *arguments],
             capture_output=True,
             text=True,
             timeout=60,
-            check=check,
+            check=False,
             env=environment(),
         )
+        assert done.returncode == 0 or not check, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
 
     def json(self, *arguments: str) -> Any:
         """Run a command with ``--json`` and return what it printed."""
