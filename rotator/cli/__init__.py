@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -55,6 +55,10 @@ app.add_typer(publishing.published, name="published")
 app.command()(running.demo)
 
 
+_UsageProblem: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What all complaints about usage are. typer brings click along in some versions and imports it in others."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad usage or config, 3 degraded."""
     try:
@@ -63,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except typer.Abort:
             return 130
         sys.stdout.flush()
+    except _UsageProblem as error:
+        error.show(sys.stderr)
+        return int(error.exit_code)
     except RotatorError as error:
         return _complain(error)
     except KeyboardInterrupt:
