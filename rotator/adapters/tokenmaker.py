@@ -1,30 +1,26 @@
 """Makes tokens: JWTs in compact serialisation (RFC 7515 §7.1, RFC 7519), many at a time.
 
 The serialisation is our own, because a batch shares most of its bytes: the header per key, the audience and the grants
-per kind of workspace. It gives the same bytes as the library that reads it back. Signing releases the interpreter's
-lock, so a few threads share a batch.
+per kind of workspace. It gives the same bytes as the library that reads it back. Where a signature takes long, a few
+threads share a batch, as signing releases the interpreter's lock; where it does not, waiting for that lock costs more
+than it gains, and a large batch goes to a process of its own.
 """
 
-import base64
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_der_private_key
 from joserfc import jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import JWKRegistry
 
+from rotator.adapters.minting import MintingProcess
+from rotator.adapters.signing import Sign, base64url, compact, signing_function
 from rotator.core.jwks import parse_set
 from rotator.core.model import Algorithm, Jti, Kid
 from rotator.core.secret import Secret
@@ -36,16 +32,18 @@ PROBE_TYPE: Final = "probe+jwt"
 """``typ`` of a probe: what checks types never takes it for a token (RFC 8725 §3.11)."""
 
 MOST_THREADS: Final = 8
+
+WORTH_A_PROCESS: Final = 500
+"""Tokens in a batch from which on it goes to the process: signing them here would take a fiftieth of a second."""
+
+WORTH_WARMING: Final = 2_000
+"""Tokens that may fall due together, from which on the process is started before they do."""
+
 _SMALLEST_CHUNK: Final = 16
 _CHUNKS_PER_THREAD: Final = 4
 _RANDOM_BYTES: Final = 10
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-try:
-    _ECDSA = ec.ECDSA(SHA256(), deterministic_signing=True)  # RFC 6979: no signature depends on good randomness
-except UnsupportedAlgorithm:  # pragma: no cover  # built against an OpenSSL before 3.2
-    _ECDSA = ec.ECDSA(SHA256())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,8 @@ class JwtSigner:
     algorithm: Algorithm
     header: bytes = field(repr=False)
     """The encoded header of every token on this key, with the dot that follows it."""
-    sign: Callable[[bytes], bytes] = field(repr=False)
-    """Returns the JWS signature of its argument."""
+    sign: Sign = field(repr=False)
+    private: Secret[bytes] = field(repr=False, compare=False)
 
 
 class JwtMaker:
@@ -66,20 +64,44 @@ class JwtMaker:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(self._threads, "sign") if self._threads > 1 else None
+        self._process = MintingProcess()
 
     def load(self, kid: Kid, algorithm: Algorithm, private: Secret[bytes]) -> JwtSigner:
         """Load an opened private half (PKCS #8, DER); raise :class:`SealError` if it is not one of ``algorithm``."""
-        sign = _signing_function(kid, algorithm, private)
-        return JwtSigner(kid, algorithm, _header(algorithm, kid, "JWT"), sign)
+        sign = signing_function(kid, algorithm, private)
+        return JwtSigner(kid, algorithm, _header(algorithm, kid, "JWT"), sign, private)
+
+    def warm_up(self, expected: int) -> None:
+        """Start the process ahead if ``expected`` tokens may fall due together, and processors are there to share."""
+        if expected >= WORTH_WARMING and self._threads > 1:
+            self._process.start()
 
     def mint_batch(self, signer: Signer, orders: Sequence[MintOrder]) -> list[Secret[str]]:
         """Sign one JWT per order, in order."""
         loaded = _loaded(signer)
         if self._pool is None or len(orders) <= _SMALLEST_CHUNK:
             return _mint(loaded, orders)
+        if loaded.algorithm is Algorithm.RS256:
+            return self._mint_in_threads(self._pool, loaded, orders)
+        return self._mint_in_process(loaded, orders) or _mint(loaded, orders)
+
+    def _mint_in_threads(
+        self, pool: ThreadPoolExecutor, signer: JwtSigner, orders: Sequence[MintOrder]
+    ) -> list[Secret[str]]:
         size = max(_SMALLEST_CHUNK, -(-len(orders) // (self._threads * _CHUNKS_PER_THREAD)))
         chunks = (orders[start : start + size] for start in range(0, len(orders), size))
-        return [token for minted in self._pool.map(lambda chunk: _mint(loaded, chunk), chunks) for token in minted]
+        return [token for minted in pool.map(lambda chunk: _mint(signer, chunk), chunks) for token in minted]
+
+    def _mint_in_process(self, signer: JwtSigner, orders: Sequence[MintOrder]) -> list[Secret[str]] | None:
+        """Return None where there is no process for it; one is then being started if the batch is large."""
+        if len(orders) < WORTH_A_PROCESS:
+            return None
+        claims = [claims_json(order) for order in orders]
+        tokens = self._process.mint(signer.algorithm, signer.private, signer.header, claims)
+        if tokens is None:
+            self._process.start()
+            return None
+        return [Secret(token) for token in tokens]
 
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:
         """Sign a JWT that expires as it is made and that no audience accepts, to prove the key."""
@@ -88,8 +110,8 @@ class JwtMaker:
         jti = self.new_jtis(now, 1)[0]
         # The audience is drawn afresh: a verifier that allows for skew, or asks for no audience, refuses it too.
         claims = {"iss": issuer, "aud": jti, "iat": at, "nbf": at, "exp": at, "jti": jti}
-        content = _header(loaded.algorithm, loaded.kid, PROBE_TYPE) + _base64url(_json(claims).encode())
-        return Secret((content + b"." + _base64url(loaded.sign(content))).decode())
+        header = _header(loaded.algorithm, loaded.kid, PROBE_TYPE)
+        return Secret(compact(header, _json(claims).encode(), loaded.sign).decode())
 
     def new_jtis(self, now: datetime, count: int) -> list[Jti]:
         """Draw ``count`` fresh token ids, ascending: 48 bits of milliseconds, then 80 random bits, in 32 hex digits."""
@@ -112,7 +134,8 @@ class JwtMaker:
             ) from None
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and the process."""
+        self._process.close()
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -126,35 +149,9 @@ def _loaded(signer: Signer) -> JwtSigner:
     return signer
 
 
-def _signing_function(kid: Kid, algorithm: Algorithm, private: Secret[bytes]) -> Callable[[bytes], bytes]:
-    try:
-        key = load_der_private_key(private.reveal(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
-        raise SealError(f"the private half of {kid} is not a private key in PKCS #8; it must not be used") from None
-    match algorithm, key:
-        case Algorithm.ES256, ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):
-            return lambda content: _raw_signature(key.sign(content, _ECDSA))
-        case Algorithm.RS256, rsa.RSAPrivateKey() if key.key_size >= 2048:  # RFC 7518 §3.3
-            return lambda content: key.sign(content, PKCS1v15(), SHA256())
-        case Algorithm.EDDSA, ed25519.Ed25519PrivateKey():
-            return key.sign
-        case _:
-            raise SealError(f"the private half of {kid} is not a key for {algorithm}; it must not be used")
-
-
-def _raw_signature(signature: bytes) -> bytes:
-    """Turn the DER of ECDSA into R and S side by side (RFC 7518 §3.4)."""
-    r, s = decode_dss_signature(signature)
-    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
-
-
 def _mint(signer: JwtSigner, orders: Sequence[MintOrder]) -> list[Secret[str]]:
     header, sign = signer.header, signer.sign
-    tokens: list[Secret[str]] = []
-    for order in orders:
-        content = header + _base64url(claims_json(order).encode())
-        tokens.append(Secret((content + b"." + _base64url(sign(content))).decode()))
-    return tokens
+    return [Secret(compact(header, claims_json(order).encode(), sign).decode()) for order in orders]
 
 
 def claims_json(order: MintOrder) -> str:
@@ -170,7 +167,7 @@ def claims_json(order: MintOrder) -> str:
 
 def _header(algorithm: Algorithm, kid: Kid, kind: str) -> bytes:
     text = json.dumps({"alg": algorithm, "kid": kid, "typ": kind}, separators=(",", ":"))
-    return _base64url(text.encode()) + b"."
+    return base64url(text.encode()) + b"."
 
 
 _text = json.encoder.encode_basestring
@@ -184,10 +181,6 @@ def _audience(audience: tuple[str, ...]) -> str:
 @lru_cache(maxsize=4096)
 def _grants(roles: tuple[str, ...], permissions: tuple[str, ...]) -> str:
     return f',"roles":{_json(roles)},"scope":{_json(" ".join(permissions))}'
-
-
-def _base64url(content: bytes) -> bytes:
-    return base64.urlsafe_b64encode(content).rstrip(b"=")
 
 
 # ---------------------------------------------------------------------------------------------------------- verifying

@@ -9,7 +9,7 @@ from pathlib import Path
 from rotator.config import load
 from rotator.config.settings import Config
 from rotator.ports import AuditRow
-from rotator.wiring import State, open_state
+from rotator.wiring import State, open_state, settle
 
 
 class Silence:
@@ -47,4 +47,5 @@ def config_for(directory: Path, workspaces: int, *, sinks: bool = True) -> Confi
 def state_with(directory: Path, workspaces: int, *, sinks: bool = True) -> Iterator[State]:
     """Open a state whose config has that many workspaces; nothing is issued yet."""
     with open_state(config_for(directory, workspaces, sinks=sinks), Silence()) as state:
+        settle(state.run)  # as the daemon does
         yield state
