@@ -231,6 +231,14 @@ def test_many_starts_at_once_make_one_database(url: str) -> None:
     assert len({name for _, name in found}) == 1
 
 
+def test_table_that_is_gone_is_reported(store: SqlStore) -> None:
+    """Whatever the database has against a statement is said in the words of the store."""
+    with store._for_writing.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE clock")
+    with pytest.raises(StoreError, match=r"cannot be used: .*clock"), store.read() as snapshot:
+        snapshot.clock_mark()
+
+
 def test_unknown_kid_is_not_there(store: SqlStore) -> None:
     with store.read() as snapshot:
         assert snapshot.key(Kid("unknown")) is None
