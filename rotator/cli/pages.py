@@ -1,17 +1,19 @@
 """The pages: what each report looks like to a person."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rotator.cli.screen import Screen, short
 from rotator.cli.times import absolute, both, relative
 from rotator.core.alarms import OVERDUE_AFTER
 from rotator.core.durations import format_duration
+from rotator.core.events import Detail
 from rotator.core.model import Phase
 from rotator.report.lists import AuditEntry, AuditList, DeliveryState, KeyEntry, KeyList, TokenEntry, TokenList
 from rotator.report.proof import ChainProof
 from rotator.report.records import Health, KeysetStatus, Report
+from rotator.report.shape import rfc3339
 from rotator.report.timeline import Plan, PlanEntry
 
 _STYLES: Final = {Health.OK: "bold green", Health.DEGRADED: "bold yellow", Health.CRITICAL: "bold red"}
@@ -150,16 +152,20 @@ def _key_outlook(key: KeyEntry, now: datetime) -> str:
         case Phase.PENDING:
             return adopted + _readiness(key.ready_at, now)
         case Phase.ACTIVE if key.rotate_at is not None:
-            return f"{adopted}signs until {both(key.rotate_at, now)}"
+            return f"{adopted}signs until {_day(key.rotate_at, now)}"
         case Phase.GRACE:
             ends = max((end for end in (key.grace_until, key.last_exp) if end is not None), default=None)
-            return adopted + ("leaves the set soon" if ends is None else f"leaves the set {both(ends, now)}")
+            return adopted + ("leaves the set soon" if ends is None else f"leaves the set {_day(ends, now)}")
         case Phase.RETIRED if key.retired_at is not None:
-            return f"{adopted}left the set {both(key.retired_at, now)}"
+            return f"{adopted}left the set {_day(key.retired_at, now)}"
         case Phase.REVOKED if key.revoked_at is not None:
-            return f"{adopted}revoked {both(key.revoked_at, now)}"
+            return f"{adopted}revoked {_day(key.revoked_at, now)}"
         case _:
             return adopted
+
+
+def _day(moment: datetime, now: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d} ({relative(moment, now)})"
 
 
 def show_tokens(screen: Screen, listed: TokenList, now: datetime) -> None:
@@ -199,10 +205,17 @@ def show_audit(screen: Screen, listed: AuditList) -> None:
 def _told(each: AuditEntry) -> str:
     parts = [str(name) for name in (each.workspace, each.keyset) if name is not None]
     parts += [short(each.kid)] if each.kid is not None else []
-    parts += [f"{key}={value}" for key, value in each.details.items()]
+    parts += [f"{key}={_detail(key, value)}" for key, value in each.details.items()]
     parts += [f"by {each.actor}"] if each.actor != "rotator" else []
     parts += [f"({each.reason})"] if each.reason else []
     return " ".join(parts)
+
+
+def _detail(key: str, value: Detail) -> str:
+    """Return a detail; a moment that is stored as seconds since the epoch reads as the others do."""
+    if key.endswith("_at") and isinstance(value, int):
+        return rfc3339(datetime.fromtimestamp(value, UTC))
+    return str(value)
 
 
 def show_proof(screen: Screen, proof: ChainProof) -> None:
