@@ -235,6 +235,7 @@ def run_once(config_path: Path, environ: MutableMapping[str, str]) -> tuple[Outc
     config = load(config_path, environ, now=clock.read().now)
     configure(config.settings.log.format.value, config.settings.log.level.value, environ)
     woken = queue.SimpleQueue[None]()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, ends the commands under way
     with open_state(config) as state:
         engine = state.engine(lambda: woken.put(None))
         settle(state.run)

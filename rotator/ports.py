@@ -260,6 +260,10 @@ class Courier(Protocol):
         """Tell whether ``sink`` still holds ``parcel``; True for sinks that cannot be looked into."""
         ...
 
+    def cancel(self) -> None:
+        """End what can hang, now and each later time at once: the daemon stops."""
+        ...
+
 
 # -------------------------------------------------------------------------------------------------------- witness
 

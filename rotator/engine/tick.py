@@ -84,7 +84,8 @@ class Engine:
         return Outcome(self._next_due(reading, held=held), more)
 
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers; commands that are under way are ended, and their deliveries stay due."""
+        self.run.around.courier.cancel()
         self.deliveries.close()
 
     # ------------------------------------------------------------------------------------------------ the parts
