@@ -1,0 +1,150 @@
+"""What a shell sees: exit codes, streams, signals, and what an import costs."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rotator import __version__
+from tests.cli.conftest import COMMAND, Shell
+from tests.e2e.world import Site
+
+
+def run(*arguments: str, **rest: str) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "TERM": "dumb", **rest}
+    return subprocess.run([*COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=60, env=environ)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--version"], 0, f"rotator {__version__}"),
+        (["--help"], 0, "status"),
+        (["token", "show", "-h"], 0, "--offline"),
+        ([], 2, "Commands:"),
+        (["keys"], 2, "list"),
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["status", "--nonsense"], 2, "No such option"),
+        (["token", "show"], 2, "Missing argument"),
+        (["clock", "accept"], 2, "Missing option '--reason'"),
+        (["audit", "list", "--limit", "0"], 2, "'--limit'"),
+        (["plan", "--for", "soon", "-c", "/no/such"], 2, "rotator: --for: 'soon' is not a span of time"),
+        (["status", "-c", "/no/such"], 2, "rotator: /no/such:1: there is no such file"),
+    ],
+)
+def test_exit_codes(arguments: list[str], code: int, said: str) -> None:
+    """0 for what was asked for, 2 for bad usage and a bad config, each with a sentence and no traceback."""
+    done = run(*arguments)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """It is to be there at once: typer and this package's own thin modules, nothing behind them."""
+    program = (
+        "import sys; from rotator.cli import main; main(['--help'])\n"
+        "heavy = {'rich', 'pydantic', 'sqlalchemy', 'alembic', 'structlog', 'apscheduler', 'cryptography', 'yaml'}\n"
+        "ours = {name for name in sys.modules if name.startswith('rotator')}\n"
+        "sys.exit(repr(sorted(heavy & sys.modules.keys())) if heavy & sys.modules.keys() or len(ours) > 12 else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_config_may_stand_before_or_after_the_command(started: Shell, site: Site) -> None:
+    """Or in the environment."""
+    expected = run("keys", "list", "-c", str(site.config)).stdout
+    assert len(expected.splitlines()) == 3
+    assert run("--config", str(site.config), "keys", "list").stdout.split()[:10] == expected.split()[:10]
+    assert run("keys", "list", ROTATOR_CONFIG=str(site.config)).stdout.split()[:10] == expected.split()[:10]
+
+
+def test_broken_pipe_is_silent(started: Shell, site: Site) -> None:
+    """`rotator audit list | head` shows no complaint."""
+    command = f"{sys.executable} -m rotator audit list --json -c {site.config} | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
+
+
+def test_interrupt_is_quiet(tmp_path: Path, site: Site) -> None:
+    """Ctrl-C while the daemon's answer is awaited: exit 130, no traceback."""
+    import socket
+
+    site.state.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(site.state / "control.sock"))
+        listener.listen()
+        process = subprocess.Popen(
+            [*COMMAND, "status", "-c", str(site.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        connection, _ = listener.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_run_once_says_when_it_is_needed_again(site: Site) -> None:
+    """Exit 0, and the next due time on the last line."""
+    done = run("run", "--once", "-c", str(site.config))
+    assert done.returncode == 0
+    assert re.search(r"^OK  nothing is overdue.*\nnext due 20.* \(in .*\)\n\Z", done.stdout, re.MULTILINE)
+
+
+def test_run_once_is_degraded_by_a_sink_that_fails_or_a_fault(site: Site) -> None:
+    """Exit 3, with what is wrong."""
+    assert run("run", "--once", "-c", str(site.config)).returncode == 0
+    (site.state / "kek").write_text("other " + "A" * 43 + "\n")
+    (site.state / "kek").chmod(0o600)
+    done = run("run", "--once", "-c", str(site.config))
+    assert done.returncode == 3
+    assert "CRITICAL  1 critical" in done.stdout
+
+
+def on_terminal(*arguments: str, term: str = "xterm-256color") -> str:
+    """Run a command on a terminal of 80 columns and return what it shows."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ |= {"TERM": term, "COLUMNS": "80", "LINES": "40"}
+        os.execv(sys.executable, [*COMMAND, *arguments])
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(fd, 65_536)
+        except OSError:  # how a terminal says that the other side is gone
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(fd)
+    os.waitpid(pid, 0)
+    return shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "plan", "keys list", "tokens list", "audit list", "audit verify", "check"]
+)
+def test_pages_fit_a_terminal(started: Shell, site: Site, command: str) -> None:
+    """Eighty columns, with colours."""
+    shown = on_terminal(*command.split(), "-c", str(site.config))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "\x1b" in shown
+    assert "\x1b" not in plain
+    assert max(map(len, plain.splitlines())) <= 80
+
+
+def test_dumb_terminal_gets_plain_lines(started: Shell, site: Site) -> None:
+    """No escape at all."""
+    assert "\x1b" not in on_terminal("status", "-c", str(site.config), term="dumb")
+
+
+def test_token_ends_with_a_line_on_a_terminal(started: Shell, site: Site) -> None:
+    """So that the prompt does not stick to it."""
+    shown = on_terminal("token", "show", "w0", "--offline", "-c", str(site.config))
+    assert shown == site.root.joinpath("delivered/w0/token").read_text().strip() + "\n"
