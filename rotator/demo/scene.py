@@ -79,7 +79,7 @@ def _key_lanes(found: Sequence[KeyEntry], policy: KeysetPolicy, now: datetime) -
     """When the next pending key takes over, as far as the deadlines tell."""
     waiting = 0
     for key in found:
-        takes_over = key.activated_at or turn
+        takes_over = key.activated_at or max(turn, now)
         hands_over = key.demoted_at or key.rotate_at or takes_over + policy.security_period
         leaves = key.retired_at or key.grace_until or hands_over + policy.grace_period
         ready = min(key.ready_at or key.created_at + policy.propagation_period, takes_over)

@@ -39,16 +39,18 @@ class Line:
     @property
     def subject(self) -> str:
         """Return what it is about, with names short enough to be read."""
-        known = [name for name in ("workspace", "keyset", "sequence", "kid", "generation", "problem") if self[name]]
-        return "  ".join(
-            short(self[name]) if name == "kid" else f"{_LABELS.get(name, '')}{self[name]}" for name in known
+        whose, sequence, generation = self["workspace"] or self["keyset"], self["sequence"], self["generation"]
+        parts = (
+            whose and f"{whose:<9}",
+            sequence and f"#{sequence}",
+            generation and f"generation {generation}",
+            short(self["kid"]),
+            self["problem"],
         )
+        return "  ".join(part for part in parts if part)
 
     def __getitem__(self, name: str) -> str:
         return self.fields.get(name, "")
-
-
-_LABELS: Final = {"sequence": "#", "generation": "generation "}
 
 
 @dataclass(slots=True)

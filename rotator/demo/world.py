@@ -146,7 +146,6 @@ def _directory(keep: Path | None) -> Iterator[Path]:
         raise RefusedError(f"--keep: {keep} cannot be used: {error.strerror}; name a directory to be made") from None
     if not empty:
         raise RefusedError(f"--keep: {keep} is not empty; name a directory that is, or one to be made")
-    keep.chmod(0o700)
     yield keep.resolve()
 
 

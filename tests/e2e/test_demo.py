@@ -189,7 +189,7 @@ def test_a_terminal_of_80_columns_shows_a_picture(tmp_path: Path) -> None:
     assert len(last) <= 24
     assert max(map(len, last)) <= 80
     text = "\n".join(last)
-    for shown in ("KEYS", "TOKENS", "acme #1", "initech #1", "signs for", "spare", "0 refused", "token.issued"):
+    for shown in ("KEYS", "TOKENS", "acme #1", "initech #1", "signs for", "signs in", "0 refused", "token.issued"):
         assert shown in text
     assert "rotated" in CLEAR.sub("", summary)
 
