@@ -115,7 +115,7 @@ def _sync_workspaces(
 ) -> None:
     if plan.new:
         transaction.insert_workspaces(plan.new)
-    changed = {state.id: state for state in plan.updated}
+    changed = {state.id: state for state in (*_back_from_hold(transaction, policy), *plan.updated)}
     for state in plan.sinks_changed:
         base = changed.get(state.id, state)
         changed[state.id] = replace(base, sinks_fingerprint=state.sinks_fingerprint)
@@ -131,6 +131,13 @@ def _sync_workspaces(
         transaction.drop_deliveries(
             [(row.workspace, row.sink) for row in transaction.deliveries() if row.workspace in gone]
         )
+
+
+def _back_from_hold(transaction: Transaction, policy: Policy) -> list[WorkspaceState]:
+    """Return workspaces that were missing and are there again: storing them forgets that nothing was to be issued."""
+    held = [name for name, _, fault in transaction.workspace_faults() if fault == MISSING]
+    states = [transaction.workspace(name) for name in held if name in policy.workspaces]
+    return [state for state in states if state is not None]
 
 
 def _sync_sinks(transaction: Transaction, state: WorkspaceState, policy: Policy, now: datetime) -> None:

@@ -37,7 +37,7 @@ def check_history(site: Site) -> None:
     counts = events_by_subject(site)
     for (name, subject), count in counts.items():
         if name.startswith("key.") or name in ("token.issued", "token.retired", "token.revoked"):
-            assert count == 1, f"{count} × {name} of {subject}"
+            assert count == 1, f"{count} times {name} of {subject}"
     made = {subject for name, subject in counts if name == "key.made"}
     assert made == {kid for (kid,) in site.query("SELECT kid FROM signing_keys")}
     for kid, phase, demoted_at, destroyed_at in site.query(
@@ -96,9 +96,7 @@ def test_fifty_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
             daemon.kill()
         with running(site):
             before = rotations(site)
-            wait_for(
-                lambda: rotations(site)["key.demoted"] >= before["key.demoted"] + 1, None, "the world goes on"
-            )
+            wait_for(lambda: rotations(site)["key.demoted"] >= before["key.demoted"] + 1, None, "the world goes on")
 
     assert verifier.refused == []
     assert rotations(site)["key.demoted"] >= 5

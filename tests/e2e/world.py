@@ -32,8 +32,8 @@ class Site:
         workspaces: int = 5,
         algorithm: str = "ES256",
         keyset_period: str = "4s",
-        token_period: str = "2s",
-        token_grace: str = "3s",
+        token_period: str = "2s",  # noqa: S107 - spans of time, no secrets
+        token_grace: str = "3s",  # noqa: S107
         max_cache: str = "1s",
         propagation: str = "1s",
         extra: str = "",
@@ -45,7 +45,8 @@ class Site:
             "publish: {lag: 0s}",
             "log: {format: json}",
             "keysets:",
-            f"  default: {{algorithm: {algorithm}, security_period: {keyset_period}, propagation_period: {propagation}}}",
+            f"  default: {{algorithm: {algorithm}, security_period: {keyset_period},",
+            f"    propagation_period: {propagation}}}",
             f"defaults: {{security_period: {token_period}, grace_period: {token_grace}, audience: [api]}}",
             "workspaces:",
         ]
@@ -198,9 +199,10 @@ class Verifier:
         kid = jwt.get_unverified_header(token)["kid"]
         keys = self._keys()
         self.checked += 1
+        if kid not in keys:
+            self.refused.append(f"unknown kid {kid}, known {sorted(keys)}")
+            return
         try:
-            if kid not in keys:
-                raise jwt.InvalidTokenError(f"unknown kid {kid}")
             claims = jwt.decode(token, keys[kid], algorithms=["ES256", "RS256", "EdDSA"], audience="api", issuer=ISSUER)
         except jwt.InvalidTokenError as error:
             self.refused.append(f"{error} (kid {kid}, known {sorted(keys)})")
