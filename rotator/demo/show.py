@@ -37,7 +37,7 @@ def run_demo(seconds: int = 60, keep: Path | None = None, stream: TextIO | None 
 
     Its directory is ``keep``, else a temporary one. Return 0 if no token was refused and, where there was the time for
     it, a key was seen from its announcement to its retirement. Raise :class:`RotatorError` when the daemon does not
-    start or ends by itself.
+    start or ends by itself, :class:`KeyboardInterrupt` when the end was asked for before there was anything to see.
     """
     stream = sys.stdout if stream is None else stream
     with _interruptible() as interruption, open_world(keep) as world:
@@ -95,6 +95,8 @@ class _Showing:
     def run(self) -> Outcome:
         """Show the daemon until time is up or someone has seen enough, stop it, and say what was seen."""
         interrupted = self._wait_until_ready()
+        if interrupted and not self.story.announced:
+            raise KeyboardInterrupt  # there is nothing yet to sum up
         self._began_us = monotonic_microseconds()
         if not interrupted:
             with open_readonly(self.world.config) as store, self.verifier.watching():

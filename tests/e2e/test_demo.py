@@ -43,6 +43,8 @@ def demo(tmp_path: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+        for daemon in daemons_in(tmp_path):
+            os.kill(daemon, signal.SIGKILL)
 
 
 def daemons_in(directory: Path) -> list[int]:
@@ -104,6 +106,19 @@ def test_it_can_be_ended_early(tmp_path: Path, number: signal.Signals) -> None:
     assert errors == ""
     assert process.returncode == 0
     assert "0 refused" in rest
+    assert list(tmp_path.iterdir()) == []
+    assert daemons_in(tmp_path) == []
+
+
+def test_it_can_be_ended_before_there_is_anything_to_see(tmp_path: Path) -> None:
+    """It then says nothing, and leaves nothing."""
+    with demo(tmp_path) as process:
+        wait_until(lambda: any(tmp_path.iterdir()), "the directory is made")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert errors == ""
+    assert process.returncode in (0, 130)  # 0 where the daemon was quicker
     assert list(tmp_path.iterdir()) == []
     assert daemons_in(tmp_path) == []
 
