@@ -15,6 +15,7 @@ from pathlib import Path
 INSTALL_SECONDS = 420
 RUN_SECONDS = 60
 STOP_SECONDS = 10
+LOG = Path("../first-run.log")
 
 VERIFY = """
 import json, sys
@@ -45,7 +46,7 @@ def main() -> int:
         [sys.executable, "tests/readme.py", "run"], check=True, capture_output=True, text=True
     ).stdout.strip()
     print(f"$ {command}")
-    with Path("run.log").open("wb") as log:
+    with LOG.open("wb") as log:
         daemon = subprocess.Popen(["/bin/bash", "-c", command], stdout=log, stderr=log, start_new_session=True)
         try:
             problem = watch(daemon)
@@ -53,7 +54,7 @@ def main() -> int:
             if daemon.poll() is None:
                 os.killpg(daemon.pid, signal.SIGKILL)
     if problem:
-        print(f"{problem}\n{Path('run.log').read_text()}")
+        print(f"{problem}\n{LOG.read_text()}")
     return 1 if problem else 0
 
 

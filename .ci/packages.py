@@ -14,7 +14,7 @@ SHARED = (
     *(f"systemd/{name}" for name in ("network-sinks.conf", "control-groups.conf")),
 )
 SDIST = ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/test_packaging.py", *SHARED)
-NEVER = (".pyc", "/kek", ".db", ".db-wal")
+NEVER = (".pyc", ".db", ".db-wal", ".log", "/kek", "/token")
 
 
 def main() -> int:
