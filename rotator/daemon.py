@@ -9,7 +9,7 @@ import signal
 import traceback
 from collections.abc import Mapping, MutableMapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -86,6 +86,7 @@ class Daemon:
     clock: SystemClock = field(default_factory=SystemClock)
     settings: Settings | None = None
     """Those that the daemon was started with; most of them hold until it is started again."""
+    control: ControlServer | None = None
     _reload: bool = False
     _stop: bool = False
     _failures: int = 0
@@ -107,7 +108,7 @@ class Daemon:
             self.log.event("daemon.started", version=__version__, config=str(config.path), config_digest=config.digest)
             settle(engine.run)
             outcome = self._tick(engine)
-            stack.enter_context(self._control(state, engine))
+            self.control = stack.enter_context(self._control(state, engine))
             notifier.ready(self._status(engine))
             self.log.event("daemon.ready", workspaces=len(config.policy.workspaces), faults=dict(engine.run.faults))
             self._loop(engine, notifier, outcome)
@@ -190,6 +191,9 @@ class Daemon:
         settle(engine.run)
         engine.run.healed("config")
         configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
+        if self.control is not None:  # the groups; where the socket is holds until the next start
+            socket = self.control.settings.socket
+            self.control.settings = replace(config.settings.control, socket=socket)
         engine.chores.retention_tokens = config.settings.retention.tokens
         engine.chores.retention_audit = config.settings.retention.audit
         for warning in (*config.warnings, *_needing_a_restart(self.settings, config.settings)):
@@ -205,18 +209,19 @@ class Daemon:
         return f"{len(engine.run.policy.workspaces)} workspaces on {len(engine.run.signing)} signing keysets"
 
 
-RELOADED: Final = frozenset({"log", "retention", "clock_max_gap"})
+RELOADED: Final = frozenset({"log", "retention", "clock_max_gap", "control"})
 """Settings that a reload takes into force, beside the whole of the policy."""
 
 
 def _needing_a_restart(started: Settings | None, loaded: Settings) -> list[str]:
     """Return a sentence for each changed setting that a running daemon does not take."""
+    if started is None:
+        return []
     names = [each.name for each in fields(loaded) if each.name not in RELOADED]
-    return [
-        f"{name.replace('_', '.', 1)} changed; it takes effect when the daemon is started again"
-        for name in names
-        if started is not None and getattr(started, name) != getattr(loaded, name)
-    ]
+    changed = [name.replace("_", ".", 1) for name in names if getattr(started, name) != getattr(loaded, name)]
+    if started.control.socket != loaded.control.socket:
+        changed.append("control.socket")
+    return [f"{name} changed; it takes effect when the daemon is started again" for name in changed]
 
 
 def _doubt(config: Config) -> str:

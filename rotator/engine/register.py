@@ -2,7 +2,7 @@
 
 from rotator.core.events import Event, EventName
 from rotator.engine.run import Run
-from rotator.ports import KekRow, Reading, ReplicaRow
+from rotator.ports import KekRow, Reading, ReplicaRow, Transaction
 
 
 def register(run: Run, reading: Reading) -> None:
@@ -17,6 +17,13 @@ def register(run: Run, reading: Reading) -> None:
         if kek_id not in known:
             transaction.add_kek(KekRow(kek_id, run.around.keyring.check_value(kek_id)))
             events.append(Event(name=EventName.KEK_ADDED, at=reading.now, details={"kek_id": kek_id}))
-        transaction.put_replica(ReplicaRow(replica=run.around.replica, started_at=reading.now, seen_at=reading.now))
+        run.started_at = reading.now
+        sign_of_life(run, transaction, reading)
         if events:
             run.head = transaction.append(events)
+
+
+def sign_of_life(run: Run, transaction: Transaction, reading: Reading) -> None:
+    """Enter that this replica lives, once it is registered."""
+    if run.started_at is not None:
+        transaction.put_replica(ReplicaRow(replica=run.around.replica, started_at=run.started_at, seen_at=reading.now))

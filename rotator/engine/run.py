@@ -82,6 +82,8 @@ class Run:
     witnessed: dict[KeysetName, WitnessedKeyset] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     """What is wrong now, by subject: ``kek``, ``clock``, ``witness``, ``config``, ``publish:NAME`` …"""
+    started_at: datetime | None = None
+    """When this run registered its replica."""
     installation: str = ""
     """The id of the database."""
     revoked_kids: set[Kid] = field(default_factory=set)

@@ -18,7 +18,7 @@ from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_s
 from rotator.engine.issue import issue_due
 from rotator.engine.keysets import needs_a_look, turn_keyset
 from rotator.engine.recover import reconcile
-from rotator.engine.register import register
+from rotator.engine.register import register, sign_of_life
 from rotator.engine.requests import handle_requests
 from rotator.engine.run import Outcome, Run
 from rotator.engine.sync import apply_policy
@@ -130,6 +130,7 @@ class Engine:
         if stale or moved or (mark is not None and verdict.mark.high_water_at < mark.high_water_at):
             with run.around.store.begin() as transaction:
                 transaction.set_clock_mark(verdict.mark)
+                sign_of_life(run, transaction, reading)
         return False
 
     def _reconcile(self, reading: Reading) -> bool:
