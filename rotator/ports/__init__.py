@@ -1,0 +1,67 @@
+"""The protocols that the engine is written against, and the records that cross them.
+
+Implementations live in ``rotator.adapters`` and, simulated, in the tests. Instants are aware UTC datetimes.
+"""
+
+from rotator.core.schedule import Calendar
+from rotator.core.timeguard import ClockMark, Reading
+from rotator.ports.delivery import Courier, Parcel
+from rotator.ports.log import EventLog
+from rotator.ports.publishing import Publication, PublishedSet, Publisher, ServedSets
+from rotator.ports.records import (
+    AuditHead,
+    AuditRow,
+    DeliveryAlarm,
+    DeliveryRow,
+    IssuedToken,
+    KeyRow,
+    KeysetRow,
+    ReplicaRow,
+    RequestRow,
+    Sighting,
+    TokenRow,
+)
+from rotator.ports.secrets import KekRow, KeyMaker, KeyMaterial, Keyring, MintOrder, Sealer, Signer, TokenMaker
+from rotator.ports.store import Snapshot, Store, Transaction
+from rotator.ports.time import Clock
+from rotator.ports.witness import Witness, WitnessedKey, WitnessedKeyset, WitnessRecord
+
+__all__ = [
+    "AuditHead",
+    "AuditRow",
+    "Calendar",
+    "Clock",
+    "ClockMark",
+    "Courier",
+    "DeliveryAlarm",
+    "DeliveryRow",
+    "EventLog",
+    "IssuedToken",
+    "KekRow",
+    "KeyMaker",
+    "KeyMaterial",
+    "KeyRow",
+    "Keyring",
+    "KeysetRow",
+    "MintOrder",
+    "Parcel",
+    "Publication",
+    "PublishedSet",
+    "Publisher",
+    "Reading",
+    "ReplicaRow",
+    "RequestRow",
+    "Sealer",
+    "ServedSets",
+    "Sighting",
+    "Signer",
+    "Snapshot",
+    "Store",
+    "TokenMaker",
+    "TokenRow",
+    "Transaction",
+    "Witness",
+    "WitnessRecord",
+    "WitnessedKey",
+    "WitnessedKeyset",
+]

@@ -1,0 +1,74 @@
+"""The published tree, and how it is seen from outside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from rotator.core.model import KeysetName, Kid
+from rotator.core.policy import KeysetPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSet:
+    """A published set as it was read back from the tree."""
+
+    kids: tuple[Kid, ...]
+    sha256: str
+    """Hex, of the bytes of ``jwks.json``."""
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A set to publish."""
+
+    policy: KeysetPolicy
+    generation: int
+    jwks: Sequence[str]
+    """Public JWKs as canonical JSON, in order of the keys' sequence."""
+    published_at: datetime
+    next_change_at: datetime | None
+
+
+class Publisher(Protocol):
+    """One published tree. Every method raises :class:`~rotator.errors.PublishError` when the tree cannot serve it."""
+
+    def read(self, keyset: KeysetName, *, fully: bool = False) -> PublishedSet | None:
+        """Read the keyset's published set; None where there is none or it is not a JWK Set.
+
+        For ``default`` both of its places are read, and differing or missing ones count as none. A file whose status
+        did not change since it was read need not be read again, unless ``fully``.
+        """
+        ...
+
+    def publish(self, publication: Publication) -> PublishedSet:
+        """Write every file of the keyset durably, read them back, and return what stands there now."""
+        ...
+
+    def intact(self, publication: Publication, *, fully: bool = False) -> bool:
+        """Tell whether every file of the keyset stands as :meth:`publish` would write it.
+
+        ``published_at``, ``next_change_at`` and the generation in the meta file are not compared.
+        """
+        ...
+
+    def keep_aside(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
+        """Keep a set that someone else put into the tree, outside it, for a person to look at; return the path."""
+        ...
+
+    def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
+        """Keep the set aside and remove it from the tree; return the path where it is kept."""
+        ...
+
+
+class ServedSets(Protocol):
+    """The published tree as verifiers see it through ``publish.verify_url``; fetched beside the loop, never in it."""
+
+    def latest(self, keyset: KeysetName) -> tuple[datetime, frozenset[Kid] | None] | None:
+        """Return when the last fetch ended and the kids it showed (None: it failed); None before the first one."""
+        ...
+
+    def refresh(self, keysets: Sequence[KeysetName], now: datetime) -> None:
+        """Start fetching in the background; a fetch under way is not started twice."""
+        ...

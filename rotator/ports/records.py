@@ -1,0 +1,160 @@
+"""The records that the store keeps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rotator.core.events import Detail, Event
+from rotator.core.model import Jti, KekId, KeysetName, Kid, ReplicaId, SigningKey, SinkId, Token, WorkspaceId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysetRow:
+    """A keyset as stored."""
+
+    name: KeysetName
+    generation: int = 0
+    schedule_fingerprint: str = ""
+    next_sequence: int = 1
+    ever_active: bool = False
+    due_at: datetime
+    """When the planner is to look at it next."""
+    ended_at: datetime | None = None
+    failures: int = 0
+    retry_at: datetime | None = None
+    fault: str = ""
+    set_sha256: str = ""
+    """Hex, of the set that ``generation`` stands for; empty before the first publication."""
+    policy: str = ""
+    """The last policy it had, as JSON: what a keyset that left the config ends by."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key with what the core must not see."""
+
+    key: SigningKey
+    sealed: bytes | None
+    kek_id: KekId
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """That a replica's tree (or the served URL) holds a kid."""
+
+    replica: ReplicaId
+    keyset: KeysetName
+    kid: Kid
+    seen_at: datetime
+    absent_until: datetime | None
+    """The last moment at which it still served a set without the kid; None if its first set had it."""
+    boot_id: str
+    since_boot: timedelta
+    """CLOCK_BOOTTIME of the boot ``boot_id`` at ``absent_until``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaRow:
+    """A running daemon with a published tree of its own, or a served URL."""
+
+    replica: ReplicaId
+    started_at: datetime
+    seen_at: datetime
+    forgotten_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedToken:
+    """A minted and sealed token, with all that its commit changes."""
+
+    token: Token
+    sealed: bytes
+    kek_id: KekId
+    reason: str
+    prior: Jti | None
+    prior_sequence: int
+    """The workspace's sequence that the plan was made from: the commit fails if it moved."""
+    sinks: tuple[SinkId, ...]
+    delivery_deadline: datetime
+    """When the prior token ends; a delivery still open then leaves the workspace without one."""
+    claims_fingerprint: str
+    schedule_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A token with its sealed text."""
+
+    token: Token
+    sealed: bytes | None
+    kek_id: KekId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """The state of one sink of one workspace: which token it should hold and which it holds."""
+
+    workspace: WorkspaceId
+    sink: SinkId
+    jti: Jti
+    """The token that it should hold."""
+    sequence: int
+    wanted_at: datetime
+    deadline: datetime
+    delivered_sequence: int = 0
+    delivered_at: datetime | None = None
+    attempts: int = 0
+    """Failed in a row, for the wanted token."""
+    due_at: datetime | None = None
+    """When to try next; None: nothing to do."""
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRow:
+    """What a person asked for, stored before it is answered."""
+
+    id: int
+    kind: str
+    arguments: Mapping[str, Detail]
+    actor: str
+    uid: int
+    reason: str
+    created_at: datetime
+    finished_at: datetime | None = None
+    succeeded: bool | None = None
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """An event in the chain."""
+
+    seq: int
+    event: Event
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHead:
+    """The end of the chain, where it begins after pruning, and how far the log has it."""
+
+    seq: int
+    hash: str
+    anchor_seq: int
+    anchor_hash: str
+    logged_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAlarm:
+    """Open deliveries that have failed at least once, counted by how much of the grace is gone."""
+
+    workspace: WorkspaceId
+    sink: SinkId
+    wanted_at: datetime
+    deadline: datetime
+    attempts: int
+    last_error: str

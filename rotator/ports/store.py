@@ -1,0 +1,304 @@
+"""The database."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from rotator.core.events import Detail, Event
+from rotator.core.model import Jti, KeysetName, Kid, ReplicaId, SigningKey, SinkId, Token, WorkspaceId, WorkspaceState
+from rotator.core.timeguard import ClockMark
+from rotator.ports.records import (
+    AuditHead,
+    AuditRow,
+    DeliveryAlarm,
+    DeliveryRow,
+    IssuedToken,
+    KeyRow,
+    KeysetRow,
+    ReplicaRow,
+    RequestRow,
+    Sighting,
+    TokenRow,
+)
+from rotator.ports.secrets import KekRow
+
+
+class Snapshot(Protocol):
+    """Reads of one consistent state."""
+
+    def installation(self) -> str:
+        """Return the id that this database was created with."""
+        ...
+
+    def clock_mark(self) -> ClockMark | None:
+        """Return what is remembered of time; None before the first tick."""
+        ...
+
+    def keks(self) -> tuple[KekRow, ...]:
+        """Return every KEK in use."""
+        ...
+
+    def keysets(self) -> tuple[KeysetRow, ...]:
+        """Return every keyset, ended ones included, by name."""
+        ...
+
+    def keyset(self, name: KeysetName) -> KeysetRow | None:
+        """Return one keyset."""
+        ...
+
+    def due_keysets(self, now: datetime) -> tuple[KeysetName, ...]:
+        """Return the keysets with ``due_at`` ≤ ``now`` and no ``retry_at`` after it, most overdue first."""
+        ...
+
+    def keyset_in_use(self, name: KeysetName, now: datetime) -> bool:
+        """Tell whether a workspace that is not removed, or the unexpired current token of a removed one, is on it."""
+        ...
+
+    def keys(self, keyset: KeysetName) -> tuple[KeyRow, ...]:
+        """Return its keys by sequence, without those that are retired or revoked and destroyed."""
+        ...
+
+    def all_keys(self) -> tuple[KeyRow, ...]:
+        """Return every key ever, by keyset and sequence."""
+        ...
+
+    def key(self, kid: Kid) -> KeyRow | None:
+        """Return one key."""
+        ...
+
+    def sightings(self, keyset: KeysetName) -> tuple[Sighting, ...]:
+        """Return every sighting of the keyset's kids, forgotten replicas left out."""
+        ...
+
+    def replicas(self) -> tuple[ReplicaRow, ...]:
+        """Return the replicas that are not forgotten."""
+        ...
+
+    def workspaces(self) -> Iterator[WorkspaceState]:
+        """Yield every workspace, removed ones included, by id."""
+        ...
+
+    def workspace(self, workspace: WorkspaceId) -> WorkspaceState | None:
+        """Return one workspace."""
+        ...
+
+    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> tuple[WorkspaceState, ...]:
+        """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
+        ...
+
+    def token(self, jti: Jti) -> TokenRow | None:
+        """Return one token."""
+        ...
+
+    def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
+        """Yield tokens, of one workspace or of all, by workspace and sequence."""
+        ...
+
+    def current_tokens(self, workspaces: Sequence[WorkspaceId]) -> Mapping[WorkspaceId, TokenRow]:
+        """Return the current token of each of ``workspaces`` that has one."""
+        ...
+
+    def expired_tokens(self, before: datetime, limit: int) -> tuple[Token, ...]:
+        """Return superseded or current tokens with ``exp`` < ``before`` that are not retired or revoked, oldest first."""
+        ...
+
+    def due_deliveries(self, now: datetime, limit: int) -> tuple[DeliveryRow, ...]:
+        """Return deliveries with ``due_at`` ≤ ``now``, longest due first."""
+        ...
+
+    def deliveries(self, workspace: WorkspaceId | None = None) -> tuple[DeliveryRow, ...]:
+        """Return the deliveries of one workspace or of all."""
+        ...
+
+    def delivery_alarms(self) -> tuple[DeliveryAlarm, ...]:
+        """Return open deliveries with at least one failed attempt."""
+        ...
+
+    def open_requests(self) -> tuple[RequestRow, ...]:
+        """Return unfinished requests in the order of their making."""
+        ...
+
+    def request(self, request_id: int) -> RequestRow | None:
+        """Return one request."""
+        ...
+
+    def audit_head(self) -> AuditHead:
+        """Return the head of the chain."""
+        ...
+
+    def audit(self, after: int = 0, limit: int | None = None) -> Iterator[AuditRow]:
+        """Yield events with a sequence number above ``after``, in order."""
+        ...
+
+    def audit_hash(self, seq: int) -> str | None:
+        """Return the hash of one event (the anchor's, too); None if there is no such event."""
+        ...
+
+    def next_due(self, signing: Sequence[KeysetName]) -> datetime | None:
+        """Return the earliest moment at which anything is due: keysets, workspaces on ``signing`` keysets, deliveries."""
+        ...
+
+    def workspace_faults(self) -> tuple[tuple[WorkspaceId, int, str], ...]:
+        """Return workspaces whose last issue failed: id, failures in a row, message."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Return ``workspaces`` (not removed), ``tokens`` (pending, active or in grace), ``events``."""
+        ...
+
+    def overdue_workspaces(self, before: datetime) -> int:
+        """Count workspaces, not removed, with ``due_at`` < ``before``."""
+        ...
+
+
+class Transaction(Snapshot, Protocol):
+    """Changes that become durable together or not at all."""
+
+    def set_clock_mark(self, mark: ClockMark) -> None:
+        """Remember ``mark``."""
+        ...
+
+    def add_kek(self, row: KekRow) -> None:
+        """Register a KEK."""
+        ...
+
+    def lock_keyset(self, name: KeysetName) -> KeysetRow | None:
+        """Return one keyset with its row locked until the end of the transaction."""
+        ...
+
+    def put_keyset(self, row: KeysetRow) -> None:
+        """Insert or replace a keyset."""
+        ...
+
+    def insert_key(self, row: KeyRow) -> None:
+        """Store a new key. Raise :class:`StoreError` if its kid was ever used."""
+        ...
+
+    def update_key(self, key: SigningKey) -> None:
+        """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half."""
+        ...
+
+    def raise_last_exp(self, kid: Kid, exp: datetime) -> bool:
+        """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active."""
+        ...
+
+    def put_sighting(self, sighting: Sighting) -> None:
+        """Insert or replace a sighting (one per replica and kid)."""
+        ...
+
+    def delete_sightings(self, replica: ReplicaId, kids: Sequence[Kid]) -> None:
+        """Forget that ``replica`` holds ``kids``."""
+        ...
+
+    def put_replica(self, row: ReplicaRow) -> None:
+        """Insert or replace a replica."""
+        ...
+
+    def put_publication(
+        self, replica: ReplicaId, keyset: KeysetName, generation: int, sha256: str, at: datetime
+    ) -> None:
+        """Record what a replica's tree holds; one row per replica, keyset and generation."""
+        ...
+
+    def insert_workspaces(self, rows: Sequence[WorkspaceState]) -> None:
+        """Insert new workspaces, or bring removed ones back, in bulk."""
+        ...
+
+    def update_workspaces(self, rows: Sequence[WorkspaceState]) -> None:
+        """Store keyset, due_at, fingerprints and removed_at of existing workspaces, in bulk."""
+        ...
+
+    def fail_workspaces(self, workspaces: Sequence[WorkspaceId], retry_at: datetime, fault: str) -> None:
+        """Count a failed issue and put off the next try."""
+        ...
+
+    def issue(self, tokens: Sequence[IssuedToken]) -> bool:
+        """Commit a batch: prior tokens to grace, new ones in, workspaces moved on, deliveries wanted.
+
+        Every statement is in bulk. Return False if any workspace's sequence moved since the plan: roll back then.
+        """
+        ...
+
+    def retire_tokens(self, jtis: Sequence[Jti], at: datetime) -> None:
+        """Mark expired tokens as retired and erase their sealed text, in bulk."""
+        ...
+
+    def revoke_token(self, jti: Jti, at: datetime, reason: str) -> None:
+        """Mark one token as revoked and erase its sealed text."""
+        ...
+
+    def want_deliveries(self, rows: Sequence[DeliveryRow]) -> None:
+        """Insert or replace deliveries, in bulk."""
+        ...
+
+    def drop_deliveries(self, pairs: Sequence[tuple[WorkspaceId, SinkId]]) -> None:
+        """Delete the deliveries of sinks that are gone from the config."""
+        ...
+
+    def delivered(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> bool:
+        """Record a delivery. When no sink of the workspace is open any more, erase the text of superseded tokens.
+
+        Return False, with nothing changed, if that sink's delivered sequence is already at or past ``sequence``.
+        A later wanted token stays due.
+        """
+        ...
+
+    def delivery_failed(
+        self, workspace: WorkspaceId, sink: SinkId, sequence: int, retry_at: datetime, error: str
+    ) -> None:
+        """Count a failed attempt for ``sequence`` (a later wanted one is left alone)."""
+        ...
+
+    def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
+        """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
+        ...
+
+    def add_request(
+        self, kind: str, arguments: Mapping[str, Detail], actor: str, uid: int, reason: str, at: datetime
+    ) -> int:
+        """Store a request; return its id."""
+        ...
+
+    def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
+        """Record the outcome of a request."""
+        ...
+
+    def append(self, events: Sequence[Event], *, first_seq: int | None = None) -> AuditHead:
+        """Chain ``events`` to the head, in bulk; the head's row is locked last, so call it last.
+
+        ``first_seq``: leave a gap before the first event, as after a restored backup.
+        """
+        ...
+
+    def mark_logged(self, seq: int) -> None:
+        """Record that the log has every event up to ``seq``."""
+        ...
+
+    def prune(self, *, tokens_before: datetime, audit_before: datetime) -> int:
+        """Delete retired tokens and logged events that are older; leave an anchor; return how many events went."""
+        ...
+
+
+class Store(Protocol):
+    """The database. Every method raises :class:`~rotator.errors.StoreError` when it cannot be used."""
+
+    def begin(self) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction: committed durably at the end of the block, rolled back on an exception."""
+        ...
+
+    def read(self) -> AbstractContextManager[Snapshot]:
+        """Open a consistent read that blocks no writer."""
+        ...
+
+    def purge_erased(self) -> bool:
+        """Make erased values leave the disk as far as this database can; False: a reader holds it up, try again."""
+        ...
+
+    def trusted_time(self) -> datetime | None:
+        """Return the time of a database server that is not this machine, as evidence; None without one."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...

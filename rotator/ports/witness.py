@@ -1,0 +1,54 @@
+"""What is known outside the database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from rotator.core.model import Algorithm, Jti, KeysetName, Kid
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedKey:
+    """A published key as the witness remembers it."""
+
+    kid: Kid
+    algorithm: Algorithm
+    public_jwk: str
+    sequence: int
+    ends_at: datetime | None
+    """The latest time at which a token on it can end; None for a key that never signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedKeyset:
+    """A keyset as the witness remembers it."""
+
+    generation: int
+    active: Kid | None
+    published: tuple[WitnessedKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessRecord:
+    """What is kept outside the database, to find out that an old one was put back."""
+
+    installation: str
+    audit_seq: int
+    audit_hash: str
+    keysets: Mapping[KeysetName, WitnessedKeyset] = field(default_factory=dict)
+    revoked_kids: frozenset[Kid] = frozenset()
+    revoked_jtis: Mapping[Jti, datetime] = field(default_factory=dict)
+    """With the ``exp`` of each, after which it needs no remembering."""
+
+
+class Witness(Protocol):
+    """The witness file. Raises :class:`~rotator.errors.WitnessError` when it is damaged or not ours."""
+
+    def read(self) -> WitnessRecord | None:
+        """Read and authenticate it; None where there is none."""
+        ...
+
+    def write(self, record: WitnessRecord) -> None:
+        """Write it durably; nothing is written when it already says so."""
+        ...
