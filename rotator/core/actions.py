@@ -100,9 +100,7 @@ class ConfirmDestruction:
     kids: tuple[Kid, ...]
 
 
-KeysetAction = (
-    Reschedule | MakeKey | PublishSet | ProveKey | ActivateKey | DemoteKey | RetireKey | ConfirmDestruction
-)
+KeysetAction = Reschedule | MakeKey | PublishSet | ProveKey | ActivateKey | DemoteKey | RetireKey | ConfirmDestruction
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def _json(value: Detail) -> str:
 def chain_hash(previous: str, seq: int, event: Event, at_us: int, details: str) -> str:
     """Return the link of ``event`` in the chain: SHA-256 over the previous hash and an unambiguous encoding.
 
-    ``at_us`` is ``event.at`` in microseconds since the epoch, ``details`` its details as :func:`encode_details` gives them.
+    ``at_us`` is ``event.at`` in microseconds since the epoch, ``details`` its details by :func:`encode_details`.
     """
     content = (
         f"[{_quoted(previous)},{seq},{at_us},{_quoted(event.name)},{_json(event.keyset)},{_json(event.workspace)}"

@@ -16,16 +16,7 @@ def keyset_violations(state: KeysetState, policy: KeysetPolicy, now: datetime) -
     found: list[str] = []
     kids = Counter(key.kid for key in state.keys)
     found += [f"kid {kid} is there {count} times" for kid, count in kids.items() if count > 1]
-    active = [key for key in state.keys if key.phase is Phase.ACTIVE]
-    if len(active) > 1:
-        found.append(f"{len(active)} keys sign at once")
-    for key in active:
-        if state.published is not None and not state.publish_blocked and key.kid not in state.published:
-            found.append(f"{key.kid} signs and is not in the published file")
-        if key.proven_at is None:
-            found.append(f"{key.kid} signs and never proved itself")
-        if key.rotate_at is None or key.activated_at is None:
-            found.append(f"{key.kid} signs without a deadline")
+    found += _signing_violations(state)
     for key in state.keys:
         if key.phase not in (Phase.PENDING, Phase.ACTIVE) and key.has_private:
             found.append(f"{key.kid} is {key.phase} and still has a private half")
@@ -36,4 +27,17 @@ def keyset_violations(state: KeysetState, policy: KeysetPolicy, now: datetime) -
     waiting = len(spares(state, policy))
     if waiting > 2:
         found.append(f"{waiting} spares are waiting; two are enough")
+    return found
+
+
+def _signing_violations(state: KeysetState) -> list[str]:
+    active = [key for key in state.keys if key.phase is Phase.ACTIVE]
+    found = [f"{len(active)} keys sign at once"] if len(active) > 1 else []
+    for key in active:
+        if state.published is not None and not state.publish_blocked and key.kid not in state.published:
+            found.append(f"{key.kid} signs and is not in the published file")
+        if key.proven_at is None:
+            found.append(f"{key.kid} signs and never proved itself")
+        if key.rotate_at is None or key.activated_at is None:
+            found.append(f"{key.kid} signs without a deadline")
     return found

@@ -1,8 +1,8 @@
 """Decides whether the wall clock can be trusted. Pure: one reading of the clocks against what was remembered.
 
-Nothing is minted, delivered, activated, retired or destroyed on a clock that stands further back than it was known to be,
-that leapt forward against the time since boot, or that a start finds further ahead than ``max_gap``; unless there is
-evidence of time synchronisation from after the change, or the operator accepts it.
+Nothing is minted, delivered, activated, retired or destroyed on a clock that stands further back than it was known to
+be, that leapt forward against the time since boot, or that a start finds further ahead than ``max_gap``; unless there
+is evidence of time synchronisation from after the change, or the operator accepts it.
 """
 
 from dataclasses import dataclass, replace
@@ -102,7 +102,8 @@ def _suspicion(mark: ClockMark, fresh: ClockMark, clock_skew: timedelta, max_gap
         if leap > clock_skew:
             return f"the clock leapt forward by {leap} against the time since boot"
     elif now - known > max_gap:
-        return f"the clock says {(now - known).days} days have passed since the last run, which was at {known:%Y-%m-%d %H:%M:%S} UTC"
+        days = (now - known).days
+        return f"the clock says {days} days have passed since the last run, which was at {known:%Y-%m-%d %H:%M:%S} UTC"
     return ""
 
 

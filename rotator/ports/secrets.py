@@ -127,5 +127,5 @@ class TokenMaker(Protocol):
         ...
 
     def verify_with(self, token: Secret[str], jwks: bytes) -> None:
-        """Verify the signature of ``token`` from the bytes of a published set alone; raise :class:`SealError` if it fails."""
+        """Verify ``token``'s signature from the bytes of a set alone; raise :class:`SealError` if it fails."""
         ...

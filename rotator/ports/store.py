@@ -100,7 +100,7 @@ class Snapshot(Protocol):
         ...
 
     def expired_tokens(self, before: datetime, limit: int) -> tuple[Token, ...]:
-        """Return superseded or current tokens with ``exp`` < ``before`` that are not retired or revoked, oldest first."""
+        """Return current and superseded tokens with ``exp`` < ``before`` still in their phase, oldest first."""
         ...
 
     def due_deliveries(self, now: datetime, limit: int) -> tuple[DeliveryRow, ...]:
@@ -136,7 +136,7 @@ class Snapshot(Protocol):
         ...
 
     def next_due(self, signing: Sequence[KeysetName]) -> datetime | None:
-        """Return the earliest moment at which anything is due: keysets, workspaces on ``signing`` keysets, deliveries."""
+        """Return when anything is due next: keysets, workspaces on ``signing`` keysets, deliveries."""
         ...
 
     def workspace_faults(self) -> tuple[tuple[WorkspaceId, int, str], ...]:

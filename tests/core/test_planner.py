@@ -1,7 +1,8 @@
 """The planner of keysets: each rule by example, and all of them under arbitrary histories."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from math import ceil
 
 import pytest
@@ -75,9 +76,9 @@ def test_every_rotation_has_a_ready_spare_behind_it_and_keeps_the_ceiling() -> N
 
     activations = world.of_type(ActivateKey)
     assert len(activations) >= 40
-    for (before, _), (at, _) in zip(activations, activations[1:], strict=False):
+    for (before, _), (at, _) in pairwise(activations):
         assert policy.security_period * 0.9 <= at - before <= policy.security_period
-    published = {}
+    published: dict[Kid, datetime] = {}
     for at, action in world.history:
         if isinstance(action, PublishSet):
             for kid in action.kids:
