@@ -1,5 +1,6 @@
 """Issues tokens in batches: those of one batch are minted while those of the one before are committed."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import Final
 
 from rotator.core.actions import IssueToken
 from rotator.core.events import Event, EventName
-from rotator.core.model import Jti, Phase, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import Algorithm, Jti, KeysetName, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import WorkspacePolicy
 from rotator.core.schedule import share
 from rotator.core.sinks import sink_id
@@ -17,13 +18,17 @@ from rotator.engine.rows import PURPOSE_TOKEN
 from rotator.engine.run import Run, Signing, backoff
 from rotator.engine.sync import MISSING
 from rotator.errors import KekError, RotatorError, StoreError
-from rotator.ports import IssuedToken, KeysetRow, MintOrder, Reading, Sealer, Transaction
+from rotator.ports import IssuedToken, MintOrder, Reading, Sealer, Transaction
 
 BATCH: Final = 1_000
 """Tokens in one transaction: large enough to be cheap, small enough to be over in a fraction of a second."""
 
-BATCHES: Final = 4
-"""In one tick, so that keysets, deliveries and requests get their turn at least once a second."""
+AHEAD: Final = 2
+"""Batches that are minted, or wait for it, while another one is committed."""
+
+AT_MOST: Final = {Algorithm.ES256: 8_000, Algorithm.EDDSA: 8_000, Algorithm.RS256: 1_000}
+"""Tokens in one tick, by what a signature costs, so that keysets, deliveries and requests get their turn at least once
+a second."""
 
 RETRY_CEILING: Final = timedelta(minutes=10)
 
@@ -37,63 +42,79 @@ class _Planned:
     policy: WorkspacePolicy
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Tokens to issue in one transaction, and the key that signs them all."""
+
+    signing: Signing
+    tokens: Sequence[_Planned]
+
+
 class _StaleError(Exception):
     """Another replica issued first: roll back; what is due comes up again by itself."""
 
 
 def issue_due(run: Run, reading: Reading) -> bool:
     """Issue what is due, a bounded number of batches; tell whether more is waiting."""
-    names = tuple(run.signing)
-    if not names:
+    if not run.signing:
         return False
+    at_most = min(AT_MOST[signing.signer.algorithm] for signing in run.signing.values())
     with run.around.store.read() as snapshot:
-        due = snapshot.due_workspaces(names, reading.now, BATCH * BATCHES)
+        due = snapshot.due_workspaces(tuple(run.signing), reading.now, at_most)
     if not due:
         return False
-    batches = [batch for batch in _batches(run, due, reading) if batch]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rotator-mint") as minting:
-        ahead: Future[list[IssuedToken]] | None = None
-        for index, batch in enumerate(batches):
-            minted = ahead if ahead is not None else minting.submit(_mint, run, batch, reading)
-            following = batches[index + 1] if index + 1 < len(batches) else None
-            ready = _result(run, minted, batch, reading)
-            ahead = None if following is None else minting.submit(_mint, run, following, reading)
-            if ready:
-                _commit(run, ready, batch, reading)
-    return len(due) == BATCH * BATCHES
+        under_way: deque[tuple[_Batch, Future[list[IssuedToken]]]] = deque()
+        for batch in _batches(run, due, reading):
+            under_way.append((batch, minting.submit(_mint, run, batch, reading)))
+            if len(under_way) > AHEAD:
+                _finish(run, *under_way.popleft(), reading)
+        while under_way:
+            _finish(run, *under_way.popleft(), reading)
+    return len(due) == at_most
 
 
-def _batches(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Iterator[list[_Planned]]:
-    """Plan each workspace, and group them by the key that signs for them."""
-    by_keyset: dict[str, list[_Planned]] = {}
+def _batches(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Iterator[_Batch]:
+    """Group the workspaces by the key that signs for them; plan each batch when it is asked for."""
+    by_keyset: dict[KeysetName, list[tuple[WorkspaceState, WorkspacePolicy]]] = {}
     missing: list[WorkspaceId] = []
     for state in due:
         policy = run.policy.workspaces.get(state.id)
         if policy is None:
             missing.append(state.id)
-            continue
-        action = plan_token(state, policy, reading.now, run.around.calendar)
-        if action is not None:
-            by_keyset.setdefault(policy.keyset, []).append(_Planned(action, state, policy))
+        else:
+            by_keyset.setdefault(policy.keyset, []).append((state, policy))
     if missing:
         with run.around.store.begin() as transaction:
             transaction.fail_workspaces(missing, reading.now.replace(year=9000), MISSING)
-    for planned in by_keyset.values():
-        for start in range(0, len(planned), BATCH):
-            yield planned[start : start + BATCH]
+    for name, wanted in by_keyset.items():
+        for start in range(0, len(wanted), BATCH):
+            signing = run.signing.get(name)
+            planned = [] if signing is None else _plan(run, wanted[start : start + BATCH], reading)
+            if signing is not None and planned:
+                yield _Batch(signing, planned)
 
 
-def _mint(run: Run, batch: Sequence[_Planned], reading: Reading) -> list[IssuedToken]:
-    """Sign and seal a batch. Runs beside the loop; touches neither database nor run, but reads both's snapshots."""
-    signing = run.signing[batch[0].policy.keyset]
+def _plan(run: Run, wanted: Sequence[tuple[WorkspaceState, WorkspacePolicy]], reading: Reading) -> list[_Planned]:
+    planned = []
+    for state, policy in wanted:
+        action = plan_token(state, policy, reading.now, run.around.calendar)
+        if action is not None:
+            planned.append(_Planned(action, state, policy))
+    return planned
+
+
+def _mint(run: Run, batch: _Batch, reading: Reading) -> list[IssuedToken]:
+    """Sign and seal a batch. Runs beside the loop, and changes nothing."""
+    signing = batch.signing
     sealer = run.ready_sealer
     issued_at = whole_second(reading.now)
     not_before = epoch_seconds(reading.now - signing.policy.clock_skew)
-    jtis = run.around.tokenmaker.new_jtis(reading.now, len(batch))
+    jtis = run.around.tokenmaker.new_jtis(reading.now, len(batch.tokens))
     issuer = signing.policy.issuer
     orders = [
         MintOrder(jti, planned.policy, issuer, not_before, epoch_seconds(planned.action.expires_at))
-        for jti, planned in zip(jtis, batch, strict=True)
+        for jti, planned in zip(jtis, batch.tokens, strict=True)
     ]
     texts = run.around.tokenmaker.mint_batch(signing.signer, orders)
     kid, algorithm = signing.kid, signing.signer.algorithm
@@ -106,7 +127,7 @@ def _mint(run: Run, batch: Sequence[_Planned], reading: Reading) -> list[IssuedT
             sealer.seal(PURPOSE_TOKEN, jti, kid, algorithm, text.reveal().encode("ascii")),
             sealer,
         )
-        for planned, jti, text in zip(batch, jtis, texts, strict=True)
+        for planned, jti, text in zip(batch.tokens, jtis, texts, strict=True)
     ]
 
 
@@ -139,21 +160,27 @@ def _issued(
     )
 
 
-def _result(
-    run: Run, minted: Future[list[IssuedToken]], batch: Sequence[_Planned], reading: Reading
-) -> list[IssuedToken]:
+def _finish(run: Run, batch: _Batch, minted: Future[list[IssuedToken]], reading: Reading) -> None:
+    ready = _result(run, minted, batch, reading)
+    name = batch.tokens[0].policy.keyset
+    if ready and run.signing.get(name) is batch.signing:  # else an earlier batch found that the key signs no more
+        _commit(run, ready, name, reading)
+
+
+def _result(run: Run, minted: Future[list[IssuedToken]], batch: _Batch, reading: Reading) -> list[IssuedToken]:
     """Return what was minted; where a batch failed, find the workspaces that fail it, and let the others through."""
     try:
         return minted.result()
     except KekError:
         raise
     except Exception as error:  # noqa: BLE001 - the edge of a unit of work: one workspace's failure is not another's
-        if len(batch) == 1:
-            _failed(run, [batch[0].policy.id], reading, f"{type(error).__name__}: {error}")
+        if len(batch.tokens) == 1:
+            _failed(run, [batch.tokens[0].policy.id], reading, f"{type(error).__name__}: {error}")
             return []
     ready: list[IssuedToken] = []
-    middle = len(batch) // 2
-    for half in (batch[:middle], batch[middle:]):
+    middle = len(batch.tokens) // 2
+    for tokens in (batch.tokens[:middle], batch.tokens[middle:]):
+        half = replace(batch, tokens=tokens)
         future: Future[list[IssuedToken]] = Future()
         try:
             future.set_result(_mint(run, half, reading))
@@ -163,17 +190,17 @@ def _result(
     return ready
 
 
-def _commit(run: Run, ready: Sequence[IssuedToken], batch: Sequence[_Planned], reading: Reading) -> None:
+def _commit(run: Run, ready: Sequence[IssuedToken], keyset: KeysetName, reading: Reading) -> None:
     try:
         with run.around.store.begin() as transaction:
             _store(transaction, ready)
             run.head = transaction.append([_event(issued, reading) for issued in ready])
     except _StaleError:
-        run.signing.pop(batch[0].policy.keyset, None)  # looked up anew by the keyset's next turn
+        run.signing.pop(keyset, None)  # looked up anew by the keyset's next turn
         with run.around.store.begin() as transaction:
-            row = transaction.lock_keyset(batch[0].policy.keyset)
+            row = transaction.lock_keyset(keyset)
             if row is not None:
-                transaction.put_keyset(_due_now(row, reading))
+                transaction.put_keyset(replace(row, due_at=reading.now))
     except StoreError:
         raise
     except RotatorError as error:
@@ -185,10 +212,6 @@ def _store(transaction: Transaction, ready: Sequence[IssuedToken]) -> None:
     latest = max(issued.token.expires_at for issued in ready)
     if not transaction.raise_last_exp(ready[0].token.kid, latest) or not transaction.issue(ready):
         raise _StaleError
-
-
-def _due_now(row: KeysetRow, reading: Reading) -> KeysetRow:
-    return replace(row, due_at=reading.now)
 
 
 def _event(issued: IssuedToken, reading: Reading) -> Event:
