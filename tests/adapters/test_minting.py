@@ -1,0 +1,190 @@
+"""The process that signs large batches gives what signing here gives, and whatever happens to it loses nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rotator.adapters import minting
+from rotator.adapters.minting import MOST_FAILURES, MintingProcess
+from rotator.adapters.tokenmaker import WORTH_A_PROCESS, WORTH_WARMING, JwtMaker
+from rotator.core.model import Algorithm
+from rotator.core.secret import Secret
+from rotator.ports import MintOrder
+from tests.adapters.test_tokenmaker import MATERIAL, loaded, order
+
+STARTED_WITHIN_SECONDS = 30.0
+ORDERS = [order(jti=f"{number:05}", workspace=f"w{number}", roles=("rôle\n",)) for number in range(WORTH_A_PROCESS)]
+
+
+@pytest.fixture
+def process() -> Iterator[MintingProcess]:
+    process = MintingProcess()
+    process.start()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def maker() -> Iterator[JwtMaker]:
+    maker = JwtMaker(threads=2)
+    yield maker
+    maker.close()
+
+
+def pid_of(process: MintingProcess) -> int:
+    assert process.pid is not None
+    return process.pid
+
+
+def wait_until_ready(process: MintingProcess) -> None:
+    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
+    material = MATERIAL[Algorithm.EDDSA]
+    while process.mint(Algorithm.EDDSA, material.private, b"header.", ["{}"]) is None:
+        assert process.pid is not None, "the process ended while it started"
+        assert time.monotonic() < deadline, "the process did not start"
+        time.sleep(0.01)
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, "the process did not end"
+        time.sleep(0.01)
+
+
+def minted_here(algorithm: Algorithm, orders: list[MintOrder]) -> list[Secret[str]]:
+    maker = JwtMaker(threads=1)
+    return maker.mint_batch(loaded(maker, algorithm), orders)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_batch_is_the_same_wherever_it_is_signed(maker: JwtMaker, algorithm: Algorithm) -> None:
+    """Byte for byte, as signatures do not depend on randomness."""
+    orders = ORDERS if algorithm is not Algorithm.RS256 else ORDERS[:40]
+    maker.warm_up(WORTH_WARMING)
+    wait_until_ready(maker._process)
+    assert maker.mint_batch(loaded(maker, algorithm), orders) == minted_here(algorithm, orders)
+
+
+def test_process_signs_what_it_is_sent(process: MintingProcess) -> None:
+    wait_until_ready(process)
+    material = MATERIAL[Algorithm.ES256]
+    tokens = process.mint(Algorithm.ES256, material.private, b"header.", ["{}", '{"a":"é"}'])
+    assert tokens is not None
+    assert [token.rpartition(".")[0] for token in tokens] == ["header.e30", "header.eyJhIjoiw6kifQ"]
+
+
+def test_large_batch_starts_the_process_for_the_next_one(maker: JwtMaker) -> None:
+    signer = loaded(maker)
+    assert maker._process.pid is None
+    assert maker.mint_batch(signer, ORDERS[:-1]) == minted_here(Algorithm.ES256, ORDERS[:-1])
+    assert maker._process.pid is None
+    assert maker.mint_batch(signer, ORDERS) == minted_here(Algorithm.ES256, ORDERS)
+    wait_until_ready(maker._process)
+
+
+@pytest.mark.parametrize(("expected", "starts"), [(WORTH_WARMING - 1, False), (WORTH_WARMING, True)])
+def test_process_is_started_ahead_for_many_workspaces_only(maker: JwtMaker, expected: int, *, starts: bool) -> None:
+    maker.warm_up(expected)
+    assert (maker._process.pid is not None) is starts
+
+
+def test_one_processor_is_not_shared() -> None:
+    maker = JwtMaker(threads=1)
+    maker.warm_up(WORTH_WARMING)
+    assert maker._process.pid is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_lost_process_loses_no_token(maker: JwtMaker, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    """Killed, or so stuck that it is given up: the batch is signed here, and another process is there for the next."""
+    monkeypatch.setattr(minting, "PATIENCE_SECONDS", 0.2)
+    maker.warm_up(WORTH_WARMING)
+    wait_until_ready(maker._process)
+    lost = pid_of(maker._process)
+    os.kill(lost, number)
+    assert maker.mint_batch(loaded(maker), ORDERS) == minted_here(Algorithm.ES256, ORDERS)
+    assert pid_of(maker._process) != lost
+    wait_until_gone(lost)
+    wait_until_ready(maker._process)
+
+
+def test_process_that_always_fails_is_not_started_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    process = MintingProcess()
+    for _ in range(MOST_FAILURES):
+        process.start()
+        pid = pid_of(process)
+        while process.pid == pid:
+            assert process.mint(Algorithm.ES256, Secret(b""), b"", ["{}"]) is None
+    process.start()
+    assert process.pid is None
+
+
+def test_no_process_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    process = MintingProcess()
+    process.start()
+    assert process.pid is None
+    assert process.mint(Algorithm.ES256, Secret(b""), b"", ["{}"]) is None
+
+
+def test_key_that_is_none_ends_the_process_and_nothing_else(process: MintingProcess) -> None:
+    wait_until_ready(process)
+    assert process.mint(Algorithm.ES256, Secret(b"not a key"), b"header.", ["{}"]) is None
+    assert process.pid is None
+
+
+def test_signals_to_the_whole_service_are_for_the_parent(process: MintingProcess) -> None:
+    """Else a stop in the middle of a batch would cut it off."""
+    wait_until_ready(process)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid_of(process), number)
+    wait_until_ready(process)
+    assert os.getpgid(pid_of(process)) != os.getpgid(0)
+
+
+def test_process_never_outlives_its_parent() -> None:
+    parent = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, signal\n"
+            "from rotator.adapters.minting import MintingProcess\n"
+            "process = MintingProcess()\n"
+            "process.start()\n"
+            "print(process.pid, flush=True)\n"
+            "os.kill(os.getpid(), signal.SIGKILL)",
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert parent.returncode == -signal.SIGKILL
+    wait_until_gone(int(parent.stdout))
+
+
+def test_nothing_secret_is_among_arguments_and_environment(maker: JwtMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may see the processes of a machine sees these; the KEK may be in the environment of the daemon."""
+    monkeypatch.setenv("ROTATOR_KEK", "k1 c2VjcmV0")
+    maker.warm_up(WORTH_WARMING)
+    wait_until_ready(maker._process)
+    (first, *_) = maker.mint_batch(loaded(maker), ORDERS)
+    seen = b"".join(Path(f"/proc/{pid_of(maker._process)}/{name}").read_bytes() for name in ("cmdline", "environ"))
+    private = MATERIAL[Algorithm.ES256].private.reveal()
+    assert b"rotator.adapters.minting" in seen
+    for secret in (b"ROTATOR_KEK", b"c2VjcmV0", private, private.hex().encode(), first.reveal().encode()):
+        assert secret not in seen
+
+
+def test_closed_process_is_gone(process: MintingProcess) -> None:
+    wait_until_ready(process)
+    pid = pid_of(process)
+    process.close()
+    assert not Path(f"/proc/{pid}").exists()
+    assert process.mint(Algorithm.ES256, Secret(b""), b"", ["{}"]) is None
