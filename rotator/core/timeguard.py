@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from rotator.core.durations import format_duration
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 SMALLEST_STEP: Final = timedelta(seconds=1)
@@ -100,7 +102,8 @@ def _suspicion(mark: ClockMark, fresh: ClockMark, clock_skew: timedelta, max_gap
     if fresh.boot_id == mark.boot_id:
         leap = fresh.offset - mark.offset
         if leap > clock_skew:
-            return f"the clock leapt forward by {leap} against the time since boot"
+            shown = format_duration(timedelta(seconds=round(leap.total_seconds())))
+            return f"the clock leapt forward by {shown} against the time since boot"
     elif now - known > max_gap:
         days = (now - known).days
         return f"the clock says {days} days have passed since the last run, which was at {known:%Y-%m-%d %H:%M:%S} UTC"
