@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rotator.config import load
-from rotator.config.settings import Config
 from rotator.ports import AuditRow
 from rotator.wiring import State, open_state, settle
 
@@ -22,8 +21,8 @@ class Silence:
         """Drop it."""
 
 
-def config_for(directory: Path, workspaces: int, *, sinks: bool = True) -> Config:
-    """Write and load a config with that many workspaces, each with a file sink."""
+def write_config(directory: Path, workspaces: int, *, sinks: bool = True) -> Path:
+    """Write a config with that many workspaces, each with a file sink."""
     directory.mkdir(parents=True, exist_ok=True)
     entries = {
         f"w{number:06}": {
@@ -40,12 +39,13 @@ def config_for(directory: Path, workspaces: int, *, sinks: bool = True) -> Confi
         "defaults: {security_period: 30d, grace_period: 24h, audience: [api]}\n"
         "include: [workspaces.json]\n"
     )
-    return load(path, {}, now=datetime.now(UTC))
+    return path
 
 
 @contextmanager
 def state_with(directory: Path, workspaces: int, *, sinks: bool = True) -> Iterator[State]:
     """Open a state whose config has that many workspaces; nothing is issued yet."""
-    with open_state(config_for(directory, workspaces, sinks=sinks), Silence()) as state:
+    config = load(write_config(directory, workspaces, sinks=sinks), {}, now=datetime.now(UTC))
+    with open_state(config, Silence()) as state:
         settle(state.run)  # as the daemon does
         yield state

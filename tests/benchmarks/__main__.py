@@ -1,0 +1,18 @@
+"""All benchmarks, one after the other, with their defaults: ``python -m tests.benchmarks``."""
+
+import sys
+
+from tests.benchmarks import help as help_command
+from tests.benchmarks import idle, issue, start
+
+
+def main() -> None:
+    del sys.argv[1:]
+    for benchmark in (issue, idle, start, help_command):
+        print(f"== {benchmark.__name__.rpartition('.')[2]}", flush=True)
+        benchmark.main()
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
