@@ -166,3 +166,16 @@ def test_the_readme_promises_one_command_to_run_and_one_to_test(mark: str) -> No
     """Which .ci/run takes from there."""
     assert "\n" not in marked(mark)
     assert marked(mark).startswith("python3 -m venv .venv && .venv/bin/pip install --quiet ")
+
+
+def test_the_guide_to_the_tests_names_each_of_them() -> None:
+    guide = (ROOT / "tests" / "README.md").read_text()
+    directories = {f"`{path.parent.name}/`" for path in (ROOT / "tests").glob("*/__init__.py")}
+    files = {f"`{path.name}`" for path in (ROOT / "tests").glob("test_*.py")}
+    assert {each for each in directories | files if each not in guide} == set()
+
+
+def test_every_benchmark_that_the_guide_names_is_there() -> None:
+    named = re.findall(r"-m tests\.benchmarks\.(\w+)", (ROOT / "tests" / "README.md").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / "tests" / "benchmarks" / f"{name}.py").exists()] == []
