@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, TextIO
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -234,11 +234,13 @@ def _doubt(config: Config) -> str:
     )
 
 
-def run_once(config_path: Path, environ: MutableMapping[str, str]) -> tuple[Outcome, Report]:
+def run_once(
+    config_path: Path, environ: MutableMapping[str, str], *, log_to: TextIO | None = None
+) -> tuple[Outcome, Report]:
     """Do all that is due now, wait for nothing but the deliveries that this begins, and return how things stand."""
     clock = SystemClock()
     config = load(config_path, environ, now=clock.read().now)
-    configure(config.settings.log.format.value, config.settings.log.level.value, environ)
+    configure(config.settings.log.format.value, config.settings.log.level.value, environ, log_to)
     woken = queue.SimpleQueue[None]()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, ends the commands under way
     with open_state(config) as state:

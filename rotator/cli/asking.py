@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rotator.cli.options import ConfigOption, OfflineOption, ReasonOption, config_of
+from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
 
 clock = typer.Typer(help="The clock, when it is not trusted.", no_args_is_help=True)
 token = typer.Typer(help="One token.", no_args_is_help=True)
@@ -19,18 +19,25 @@ def token_show(
     reason: ReasonOption = "",
     offline: OfflineOption = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the current token of a workspace.
 
     It prints nothing else. The audit records who asked.
     """
+    from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.session import request  # noqa: PLC0415 - heavy
     from rotator.errors import RefusedError  # noqa: PLC0415 - beside it
+    from rotator.report.records import ShownToken  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     arguments = {"workspace": workspace}
-    _, secret = request(config_of(context, config), "token.show", arguments, reason, offline=offline)
+    jti, secret = request(config_of(context, config), "token.show", arguments, reason, offline=offline)
     if secret is None:
         raise RefusedError("the token was shown to someone else's question; ask again")
+    if as_json:
+        print_json(to_json(ShownToken(workspace, jti, secret.reveal())))
+        return
     sys.stdout.write(secret.reveal())
     if sys.stdout.isatty():
         sys.stdout.write("\n")
@@ -43,9 +50,10 @@ def clock_accept(
     reason: ReasonOption,
     offline: OfflineOption = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Trust the clock as it stands, when you know that it is right."""
-    _ask(context, "clock.accept", reason, offline=offline, config=config)
+    _ask(context, "clock.accept", reason, offline=offline, config=config, as_json=as_json)
 
 
 def config_accept(
@@ -54,13 +62,22 @@ def config_accept(
     reason: ReasonOption,
     offline: OfflineOption = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a config in force that was refused for what it drops."""
-    _ask(context, "config.accept", reason, offline=offline, config=config)
+    _ask(context, "config.accept", reason, offline=offline, config=config, as_json=as_json)
 
 
-def _ask(context: typer.Context, command: str, reason: str, *, offline: bool, config: ConfigOption) -> None:
+def _ask(
+    context: typer.Context, command: str, reason: str, *, offline: bool, config: ConfigOption, as_json: bool
+) -> None:
+    from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.session import request  # noqa: PLC0415 - heavy
+    from rotator.report.records import Done  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     text, _ = request(config_of(context, config), command, {}, reason, offline=offline)
-    typer.echo(text)
+    if as_json:
+        print_json(to_json(Done(command, text)))
+    else:
+        typer.echo(text)

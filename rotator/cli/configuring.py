@@ -30,7 +30,7 @@ def check(context: typer.Context, *, config: ConfigOption = None, as_json: JsonO
 
 
 @config_commands.command("schema")
-def config_schema() -> None:
+def config_schema(*, as_json: JsonOption = False) -> None:  # noqa: ARG001 - as it is JSON anyway
     """Print the JSON Schema of the config, for editors."""
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.config import json_schema  # noqa: PLC0415 - heavy

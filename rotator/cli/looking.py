@@ -99,6 +99,7 @@ def jwks(
     *,
     keyset: Annotated[str, typer.Option(help="The keyset.")] = "default",
     config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: ARG001 - as it is JSON anyway
 ) -> None:
     """Print the published set of a keyset."""
     from rotator.cli.output import published_set  # noqa: PLC0415 - heavy

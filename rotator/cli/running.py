@@ -1,6 +1,7 @@
 """Commands that run: the daemon, one pass of it, and the demonstration."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ def run(
     *,
     once: Annotated[bool, typer.Option("--once", help="Do all that is due now, then exit.")] = False,
     config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --once: print JSON, and the log to stderr.")] = False,
 ) -> None:
     """Run the daemon, until it is told to stop.
 
@@ -27,13 +29,18 @@ def run(
         from rotator.daemon import Daemon  # noqa: PLC0415 - heavy
 
         raise typer.Exit(Daemon(path, os.environ).run())
+    from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.pages import show_pass  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
     from rotator.daemon import run_once  # noqa: PLC0415 - heavy
-    from rotator.report.records import Health  # noqa: PLC0415 - heavy
+    from rotator.report.records import Health, Pass  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    outcome, report = run_once(path, os.environ)
-    show_pass(Screen.of(), report, outcome.next_due)
+    outcome, report = run_once(path, os.environ, log_to=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print_json(to_json(Pass(outcome.next_due, report)))
+    else:
+        show_pass(Screen.of(), report, outcome.next_due)
     raise typer.Exit(0 if report.state is Health.OK else 3)
 
 

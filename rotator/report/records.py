@@ -1,6 +1,6 @@
 """How things stand: the records of a status report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -158,3 +158,29 @@ class Report:
     audit: AuditStatus
     open_requests: int
     next_due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass of the daemon leaves."""
+
+    next_due_at: datetime
+    status: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A request that was carried out."""
+
+    command: str
+    text: str
+    """What to tell a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownToken:
+    """A workspace's current token, for the one who asked."""
+
+    workspace: str
+    jti: str
+    token: str = field(repr=False)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from rotator.cli.checking import CheckReport
 from rotator.report.lists import AuditList, KeyList, TokenList
 from rotator.report.proof import ChainProof
-from rotator.report.records import Report
+from rotator.report.records import Done, Pass, Report, ShownToken
 from rotator.report.shape import schema
 from rotator.report.timeline import Plan
 
@@ -25,8 +25,12 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "audit-verify": ChainProof,
         "check": CheckReport,
         "keys-list": KeyList,
+        "clock-accept": Done,
+        "config-accept": Done,
         "plan": Plan,
+        "run-once": Pass,
         "status": Report,
+        "token-show": ShownToken,
         "tokens-list": TokenList,
     }
 )
