@@ -3,6 +3,7 @@
 import gc
 import os
 import pwd
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ WITNESS: Final = "witness.json"
 
 COLLECTED_EVERY: Final = (50_000, 20, 100)
 """Thresholds of the garbage collector: a batch of tokens is that many objects, and none of them is in a cycle."""
+
+SWITCHED_EVERY_SECONDS: Final = 0.001
+"""How long a thread that comes back from the database waits for one that computes. Python's own value, five times as
+long, is longer than a statement takes, so that storing would stand still while the next batch is sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,7 @@ def settle(run: Run) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTED_EVERY)
+    sys.setswitchinterval(SWITCHED_EVERY_SECONDS)
     if isinstance(run.around.tokenmaker, JwtMaker):
         run.around.tokenmaker.warm_up(len(run.policy.workspaces))
 

@@ -16,11 +16,11 @@ from rotator.core.sinks import sink_id
 from rotator.core.tokens import epoch_seconds, plan_token, whole_second
 from rotator.engine.rows import PURPOSE_TOKEN
 from rotator.engine.run import Run, Signing, backoff
-from rotator.engine.sync import MISSING
+from rotator.engine.sync import MISSING, NEVER
 from rotator.errors import KekError, RotatorError, StoreError
 from rotator.ports import IssuedToken, MintOrder, Reading, Sealer, Transaction
 
-BATCH: Final = 1_000
+BATCH: Final = 2_000
 """Tokens in one transaction: large enough to be cheap, small enough to be over in a fraction of a second."""
 
 AHEAD: Final = 2
@@ -86,7 +86,7 @@ def _batches(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Itera
             by_keyset.setdefault(policy.keyset, []).append((state, policy))
     if missing:
         with run.around.store.begin() as transaction:
-            transaction.fail_workspaces(missing, reading.now.replace(year=9000), MISSING)
+            transaction.fail_workspaces(missing, NEVER, MISSING)
     for name, wanted in by_keyset.items():
         for start in range(0, len(wanted), BATCH):
             signing = run.signing.get(name)
@@ -229,7 +229,14 @@ def _event(issued: IssuedToken, reading: Reading) -> Event:
 
 
 def _failed(run: Run, workspaces: Sequence[WorkspaceId], reading: Reading, problem: str) -> None:
+    """Put the workspaces off, each for longer the oftener it failed in a row."""
     with run.around.store.begin() as transaction:
-        transaction.fail_workspaces(workspaces, reading.now + backoff(3, RETRY_CEILING, share(workspaces[0])), problem)
+        failures = {workspace: count for workspace, count, _ in transaction.workspace_faults()}
+        by_failures: dict[int, list[WorkspaceId]] = {}
+        for workspace in workspaces:
+            by_failures.setdefault(failures.get(workspace, 0), []).append(workspace)
+        for count, alike in by_failures.items():
+            pause = backoff(count + 1, RETRY_CEILING, share(alike[0]))
+            transaction.fail_workspaces(alike, reading.now + pause, problem)
     for workspace in workspaces[:20]:
         run.around.log.event("workspace.failed", workspace=workspace, problem=problem)
