@@ -154,6 +154,20 @@ class TreePublisher:
             for path, content in self._files(publication)
         )
 
+    def unchanged(self, keyset: KeysetName) -> bool:
+        """Tell, by the status of its files alone, whether all of them are those that were last read."""
+        self._require_place()
+        return all(
+            self._is_the_one_read(path) for path in (*_places(keyset), _meta_path(keyset), _discovery_path(keyset))
+        )
+
+    def _is_the_one_read(self, path: str) -> bool:
+        known = self._read.get(path)
+        try:
+            return known is not None and known.identity == _Identity.of((self._directory / path).lstat())
+        except OSError:
+            return False  # whoever looks closer finds out why
+
     def _content(self, path: str) -> bytes | None:
         """Return what a regular file of the tree holds; None for anything else that may be there."""
         try:

@@ -60,6 +60,8 @@ def needs_a_look(run: Run, row: KeysetRow) -> bool:
     if row.name not in run.signing:  # as when the KEK was away
         return True
     try:
+        if not run.around.publisher.unchanged(row.name):
+            return True
         published = run.around.publisher.read(row.name)
     except PublishError:
         return True

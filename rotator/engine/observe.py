@@ -9,6 +9,7 @@ from rotator.core.jwks import parse_set, render
 from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Origin, Phase, ReplicaId, SigningKey
 from rotator.core.planner import desired_kids
 from rotator.core.policy import KeysetPolicy
+from rotator.core.timeguard import ClockMark, mark_of
 from rotator.engine.rows import examine
 from rotator.engine.run import Run
 from rotator.ports import KeysetRow, Publication, PublishedSet, Reading, Sighting, Signer, Snapshot, Transaction
@@ -198,13 +199,34 @@ def _sight(
     seen_at = reading.now
     if held and before is None:
         absent_until = None if no_wait else reading.now
-    elif held and before is not None and lost(before):
+    elif held and before is not None and (lost(before) or _of_the_future(before, reading)):
         pass  # back again: the wait begins anew
     elif not held and before is not None:
         seen_at = min(before.seen_at, reading.now)
     else:
         return None
     return Sighting(replica, name, kid, seen_at, absent_until, reading.boot_id, reading.since_boot)
+
+
+def shift_sightings(run: Run, transaction: Transaction, before: ClockMark | None, reading: Reading) -> None:
+    """Move what this replica saw by the step that the wall clock was found, or said, to have made in this boot.
+
+    Without it, the step would count as time in public from the next boot on.
+    """
+    step = timedelta(0) if before is None else mark_of(reading).offset - before.offset
+    if before is None or before.boot_id != reading.boot_id or abs(step) <= run.policy.clock_skew:
+        return
+    for row in transaction.keysets():
+        for sighting in transaction.sightings(row.name):
+            if sighting.replica in (run.around.replica, SERVED) and sighting.absent_until is not None:
+                transaction.put_sighting(
+                    replace(sighting, seen_at=sighting.seen_at + step, absent_until=sighting.absent_until + step)
+                )
+
+
+def _of_the_future(sighting: Sighting, reading: Reading) -> bool:
+    """Tell whether it was recorded by a clock that was ahead: how long ago that was, nobody can say."""
+    return sighting.absent_until is not None and sighting.absent_until > reading.now
 
 
 def lost(sighting: Sighting) -> bool:

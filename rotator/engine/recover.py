@@ -44,6 +44,7 @@ def reconcile(run: Run, reading: Reading) -> None:
             )
         run.revoked_kids |= record.revoked_kids
         run.revoked_jtis |= record.revoked_jtis
+        run.witnessed = dict(record.keysets)  # until each keyset was looked at: what is published must not be forgotten
         with run.around.store.begin() as transaction:
             events = list(_revocations(transaction, record, reading))
             if behind:
@@ -111,6 +112,8 @@ def _restore(run: Run, transaction: Transaction, record: WitnessRecord, reading:
     states = [state for state in transaction.workspaces() if state.removed_at is None]
     spread = SMEAR_PER_WORKSPACE * len(states)
     transaction.update_workspaces([_afresh(state, reading, spread) for state in states])
+    # What this database thinks that the sinks should hold is older than what they do hold.
+    transaction.drop_deliveries([(row.workspace, row.sink) for row in transaction.deliveries()])
 
 
 def _afresh(state: WorkspaceState, reading: Reading, spread: timedelta) -> WorkspaceState:

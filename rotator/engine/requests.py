@@ -11,7 +11,9 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import SinkId, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.core.timeguard import mark_of
+from rotator.engine.amend import amend_future
 from rotator.engine.deliver import open_parcel
+from rotator.engine.observe import shift_sightings
 from rotator.engine.run import Run
 from rotator.engine.sync import apply_policy
 from rotator.errors import RefusedError, RotatorError, StoreError
@@ -39,6 +41,9 @@ def handle_requests(run: Run, reading: Reading, *, clock_held: bool) -> bool:
         except RotatorError as error:
             result, succeeded = str(error), False
             run.around.log.event("request.refused", kind=request.kind, actor=request.actor, problem=result)
+        except Exception as error:  # noqa: BLE001 - the edge of a unit of work: a request that fails is answered once
+            result, succeeded = f"internal error: {type(error).__name__}: {error}", False
+            run.around.log.event("request.refused", kind=request.kind, actor=request.actor, problem=result)
         with run.around.store.begin() as transaction:
             transaction.finish_request(request.id, reading.now, succeeded=succeeded, result=result)
     return handled
@@ -55,6 +60,8 @@ def _accept_clock(run: Run, request: RequestRow, reading: Reading) -> str:
     """Trust the clock as it stands now."""
     problem = run.faults.get("clock", "")
     with run.around.store.begin() as transaction:
+        shift_sightings(run, transaction, transaction.clock_mark(), reading)
+        amend_future(run, transaction, reading)
         transaction.set_clock_mark(mark_of(reading))
         event = Event(
             name=EventName.CLOCK_ACCEPTED, at=reading.now, actor=request.actor, reason=request.reason or problem

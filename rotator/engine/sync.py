@@ -1,7 +1,7 @@
 """Brings the database in step with a loaded config: keysets, workspaces, deliveries; audited, in bulk."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from rotator.core.events import Event, EventName
@@ -16,6 +16,9 @@ from rotator.ports import DeliveryRow, KeysetRow, Reading, Transaction
 
 LARGEST_LOSS: Final = 0.1
 """A reload that drops a larger share of the workspaces needs ``config accept``."""
+
+NEVER: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""When to try again what only a changed config can mend."""
 
 MISSING: Final = (
     "it is not in the config any more; nothing is issued for it until `rotator config accept` or its return"
@@ -124,7 +127,7 @@ def _sync_workspaces(
     for state in plan.sinks_changed:
         _sync_sinks(transaction, state, policy, reading.now)
     if held:
-        transaction.fail_workspaces([state.id for state in held], reading.now.replace(year=9000), MISSING)
+        transaction.fail_workspaces([state.id for state in held], NEVER, MISSING)
     elif plan.removed:
         transaction.update_workspaces(plan.removed)
         gone = {state.id for state in plan.removed}

@@ -13,10 +13,12 @@ from typing import Final
 
 from rotator.core.policy import Policy
 from rotator.core.timeguard import judge
+from rotator.engine.amend import amend_future
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
 from rotator.engine.keysets import needs_a_look, turn_keyset
+from rotator.engine.observe import shift_sightings
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register, sign_of_life
 from rotator.engine.requests import handle_requests
@@ -44,6 +46,8 @@ class Engine:
     deliveries: Deliveries = field(init=False)
     _beat_at: datetime | None = None
     _policy_applied: bool = False
+    _waiting: Policy | None = None
+    """Loaded while the clock was held."""
 
     def __post_init__(self) -> None:
         self.deliveries = Deliveries(self.wake)
@@ -59,8 +63,12 @@ class Engine:
         self.run.refused_policy = policy
         if doubt:
             raise RefusedError(doubt)
+        if self._judge_clock(reading):
+            # What a wrong clock says must become nobody's due time: taken into force once the clock is trusted.
+            self._waiting, self.run.refused_policy = policy, None
+            return
         apply_policy(self.run, policy, reading, accepted=False)
-        self.run.refused_policy = None
+        self._waiting = self.run.refused_policy = None
 
     def tick(self, reading: Reading | None = None) -> Outcome:
         """Do what is due now, as far as it can be done without waiting."""
@@ -74,8 +82,8 @@ class Engine:
         if run.sealer is None or not self._reconcile(reading):
             self._pump_log()
             return Outcome(reading.now + self.heartbeat)
-        if not held and not self._policy_applied:
-            self._start(reading)
+        if not held:
+            self._take_policy(reading)
         more = handle_requests(run, reading, clock_held=held)
         if not held and self._policy_applied:
             more = self._work(reading, beat=beat) or more
@@ -122,13 +130,19 @@ class Engine:
             server_time=run.around.store.trusted_time(),
         )
         if not verdict.trusted:
-            run.fault("clock", verdict.held, "clock.held")
+            if "clock" not in run.faults:  # the sentence names the time, and changes with it: logged once all the same
+                run.fault("clock", verdict.held, "clock.held")
+            run.faults["clock"] = verdict.held
             return True
         run.healed("clock", "clock.released")
         stale = mark is None or verdict.mark.high_water_at - mark.high_water_at >= MARK_INTERVAL
         moved = mark is not None and (mark.boot_id, mark.offset) != (verdict.mark.boot_id, verdict.mark.offset)
         if stale or moved or (mark is not None and verdict.mark.high_water_at < mark.high_water_at):
             with run.around.store.begin() as transaction:
+                if mark is not None and mark.offset != verdict.mark.offset:
+                    shift_sightings(run, transaction, mark, reading)
+                if mark is not None and verdict.mark.high_water_at < mark.high_water_at:
+                    amend_future(run, transaction, reading)
                 transaction.set_clock_mark(verdict.mark)
                 sign_of_life(run, transaction, reading)
         return False
@@ -150,6 +164,19 @@ class Engine:
             return False
         run.healed("witness")
         return True
+
+    def _take_policy(self, reading: Reading) -> None:
+        """Bring the database in step with the config at the first trusted tick, and with one that waited for it."""
+        if not self._policy_applied:
+            self._start(reading)
+        if self._waiting is None:
+            return
+        waiting, self._waiting = self._waiting, None
+        try:
+            apply_policy(self.run, waiting, reading, accepted=False)
+        except RefusedError as error:
+            self.run.refused_policy = waiting
+            self.run.fault("config", str(error), "config.refused")
 
     def _start(self, reading: Reading) -> None:
         """Register KEK and replica, and bring the database in step with the config."""

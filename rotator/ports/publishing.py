@@ -53,6 +53,10 @@ class Publisher(Protocol):
         """
         ...
 
+    def unchanged(self, keyset: KeysetName) -> bool:
+        """Tell, by the status of its files alone, whether all of them are those that were last read; costs little."""
+        ...
+
     def keep_aside(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
         """Keep a set that someone else put into the tree, outside it, for a person to look at; return the path."""
         ...

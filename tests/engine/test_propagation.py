@@ -1,0 +1,230 @@
+"""Publish before use: time that really passed, in every tree and at the served URL."""
+
+from datetime import timedelta
+
+import pytest
+
+from rotator.core.events import EventName
+from rotator.core.model import KeysetName, Kid, Phase
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Served, Site, keyset, policy_of, workspace
+
+
+def lose_signer(site: Site) -> str:
+    """Make the active key and the spare unusable, so that a fresh key is needed; return the kid of the fresh one."""
+    site.main.stop()
+    site.meddle("UPDATE signing_keys SET sealed = x'00'")
+    site.main.start()
+    (kid, _) = (key.kid for key in site.signing_keys(Phase.PENDING))
+    return kid
+
+
+def activated(site: Site, kid: str) -> bool:
+    return any(row.event.kid == kid for row in site.events(EventName.KEY_ACTIVATED))
+
+
+def test_a_fresh_key_waits_to_the_minute(site: Site) -> None:
+    """Even when no key can sign, the successor does not before its time, and does right at it."""
+    site.main.start()
+    site.advance(HOUR)
+    fresh = lose_signer(site)
+    site.advance(PROPAGATION - MINUTE)
+    assert not activated(site, fresh)
+    site.advance(2 * MINUTE)
+    assert activated(site, fresh)
+
+
+def test_downtime_counts_while_the_file_still_held_the_key(site: Site) -> None:
+    site.main.start()
+    fresh = lose_signer(site)
+    site.advance(HOUR)
+    site.main.stop()
+    site.clock.reboot(PROPAGATION - 2 * HOUR)
+    site.main.start()
+    assert not activated(site, fresh)
+    site.advance(HOUR)
+    assert activated(site, fresh)
+
+
+@pytest.mark.parametrize("damage", ["delete", "delete all", "alter", "garbage"])
+def test_a_file_that_was_lost_while_nobody_looked_begins_the_wait_anew(site: Site, damage: str) -> None:
+    """Whoever fetched meanwhile may hold a copy without the key: the whole wait is due again."""
+    site.main.start()
+    fresh = lose_signer(site)
+    site.advance(HOUR)
+    site.main.stop()
+    site.clock.reboot(2 * DAY)
+    paths = [site.main.jwks(), site.main.tree / ".well-known" / "jwks.json"]
+    for path in paths[:1] if damage == "delete" else paths:
+        if damage.startswith("delete"):
+            path.unlink()
+        else:
+            path.write_text('{"keys": []}' if damage == "alter" else "nonsense")
+    site.main.start()
+    assert fresh in site.main.kids()
+    site.advance(PROPAGATION - MINUTE)
+    assert not activated(site, fresh)
+    site.advance(2 * MINUTE)
+    assert activated(site, fresh)
+
+
+def test_a_leap_of_the_wall_clock_ages_no_sighting(site: Site) -> None:
+    """Even where the leap is accepted, a key is as old in public as CLOCK_BOOTTIME says."""
+    site.main.start()
+    fresh = lose_signer(site)
+    site.advance(HOUR)
+    site.clock.leap(10 * DAY)
+    site.main.settle()
+    assert "clock" in site.main.run.faults
+    assert site.ask("clock.accept").succeeded
+    assert not activated(site, fresh)
+    site.advance(PROPAGATION - HOUR - MINUTE)
+    assert not activated(site, fresh)
+    site.advance(2 * MINUTE)
+    assert activated(site, fresh)
+
+
+def test_a_leap_ages_no_sighting_after_a_restart_of_the_machine(site: Site) -> None:
+    """What the leap added is not counted as time in public in the next boot either."""
+    site.main.start()
+    fresh = lose_signer(site)
+    site.advance(HOUR)
+    site.clock.leap(10 * DAY)
+    site.ask("clock.accept")
+    site.main.stop()
+    site.clock.reboot()
+    site.main.start()
+    assert not activated(site, fresh)
+    site.advance(PROPAGATION - HOUR - 5 * MINUTE)
+    assert not activated(site, fresh)
+    site.advance(10 * MINUTE)
+    assert activated(site, fresh)
+
+
+# -------------------------------------------------------------------------------------------------------- verify_url
+
+
+def test_a_first_start_whose_url_shows_nothing_yet_signs_as_soon_as_it_does(site: Site) -> None:
+    """Nobody can hold an older set: there is nothing to wait for but the file being served."""
+    shown: list[frozenset[Kid] | None] = [None]
+    site.main.served = Served(lambda _name: shown[0])
+    site.main.start()
+    shown[0] = frozenset(map(Kid, site.main.kids()))
+    site.advance(MINUTE)
+    assert site.active() is not None
+
+
+def test_a_first_start_beside_a_served_foreign_set_waits(site: Site) -> None:
+    """Verifiers may hold the set of whoever was there before."""
+    shown = [frozenset({Kid("theirs")})]
+    site.main.served = Served(lambda _name: shown[0])
+    site.main.start()
+    site.advance(HOUR)
+    assert site.active() is None
+    shown[0] = frozenset(map(Kid, site.main.kids()))
+    site.advance(31 * SECOND)
+    site.advance(PROPAGATION - MINUTE, pace=10 * MINUTE)
+    assert site.active() is None
+    site.advance(5 * MINUTE)
+    assert site.active() is not None
+
+
+def test_a_key_waits_from_when_the_url_first_shows_it(site: Site) -> None:
+    """A file server that lags behind the tree holds the activation up, and for the whole period."""
+    frozen: list[frozenset[Kid]] = []
+    site.main.served = Served(lambda name: frozen[0] if frozen else frozenset(map(Kid, site.main.kids(name))))
+    site.main.start()
+    site.advance(2 * MINUTE)
+    first = site.active()
+    assert first is not None
+    frozen.append(frozenset(map(Kid, site.main.kids())))
+    fresh = lose_signer(site)
+    site.advance(PROPAGATION + HOUR, pace=10 * MINUTE)
+    assert not activated(site, fresh)
+    frozen.clear()
+    site.advance(31 * SECOND)
+    site.advance(PROPAGATION - MINUTE, pace=10 * MINUTE)
+    assert not activated(site, fresh)
+    site.advance(20 * MINUTE, pace=MINUTE)
+    assert activated(site, fresh)
+
+
+# ----------------------------------------------------------------------------------------------------------- replicas
+
+
+def two(site: Site) -> None:
+    site.main.start()
+    site.daemon("other").start()
+
+
+def test_two_replicas_do_everything_once(site: Site) -> None:
+    """On one database they share every key and token, and neither doubles an event."""
+    two(site)
+    site.advance(45 * DAY, pace=6 * HOUR)
+    assert site.daemon("other").kids() == site.main.kids()
+    assert len(site.events(EventName.KEY_ACTIVATED)) >= 3
+    site.assert_sound()
+
+
+def test_both_trees_must_have_held_the_key(site: Site) -> None:
+    """A tree that lost the file begins the wait anew for both."""
+    two(site)
+    fresh = lose_signer(site)
+    site.advance(PROPAGATION - HOUR, pace=MINUTE * 10)
+    other = site.daemon("other")
+    assert fresh in other.kids()
+    other.stop()
+    for path in (other.jwks(), other.tree / ".well-known" / "jwks.json"):
+        path.unlink()
+    site.clock.elapse(MINUTE)
+    other.start()
+    site.advance(PROPAGATION - 2 * MINUTE, pace=10 * MINUTE)
+    assert not activated(site, fresh)
+    site.advance(20 * MINUTE, pace=MINUTE)
+    assert activated(site, fresh)
+
+
+def test_a_replica_that_died_after_publishing_holds_nothing_up(site: Site) -> None:
+    two(site)
+    fresh = lose_signer(site)
+    site.daemon("other").settle()
+    site.advance(MINUTE)
+    site.daemon("other").stop()
+    site.advance(PROPAGATION, pace=10 * MINUTE)
+    assert activated(site, fresh)
+
+
+def test_a_replica_that_died_before_publishing_holds_it_up(site: Site) -> None:
+    """Its tree may still be served, and does not hold the key."""
+    two(site)
+    site.daemon("other").stop()
+    fresh = lose_signer(site)
+    site.advance(PROPAGATION + DAY, pace=HOUR)
+    assert not activated(site, fresh)
+    site.daemon("other").start()
+    site.advance(PROPAGATION - MINUTE, pace=HOUR)
+    assert not activated(site, fresh)
+    site.advance(2 * HOUR, pace=MINUTE)
+    assert activated(site, fresh)
+
+
+def test_a_replica_with_an_empty_tree_adds_no_wait(site: Site) -> None:
+    """Nobody fetched from it before its first file, which has the key."""
+    site.main.start()
+    fresh = lose_signer(site)
+    site.advance(PROPAGATION - HOUR)
+    site.daemon("other").start()
+    site.advance(HOUR + MINUTE)
+    assert activated(site, fresh)
+
+
+def test_each_keyset_has_its_own_time(site: Site) -> None:
+    """A second keyset of another period lives beside the first, and neither touches the other's keys."""
+    fast = keyset("fast", security_period=10 * DAY, propagation_period=PROPAGATION)
+    site.main.start(
+        policy_of([keyset(), fast], [workspace("acme", site.sink("acme")), workspace("b", site.sink("b"), on="fast")])
+    )
+    site.advance(30 * DAY, pace=timedelta(hours=6))
+    by_keyset = [row.event.keyset for row in site.events(EventName.KEY_ACTIVATED)]
+    assert by_keyset.count(KeysetName("fast")) >= 3
+    assert by_keyset.count(KeysetName("default")) == 2
+    site.assert_sound()
