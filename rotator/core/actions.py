@@ -23,6 +23,7 @@ class Reason(StrEnum):
     KEY_REVOKED = "key_revoked"
     REQUESTED = "requested"
     RESTORED = "restored"
+    CLOCK_SET_BACK = "clock_set_back"  # it was made by a clock that was ahead
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,14 +164,19 @@ def _over(state: KeysetState, policy: KeysetPolicy) -> bool:
 
 
 def _reschedule(state: KeysetState, policy: KeysetPolicy, now: datetime, calendar: Calendar) -> KeysetAction | None:
-    """Let stored deadlines follow the policy; nothing gets shorter than what a live token needs."""
-    if state.schedule_fingerprint == policy.schedule_fingerprint:
+    """Let stored deadlines follow the policy; nothing gets shorter than what a live token needs.
+
+    A deadline further ahead than a whole security period was made by a clock that was wrong, and is made anew.
+    """
+    active = active_key(state)
+    ahead = active is not None and active.rotate_at is not None and active.rotate_at > now + policy.security_period
+    if state.schedule_fingerprint == policy.schedule_fingerprint and not ahead:
         return None
     rotate_at: list[tuple[Kid, datetime]] = []
     grace_until: list[tuple[Kid, datetime]] = []
     for key in state.keys:
         if key.phase is Phase.ACTIVE:
-            due = key_rotation_due(key.kid, policy, key.activated_at or now, calendar)
+            due = key_rotation_due(key.kid, policy, min(key.activated_at or now, now), calendar)
             if due != key.rotate_at:
                 rotate_at.append((key.kid, due))
         elif key.phase is Phase.GRACE and key.origin is not Origin.ADOPTED:

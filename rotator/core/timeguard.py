@@ -13,6 +13,9 @@ from rotator.core.durations import format_duration
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+OLDEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
+"""A clock that says less is wrong: this code is younger than that."""
+
 SMALLEST_STEP: Final = timedelta(seconds=1)
 """Less than this is no step of the clock, however small the configured skew: the clocks are read one after another."""
 
@@ -78,6 +81,8 @@ def judge(
     """
     clock_skew = max(clock_skew, SMALLEST_STEP)
     fresh = mark_of(reading)
+    if reading.now < OLDEST:
+        return Verdict(mark or fresh, f"the clock says {reading.now:%Y-%m-%d %H:%M:%S} UTC, which cannot be")
     if mark is None:
         return Verdict(fresh)
     suspicion = _suspicion(mark, fresh, clock_skew, max_gap)

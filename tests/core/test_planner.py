@@ -289,6 +289,21 @@ def test_a_changed_period_reschedules_once(security_period: timedelta) -> None:
             assert key.grace_until >= key.last_exp
 
 
+def test_a_deadline_that_a_wrong_clock_made_is_made_anew() -> None:
+    """The clock was far ahead when the signer began, and was set right: nobody waits for that far day."""
+    world = World(keyset_policy(), now=T0 + 20_000 * DAY)
+    world.settle()
+    world.now = T0
+
+    world.settle()
+
+    signer = active_key(world.state)
+    assert signer is not None
+    assert signer.rotate_at is not None
+    assert T0 < signer.rotate_at <= T0 + world.policy.security_period
+    assert len(world.of_type(Reschedule)) == 1
+
+
 def test_a_reschedule_that_changes_no_deadline_lists_none() -> None:
     world = World(keyset_policy())
     world.run_until(T0 + 100 * DAY)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from rotator.core.timeguard import ClockMark, Reading, judge, mark_of
+from rotator.core.timeguard import EPOCH, ClockMark, Reading, judge, mark_of
 from tests.core.worlds import DAY, HOUR, T0
 
 SKEW = timedelta(seconds=60)
@@ -70,6 +70,14 @@ def test_the_clock_is_held_or_trusted(case: Case) -> None:
     assert case.held in verdict.held
     if not verdict.trusted:
         assert verdict.mark == mark
+
+
+@pytest.mark.parametrize("mark", [None, mark_of(BEFORE)])
+def test_a_clock_that_was_never_set_is_held(mark: ClockMark | None) -> None:
+    """A board without a battery starts in 1970, and says that it is synchronised with itself."""
+    unset = Reading(now=EPOCH + HOUR, boot_id="new", since_boot=HOUR, synchronised_at=EPOCH + HOUR)
+
+    assert "1970" in judge(mark, unset, clock_skew=SKEW, max_gap=DAY).held
 
 
 def test_the_first_reading_is_trusted() -> None:

@@ -1,0 +1,209 @@
+"""An old database is put back: it does no harm, whatever happened since."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rotator.core.actions import Reason
+from rotator.core.events import EventName
+from rotator.core.model import Phase
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Site, tokens_in_order
+
+
+def back_up(site: Site, *, tree: bool = False) -> Path:
+    """Copy the database as it stands, and the published tree with it."""
+    site.main.stop()
+    kept = site.root / "backup.db"
+    with_log = site.database.with_name("rotator.db-wal")
+    assert not with_log.exists() or with_log.stat().st_size == 0
+    shutil.copy(site.database, kept)
+    if tree:
+        shutil.copytree(site.main.tree, site.root / "backup-tree", dirs_exist_ok=True)
+    site.main.start()
+    return kept
+
+
+def put_back(site: Site, kept: Path) -> None:
+    site.main.stop()
+    for name in ("rotator.db-wal", "rotator.db-shm"):
+        site.database.with_name(name).unlink(missing_ok=True)
+    shutil.copy(kept, site.database)
+    tree = site.root / "backup-tree"
+    if tree.exists():
+        shutil.rmtree(site.main.tree)
+        shutil.copytree(tree, site.main.tree)
+
+
+@pytest.mark.parametrize("tree", [False, True], ids=["tree kept", "tree restored"])
+@pytest.mark.parametrize("later", [0, 1, 4, 12, 21, 29], ids=lambda days: f"{days} days later")
+def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: bool) -> None:
+    """Every token that was issued before, and after, verifies from every copy that a verifier can hold."""
+    site.main.start()
+    site.advance(10 * DAY + HOUR, pace=6 * HOUR)
+    kept = back_up(site, tree=tree)
+    site.advance(later * DAY + 2 * HOUR, pace=6 * HOUR)
+    witness = site.main.run.around.witness.read()
+    assert witness is not None
+    (witnessed,) = witness.keysets.values()
+    before = {name: site.held_sequence(name) for name in ("acme", "umbrella")}
+    held = {name: site.held(name) for name in ("acme", "umbrella")}
+    head = site.audit()[-1]
+
+    put_back(site, kept)
+    site.clock.elapse(5 * MINUTE)
+    site.main.start()
+    restored = site.events(EventName.STATE_RESTORED)
+    assert len(restored) == 1
+    assert restored[0].seq == head.seq + 1
+    assert len(site.log.named("restore.found")) == 1
+    assert site.chain() is None
+    had = {key.kid for key in site.signing_keys() if key.created_at < restored[0].event.at}
+    signs = site.active()
+    assert signs in (None, witnessed.active)
+    assert (signs is not None) == (witnessed.active in had)
+    for key in site.signing_keys():
+        if key.created_at < restored[0].event.at and key.kid != signs:
+            assert not key.has_private or key.phase is Phase.ACTIVE
+            assert site.query("SELECT sealed FROM signing_keys WHERE kid = ?", key.kid) == [(None,)]
+    if signs is None:
+        assert {name: site.held(name) for name in held} == held  # nothing older was put over it
+    site.advance(MINUTE)
+
+    site.advance(40 * DAY, pace=6 * HOUR)
+    assert all(site.held_sequence(name) > before[name] for name in before)
+    reissued = [r for r in site.events(EventName.TOKEN_ISSUED) if r.event.reason == Reason.RESTORED]
+    assert {r.event.workspace for r in reissued} == {"acme", "umbrella"}
+    assert tokens_in_order(site.main.post.delivered)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.assert_sound()
+
+
+def test_new_keys_wait_their_full_time_after_a_restore(site: Site) -> None:
+    """Where the witness's active key is not in the old database, nothing signs before the propagation period is over."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    site.advance(50 * DAY, pace=6 * HOUR)
+    put_back(site, kept)
+    site.main.start()
+    assert site.active() is None
+    at = site.clock.true
+    site.advance(PROPAGATION - MINUTE)
+    assert site.active() is None
+    site.advance(2 * MINUTE)
+    fresh = site.active()
+    assert fresh is not None
+    assert site.announced_for(fresh) >= PROPAGATION
+    assert site.clock.true - at < PROPAGATION + 2 * MINUTE
+    site.assert_sound()
+
+
+def test_a_revocation_outlives_a_restore(site: Site) -> None:
+    """What the witness says is revoked is revoked, and gone from the set, before anything else is done."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    site.advance(HOUR)
+    revoked = site.active()
+    assert revoked is not None
+    site.revoked.add(revoked)
+    site.main.run.revoked_kids.add(revoked)
+    site.main.settle()
+    put_back(site, kept)
+    site.main.start()
+    assert revoked not in site.main.kids()
+    assert site.active() != revoked
+    (row,) = [key for key in site.signing_keys() if key.kid == revoked]
+    assert (row.phase, row.has_private) == (Phase.REVOKED, False)
+    site.advance(10 * DAY, pace=6 * HOUR)
+    assert revoked not in site.main.kids()
+    site.assert_sound()
+
+
+def test_a_revocation_that_only_reached_the_witness_is_finished_at_the_start(site: Site) -> None:
+    """Killed between the witness and the commit: the spare that is out long enough takes over at once."""
+    site.main.start()
+    site.advance(4 * DAY, pace=6 * HOUR)
+    revoked, spare = site.active(), site.signing_keys(Phase.PENDING)[0].kid
+    assert revoked is not None
+    site.revoked.add(revoked)
+    site.main.run.revoked_kids.add(revoked)
+    site.main.settle()
+    site.main.restart()
+    assert site.active() == spare
+    assert revoked not in site.main.kids()
+    assert len(site.events(EventName.KEY_REVOKED)) == 1
+    site.advance(HOUR)
+    site.main.restart()
+    assert len(site.events(EventName.KEY_REVOKED)) == 1
+    site.assert_sound()
+
+
+def test_a_restore_under_a_running_daemon_is_found(site: Site) -> None:
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    site.advance(5 * DAY, pace=6 * HOUR)
+    for name in ("rotator.db-wal", "rotator.db-shm"):
+        site.database.with_name(name).unlink(missing_ok=True)
+    store = site.main.store
+    assert store is not None
+    store.close()
+    shutil.copy(kept, site.database)
+    site.advance(MINUTE)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.advance(30 * DAY, pace=6 * HOUR)
+    assert tokens_in_order(site.main.post.delivered)
+    site.assert_sound()
+
+
+def test_a_workspace_that_came_after_the_backup_goes_on_counting(site: Site) -> None:
+    """Its sequence is not known to the old database, and must not go back all the same."""
+    site.main.start(site.usual("acme"))
+    site.advance(DAY)
+    kept = back_up(site)
+    site.main.load(site.usual("acme", "umbrella"))
+    site.advance(9 * DAY, pace=6 * HOUR)
+    before = site.held_sequence("umbrella")
+    put_back(site, kept)
+    site.main.start()
+    site.advance(PROPAGATION + DAY, pace=6 * HOUR)
+    assert site.held_sequence("umbrella") > before
+    assert tokens_in_order(site.main.post.delivered)
+    site.assert_sound()
+
+
+def test_a_restore_twice_is_found_twice(site: Site) -> None:
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    for number in (1, 2):
+        site.advance(6 * DAY, pace=6 * HOUR)
+        put_back(site, kept)
+        site.main.start()
+        site.advance(MINUTE)
+        assert len(site.log.named("restore.found")) == number
+    site.advance(10 * DAY, pace=6 * HOUR)
+    assert tokens_in_order(site.main.post.delivered)
+    site.assert_sound()
+
+
+def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
+    """No key changes its phase by a clock that is not trusted; nothing is issued either."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    site.advance(25 * DAY, pace=6 * HOUR)
+    put_back(site, kept)
+    site.clock.reboot()
+    site.clock.leap(-60 * DAY)
+    phases = site.query("SELECT kid, phase FROM signing_keys")
+    site.main.start()
+    assert "clock" in site.main.run.faults
+    assert site.query("SELECT kid, phase FROM signing_keys") == phases
+    site.clock.leap(60 * DAY)
+    site.advance(31 * SECOND)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.advance(10 * DAY, pace=6 * HOUR)
+    site.assert_sound()
