@@ -25,7 +25,7 @@ from rotator.config.settings import Config, Settings
 from rotator.control import ControlServer
 from rotator.engine.run import Outcome, backoff
 from rotator.engine.tick import Engine
-from rotator.errors import RefusedError, RotatorError
+from rotator.errors import RefusedError, RotatorError, StoreLostError
 from rotator.log import CataloguedLog, configure
 from rotator.ports import EventLog
 from rotator.report import Report, status
@@ -164,8 +164,8 @@ class Daemon:
         """Tick; a failure of the whole tick, such as a locked database, is logged and tried again soon."""
         try:
             outcome = engine.tick()
-        except RefusedError:
-            raise  # only a start is refused, and a person must decide
+        except (RefusedError, StoreLostError):
+            raise  # only a start is refused, and a person must decide; without its database the daemon has to end
         except RotatorError as error:
             problem, event = str(error), "store.failed"
         except Exception as error:  # noqa: BLE001 - the edge of a tick: the daemon outlives any fault of its own

@@ -21,6 +21,10 @@ class StoreError(RotatorError):
     """The database cannot be used."""
 
 
+class StoreLostError(StoreError):
+    """The database that is open is not the one at its path any more: whoever works on it has to end."""
+
+
 class PublishError(RotatorError):
     """The published tree cannot be written or read back."""
 

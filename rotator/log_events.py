@@ -34,6 +34,7 @@ class LogEvent(StrEnum):
     WITNESS_REFUSED = "witness.refused"
     RESTORE_FOUND = "restore.found"
     STORE_FAILED = "store.failed"
+    STORE_LOST = "store.lost"
     PUBLISH_FAILED = "publish.failed"
     PUBLISH_REPAIRED = "publish.repaired"
     PUBLISH_FOREIGN_KEY = "publish.foreign_key"
@@ -122,6 +123,11 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             "database_seq witness_seq missing",
         ),
         LogEvent.STORE_FAILED: _entry(Level.CRITICAL, "The database cannot be used; it is tried again.", "problem"),
+        LogEvent.STORE_LOST: _entry(
+            Level.CRITICAL,
+            "The database was deleted or replaced while the daemon worked on it: it writes nothing more, and ends.",
+            "problem",
+        ),
         LogEvent.PUBLISH_FAILED: _entry(
             Level.ERROR,
             "A published set could not be written or read back; the last good one stays, and no new key signs.",

@@ -25,7 +25,7 @@ from rotator.engine.requests import handle_requests
 from rotator.engine.run import Outcome, Run
 from rotator.engine.sync import apply_policy
 from rotator.engine.witnessing import write_witness
-from rotator.errors import KekError, RefusedError, WitnessError
+from rotator.errors import KekError, RefusedError, StoreLostError, WitnessError
 from rotator.ports import Reading
 
 HEARTBEAT: Final = timedelta(seconds=30)
@@ -73,6 +73,7 @@ class Engine:
     def tick(self, reading: Reading | None = None) -> Outcome:
         """Do what is due now, as far as it can be done without waiting."""
         run = self.run
+        self._require_store()
         reading = reading if reading is not None else run.around.clock.read()
         beat = self._beat_at is None or not timedelta(0) <= reading.now - self._beat_at < self.heartbeat
         if beat:
@@ -97,6 +98,18 @@ class Engine:
         self.deliveries.close()
 
     # ------------------------------------------------------------------------------------------------ the parts
+
+    def _require_store(self) -> None:
+        """Raise :class:`StoreLostError` when the database was taken away from under us.
+
+        Its files have no name any more and cannot be given one: what they hold ends with this process. A process that
+        went on would make keys and tokens that the next start knows nothing of, and the longer the more. So this one
+        writes nothing from here on, neither database nor tree nor witness, and ends; the last good set stays published,
+        and the next start decides by the witness, which names all that is out.
+        """
+        if problem := self.run.around.store.lost():
+            self.run.fault("store", problem, "store.lost")
+            raise StoreLostError(problem)
 
     def _unlock(self, reading: Reading, *, check: bool) -> None:
         """Hold the KEK against what the database was sealed with; without it nothing is minted."""

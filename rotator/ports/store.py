@@ -291,6 +291,13 @@ class Store(Protocol):
         """Open a consistent read that blocks no writer."""
         ...
 
+    def lost(self) -> str:
+        """Return what became of the open database's files, if others took them away or replaced them; else empty.
+
+        From then on :meth:`begin` raises :class:`~rotator.errors.StoreLostError`: what would be written is not kept.
+        """
+        ...
+
     def purge_erased(self) -> bool:
         """Make erased values leave the disk as far as this database can; False: a reader holds it up, try again."""
         ...

@@ -14,7 +14,7 @@ import pytest
 from rotator.adapters.store import SqlStore, connect, open_store
 from rotator.core.events import EventName
 from rotator.core.model import Jti, Phase, WorkspaceState
-from rotator.errors import StoreError
+from rotator.errors import StoreError, StoreLostError
 from rotator.ports import Transaction
 from tests.contract.records import DAY, NOW, events, issue, key, keyset, workspace
 
@@ -96,6 +96,41 @@ def test_erased_token_text_is_gone_from_the_disk(store: SqlStore, path: Path) ->
         transaction.retire_tokens([token.jti], NOW)
     assert store.purge_erased()
     assert b"sealed text of acme-1" not in on_disk(path)
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_files_taken_away_are_noticed_and_nothing_more_is_written(
+    store: SqlStore, path: Path, end: str, how: str
+) -> None:
+    """An unlinked file takes every write, and keeps none of them."""
+    with store.begin() as transaction:
+        transaction.put_keyset(keyset())
+    assert store.lost() == ""
+    victim = Path(f"{path}{end}")
+    content = victim.read_bytes()
+    victim.unlink()
+    if how == "replaced":
+        victim.write_bytes(content)
+    assert f"{victim} was {how}" in store.lost()
+    with pytest.raises(StoreLostError, match="Nothing more is written"), store.begin():
+        pass
+
+
+def test_files_stay_themselves_while_others_come_and_go(path: Path) -> None:
+    """Whoever reads beside the daemon, or purges, or opens a database that was closed: nothing is lost."""
+    for _ in range(2):
+        opened = open_store(f"sqlite:///{path}", create=True)
+        beside = open_store(f"sqlite:///{path}", create=False, read_only=True)
+        with beside.read() as snapshot:
+            snapshot.keysets()
+        beside.close()
+        with opened.begin() as transaction:
+            transaction.put_keyset(keyset())
+        assert opened.purge_erased()
+        assert opened.lost() == ""
+        assert {str(found) for found in opened._files} == {f"{path}{end}" for end in ("", "-wal", "-shm")}
+        opened.close()
 
 
 def test_missing_database_says_how_to_start(path: Path) -> None:

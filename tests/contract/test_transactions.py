@@ -245,4 +245,5 @@ def test_unknown_kid_is_not_there(store: SqlStore) -> None:
         assert snapshot.workspace(WorkspaceId("unknown")) is None
         assert snapshot.request(1) is None
         assert snapshot.next_due([DEFAULT_KEYSET]) is None
+    assert store.lost() == ""
     assert store.trusted_time() is None  # both run on this machine

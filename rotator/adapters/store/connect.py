@@ -24,7 +24,7 @@ from rotator.adapters.store.migrate import prepare
 from rotator.adapters.store.problems import place, reported
 from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.transaction import SqlTransaction
-from rotator.errors import StoreError
+from rotator.errors import StoreError, StoreLostError
 from rotator.ports import Snapshot, Transaction
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
@@ -37,6 +37,9 @@ CONNECTION_TIMEOUT_SECONDS: Final = 10.0
 CACHE_KIB: Final = 16_000
 LOG_PAGES: Final = 4_000
 """16 MB of log: a batch of tokens is a few MB, and one batch after the other rewrites the same index pages."""
+
+BESIDE: Final = ("", "-wal", "-shm")
+"""What the names of an SQLite database's files end in. The log and its index live as long as a connection does."""
 
 WRITES: Final = "rotator_writes"
 """Execution option of a connection whose transaction will write."""
@@ -55,6 +58,7 @@ class SqlStore:
             reading["postgresql_readonly"] = True
         self._for_reading = engine.execution_options(**reading)
         self._for_writing = engine.execution_options(**{WRITES: True})
+        self._files: Final = _files(engine.url) if self._sqlite and not read_only else {}
         self.created: Final = created
         """This open made the database."""
 
@@ -63,6 +67,8 @@ class SqlStore:
         """Open a writing transaction: committed durably at the end of the block, rolled back on an exception."""
         if self._read_only:
             raise StoreError(f"{self._where} was opened to be read only; nothing can be changed here")
+        if problem := self.lost():
+            raise StoreLostError(problem)
         with (
             reported(self._where),
             self._for_writing.begin() as connection,
@@ -79,6 +85,19 @@ class SqlStore:
             closing(SqlSnapshot(connection)) as snapshot,
         ):
             yield snapshot
+
+    def lost(self) -> str:
+        """Return what became of the open database's files, if others took them away or replaced them; else empty.
+
+        An unlinked file works as ever for those who have it open, and is gone when they end. A PostgreSQL server has its
+        files to itself: always empty.
+        """
+        for path, identity in self._files.items():
+            found = _identity(path)
+            if found != identity:
+                became = "was deleted" if found is None else "was replaced by another file"
+                return f"{path} {became} while the daemon worked on it. {WHEN_LOST}"
+        return ""
 
     def purge_erased(self) -> bool:
         """Move the write-ahead log into the database file and empty it; False: a reader holds it up, try again.
@@ -106,6 +125,26 @@ class SqlStore:
     def close(self) -> None:
         """Release everything."""
         self._engine.dispose()
+
+
+WHEN_LOST: Final = (
+    "Nothing more is written, for nothing would be kept. Put the database back (the daemon must not run while it is "
+    "replaced), or start without it: the witness beside it then says what is still out"
+)
+
+
+def _files(url: URL) -> dict[Path, tuple[int, int]]:
+    """Return the files of an open SQLite database and which they are. Never opened: SQLite's locks would go with it."""
+    paths = (Path(f"{url.database}{end}").absolute() for end in BESIDE)
+    return {path: identity for path in paths if (identity := _identity(path)) is not None}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class _Raw:

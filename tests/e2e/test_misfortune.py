@@ -1,0 +1,40 @@
+"""What can happen to a running daemon's surroundings, and what it does then."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.world import Site, running, wait_for
+
+
+def files(site: Site) -> dict[str, bytes]:
+    """Return what is in the published tree and the witness."""
+    paths = [*(site.state / "public").rglob("*.json"), site.state / "witness.json"]
+    return {str(path): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_database_taken_away_ends_the_daemon(tmp_path: Path, how: str) -> None:
+    """It goes on with nothing that would be lost: exit 1, one sentence, and the last good set stays out."""
+    site = Site(tmp_path)
+    site.write_config()
+    with running(site) as daemon:
+        aside = tmp_path / "aside.db"
+        shutil.copy(site.database, aside)
+        for path in site.state.glob("rotator.db*"):
+            path.unlink()
+        if how == "replaced":
+            aside.rename(site.database)
+        wait_for(lambda: "store.lost" in daemon.log.read_text(), None, "the loss is found")
+        after = files(site)
+        assert daemon.process.wait(timeout=20) == 1
+        (lost,) = [line for line in daemon.lines() if line["event"] == "store.lost"]
+    assert lost["level"] == "critical"
+    assert f"{site.database} was {how}" in lost["problem"]
+    assert f"rotator: {site.database} was {how}" in daemon.log.read_text().splitlines()[-1]
+    assert "Traceback" not in daemon.log.read_text()
+    assert files(site) == after
+    assert os.path.lexists(site.database) == (how == "replaced")
+    assert not os.path.lexists(f"{site.database}-wal")
