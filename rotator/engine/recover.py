@@ -8,7 +8,6 @@ last token on it has ended, and every workspace is given a fresh token.
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
@@ -16,14 +15,11 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
 from rotator.core.schedule import share
 from rotator.core.stored_policy import policy_to_json
-from rotator.core.tokens import SMEAR_PER_WORKSPACE
+from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
 from rotator.errors import WitnessError
 from rotator.ports import KeysetRow, Reading, Snapshot, Transaction, WitnessedKey, WitnessedKeyset, WitnessRecord
-
-SEQUENCE_LEAP: Final = 1_000_000
-"""Added to a workspace's sequence after a restore: more than could have been issued since the backup was made."""
 
 
 def reconcile(run: Run, reading: Reading) -> None:
@@ -109,17 +105,19 @@ def _restore(run: Run, transaction: Transaction, record: WitnessRecord, reading:
     names = {row.name for row in transaction.keysets()} | set(record.keysets)
     for name in sorted(names):
         yield from _restore_keyset(run, transaction, name, record, reading)
+    transaction.insert_workspaces(plan_sync(transaction.workspaces(), run.policy, reading.now, run.around.calendar).new)
     states = [state for state in transaction.workspaces() if state.removed_at is None]
     spread = SMEAR_PER_WORKSPACE * len(states)
-    transaction.update_workspaces([_afresh(state, reading, spread) for state in states])
+    transaction.update_workspaces([_afresh(state, record, reading, spread) for state in states])
     # What this database thinks that the sinks should hold is older than what they do hold.
     transaction.drop_deliveries([(row.workspace, row.sink) for row in transaction.deliveries()])
 
 
-def _afresh(state: WorkspaceState, reading: Reading, spread: timedelta) -> WorkspaceState:
+def _afresh(state: WorkspaceState, record: WitnessRecord, reading: Reading, spread: timedelta) -> WorkspaceState:
+    # Each token ever issued is an event of its own, so that no workspace's sequence can be above the head's.
     return replace(
         state,
-        sequence=state.sequence + SEQUENCE_LEAP,
+        sequence=max(state.sequence, record.audit_seq),
         due_at=reading.now + spread * share(state.id),
         due_reason=Reason.RESTORED,
     )

@@ -80,7 +80,7 @@ class Engine:
             self._beat_at = reading.now
         self._unlock(reading, check=beat)
         held = self._judge_clock(reading)
-        if run.sealer is None or not self._reconcile(reading):
+        if run.sealer is None or not self._reconcile(reading, held=held):
             self._pump_log()
             return Outcome(reading.now + self.heartbeat)
         if not held:
@@ -88,7 +88,8 @@ class Engine:
         more = handle_requests(run, reading, clock_held=held)
         if not held and self._policy_applied:
             more = self._work(reading, beat=beat) or more
-        write_witness(run)
+        if run.reconciled:
+            write_witness(run)
         self._pump_log()
         return Outcome(self._next_due(reading, held=held), more)
 
@@ -160,8 +161,11 @@ class Engine:
                 sign_of_life(run, transaction, reading)
         return False
 
-    def _reconcile(self, reading: Reading) -> bool:
-        """Hold the database against the witness at the start and when its history went back; False: it cannot be."""
+    def _reconcile(self, reading: Reading, *, held: bool) -> bool:
+        """Hold the database against the witness at the start and when its history went back; False: it cannot be.
+
+        While the clock is held it waits: what a restore changes is dated, and until then nothing else is done either.
+        """
         run = self.run
         with run.around.store.read() as snapshot:
             head = snapshot.audit_head()
@@ -170,6 +174,9 @@ class Engine:
                 run.head = head
                 return True
             run.reconciled = False
+            self._policy_applied = False  # the old database is to be brought in step with the config, as at a start
+        if held:
+            return True
         try:
             reconcile(run, reading)
         except WitnessError as error:

@@ -35,8 +35,20 @@ def put_back(site: Site, kept: Path) -> None:
         shutil.copytree(tree, site.main.tree)
 
 
+def test_a_restore_of_what_is_the_same_is_none(site: Site) -> None:
+    """Nothing was issued or changed since: there is nothing to recover from."""
+    site.main.start()
+    site.advance(10 * DAY, pace=6 * HOUR)
+    kept = back_up(site)
+    site.advance(MINUTE)
+    put_back(site, kept)
+    site.main.start()
+    assert site.events(EventName.STATE_RESTORED) == []
+    site.assert_sound()
+
+
 @pytest.mark.parametrize("tree", [False, True], ids=["tree kept", "tree restored"])
-@pytest.mark.parametrize("later", [0, 1, 4, 12, 21, 29], ids=lambda days: f"{days} days later")
+@pytest.mark.parametrize("later", [3, 12, 29], ids=lambda days: f"{days} days later")
 def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: bool) -> None:
     """Every token that was issued before, and after, verifies from every copy that a verifier can hold."""
     site.main.start()
@@ -80,7 +92,7 @@ def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: 
 
 
 def test_new_keys_wait_their_full_time_after_a_restore(site: Site) -> None:
-    """Where the witness's active key is not in the old database, nothing signs before the propagation period is over."""
+    """Where the old database has not the key that signed last, nothing signs before the propagation period is over."""
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
@@ -137,24 +149,6 @@ def test_a_revocation_that_only_reached_the_witness_is_finished_at_the_start(sit
     site.advance(HOUR)
     site.main.restart()
     assert len(site.events(EventName.KEY_REVOKED)) == 1
-    site.assert_sound()
-
-
-def test_a_restore_under_a_running_daemon_is_found(site: Site) -> None:
-    site.main.start()
-    site.advance(DAY)
-    kept = back_up(site)
-    site.advance(5 * DAY, pace=6 * HOUR)
-    for name in ("rotator.db-wal", "rotator.db-shm"):
-        site.database.with_name(name).unlink(missing_ok=True)
-    store = site.main.store
-    assert store is not None
-    store.close()
-    shutil.copy(kept, site.database)
-    site.advance(MINUTE)
-    assert len(site.events(EventName.STATE_RESTORED)) == 1
-    site.advance(30 * DAY, pace=6 * HOUR)
-    assert tokens_in_order(site.main.post.delivered)
     site.assert_sound()
 
 
