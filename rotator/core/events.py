@@ -8,11 +8,10 @@ events that change no state and are in the log alone.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId
 
@@ -48,8 +47,7 @@ class EventName(StrEnum):
     AUDIT_PRUNED = "audit.pruned"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """One change of state. Holds no secret: no token, no key material."""
 
     name: EventName
@@ -61,7 +59,7 @@ class Event:
     actor: str = "rotator"
     """Who caused it: ``rotator`` for the schedule, else ``NAME(uid)`` of the person."""
     reason: str = ""
-    details: Mapping[str, Detail] = field(default_factory=lambda: MappingProxyType({}))
+    details: Mapping[str, Detail] = MappingProxyType({})
 
 
 GENESIS: Final = "0" * 64

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from rotator.core.actions import IssueToken
 from rotator.core.events import Event, EventName
@@ -23,6 +23,9 @@ from rotator.ports import IssuedToken, MintOrder, Reading, Sealer, Transaction
 BATCH: Final = 2_000
 """Tokens in one transaction: large enough to be cheap, small enough to be over in a fraction of a second."""
 
+FIRST_BATCH: Final = 125
+"""The first batch of a tick is small, and each one twice the one before: commits begin while the next is minted."""
+
 AHEAD: Final = 2
 """Batches that are minted, or wait for it, while another one is committed."""
 
@@ -33,8 +36,7 @@ a second."""
 RETRY_CEILING: Final = timedelta(minutes=10)
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
+class _Planned(NamedTuple):
     """A token to issue, with what it is made from."""
 
     action: IssueToken
@@ -88,11 +90,13 @@ def _batches(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Itera
         with run.around.store.begin() as transaction:
             transaction.fail_workspaces(missing, NEVER, MISSING)
     for name, wanted in by_keyset.items():
-        for start in range(0, len(wanted), BATCH):
+        start, size = 0, FIRST_BATCH
+        while start < len(wanted):
             signing = run.signing.get(name)
-            planned = [] if signing is None else _plan(run, wanted[start : start + BATCH], reading)
+            planned = [] if signing is None else _plan(run, wanted[start : start + size], reading)
             if signing is not None and planned:
                 yield _Batch(signing, planned)
+            start, size = start + size, min(2 * size, BATCH)
 
 
 def _plan(run: Run, wanted: Sequence[tuple[WorkspaceState, WorkspacePolicy]], reading: Reading) -> list[_Planned]:
@@ -117,17 +121,11 @@ def _mint(run: Run, batch: _Batch, reading: Reading) -> list[IssuedToken]:
         for jti, planned in zip(jtis, batch.tokens, strict=True)
     ]
     texts = run.around.tokenmaker.mint_batch(signing.signer, orders)
-    kid, algorithm = signing.kid, signing.signer.algorithm
+    secrets = ((jti, text.reveal().encode("ascii")) for jti, text in zip(jtis, texts, strict=True))
+    sealed = sealer.seal_many(PURPOSE_TOKEN, signing.kid, signing.signer.algorithm, secrets)
     return [
-        _issued(
-            planned,
-            signing,
-            jti,
-            issued_at,
-            sealer.seal(PURPOSE_TOKEN, jti, kid, algorithm, text.reveal().encode("ascii")),
-            sealer,
-        )
-        for planned, jti, text in zip(batch.tokens, jtis, texts, strict=True)
+        _issued(planned, signing, jti, issued_at, record, sealer)
+        for planned, jti, record in zip(batch.tokens, jtis, sealed, strict=True)
     ]
 
 

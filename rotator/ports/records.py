@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from rotator.core.events import Detail, Event
 from rotator.core.model import Jti, KekId, KeysetName, Kid, ReplicaId, SigningKey, SinkId, Token, WorkspaceId
@@ -64,8 +65,7 @@ class ReplicaRow:
     forgotten_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedToken:
+class IssuedToken(NamedTuple):
     """A minted and sealed token, with all that its commit changes."""
 
     token: Token

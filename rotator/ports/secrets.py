@@ -1,9 +1,9 @@
 """What seals, makes keys and signs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rotator.core.model import Algorithm, Jti, KekId, Kid
 from rotator.core.policy import WorkspacePolicy
@@ -32,6 +32,10 @@ class Sealer(Protocol):
 
     def seal(self, purpose: str, record_id: str, kid: str, algorithm: str, secret: bytes) -> bytes:
         """Seal ``secret`` under :attr:`kek_id`; the arguments before it are bound to it."""
+        ...
+
+    def seal_many(self, purpose: str, kid: str, algorithm: str, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
+        """Seal the secret of each record (its id and the secret), in order, as :meth:`seal` does."""
         ...
 
     def open(
@@ -81,8 +85,7 @@ class KeyMaker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class MintOrder:
+class MintOrder(NamedTuple):
     """One token to mint."""
 
     jti: Jti

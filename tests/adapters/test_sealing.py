@@ -228,3 +228,16 @@ def test_a_keyring_gives_the_check_to_register() -> None:
     assert keyring.unlock([KekRow(NEW, keyring.check_value(NEW))]).kek_id == NEW
     with pytest.raises(KekError, match="KEK old is needed"):
         keyring.check_value(OLD)
+
+
+def test_records_that_are_sealed_together_open_one_by_one() -> None:
+    """Each is bound to its own id, as if it had been sealed alone."""
+    sealer = AesGcmSealer(ring(NEW, OLD))
+    records = [(f"record-{number}", f"secret {number}".encode()) for number in range(3)]
+
+    sealed = sealer.seal_many("a purpose", "kid", "ES256", records)
+
+    for (record_id, secret), blob in zip(records, sealed, strict=True):
+        assert sealer.open("a purpose", record_id, "kid", "ES256", sealer.kek_id, blob).reveal() == secret
+        with pytest.raises(SealError):
+            sealer.open("a purpose", "another", "kid", "ES256", sealer.kek_id, blob)

@@ -100,7 +100,7 @@ def prepare(engine: Engine) -> None:
     reading = run.around.clock.read()
     engine._unlock(reading, check=True)
     engine._judge_clock(reading)
-    engine._reconcile(reading)
+    engine._reconcile(reading, held=False)
     engine._start(reading)
     for name in run.policy.keysets:
         turn_keyset(run, name, reading)

@@ -25,7 +25,7 @@ def broken(snapshot: Snapshot) -> Broken | None:
 
 def test_events_come_back_as_they_were_chained(store: SqlStore) -> None:
     """Each event is rebuilt exactly, so that its hash can be computed again."""
-    written = [*events(MADE, ISSUED), replace(events(MADE)[0], workspace=None, kid=None, jti=None, details={})]
+    written = [*events(MADE, ISSUED), events(MADE)[0]._replace(workspace=None, kid=None, jti=None, details={})]
     with store.begin() as transaction:
         assert transaction.audit_head() == BEGINNING
         assert transaction.append([]) == BEGINNING

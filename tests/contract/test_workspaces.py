@@ -249,7 +249,7 @@ def test_jti_is_never_used_twice(store: SqlStore) -> None:
         transaction.insert_workspaces([workspace(), workspace("second")])
         issue(transaction)
     twice = issued(workspace("second"))
-    twice = replace(twice, token=replace(twice.token, jti=Jti("acme-1")))
+    twice = twice._replace(token=replace(twice.token, jti=Jti("acme-1")))
     with pytest.raises(StoreError, match="breaks a rule"), store.begin() as transaction:
         transaction.issue([twice])
 
