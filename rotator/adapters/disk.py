@@ -173,9 +173,7 @@ def sync_file(directory_fd: int, name: str, *, disk: Disk = REAL_DISK) -> None:
 
 
 @contextlib.contextmanager
-def open_directory(
-    path: Path | str, *, dir_fd: int | None = None, follow_symlinks: bool = True
-) -> Iterator[int]:
+def open_directory(path: Path | str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Iterator[int]:
     """Open a directory to work relative to its descriptor, so that a later rename of it cannot lead astray."""
     fd = os.open(path, _DIRECTORY if follow_symlinks else _DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:
@@ -269,9 +267,7 @@ def lock_directory(path: Path) -> DirectoryLock:
         holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
         os.close(fd)
         who = f"another rotator (pid {holder})" if holder.isdecimal() else "another rotator"
-        raise RefusedError(
-            f"{who} runs on this state ({path}); use its control socket, or stop it first"
-        ) from None
+        raise RefusedError(f"{who} runs on this state ({path}); use its control socket, or stop it first") from None
     except OSError:
         os.close(fd)
         raise
@@ -281,9 +277,7 @@ def lock_directory(path: Path) -> DirectoryLock:
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
-def read_bounded(
-    path: Path | str, limit: int, *, dir_fd: int | None = None, follow_symlinks: bool = False
-) -> bytes:
+def read_bounded(path: Path | str, limit: int, *, dir_fd: int | None = None, follow_symlinks: bool = False) -> bytes:
     """Read a regular file of at most ``limit`` bytes.
 
     Anything else raises :class:`OSError` without waiting or filling the memory: a symlink ELOOP (unless followed), a

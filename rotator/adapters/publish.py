@@ -184,9 +184,7 @@ class TreePublisher:
         self._read[path] = _Standing(_Identity.of(status), content)
         return content
 
-    def _stands(
-        self, path: str, expected: bytes, *, compare: Callable[[bytes, bytes], bool] = operator.eq
-    ) -> bool:
+    def _stands(self, path: str, expected: bytes, *, compare: Callable[[bytes, bytes], bool] = operator.eq) -> bool:
         content = self._content(path)
         if content is None or stat.S_IMODE(self._read[path].identity.mode) != FILE_MODE:
             return False
@@ -245,9 +243,7 @@ class TreePublisher:
             path = directory / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest}.json"
             write_durably(path, content, 0o600, disk=self._disk)
         except OSError as error:
-            raise PublishError(
-                f"cannot keep a foreign set aside in {directory}: {describe(error)}"
-            ) from error
+            raise PublishError(f"cannot keep a foreign set aside in {directory}: {describe(error)}") from error
         return str(path)
 
     def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:

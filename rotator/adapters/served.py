@@ -125,9 +125,7 @@ class HttpServedSets:
     def _connection(self) -> http.client.HTTPConnection:
         host, port, timeout = self._url.hostname or "", self._url.port, self._step_timeout.total_seconds()
         if self._url.scheme == "https":
-            return http.client.HTTPSConnection(
-                host, port, timeout=timeout, context=ssl.create_default_context()
-            )
+            return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
         return http.client.HTTPConnection(host, port, timeout=timeout)
 
     def _target(self, keyset: KeysetName) -> str:
@@ -148,9 +146,7 @@ class _UnusableAnswerError(Exception):
 def _checked(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ConfigError(
-            f"verify_url {url!r} is not where a tree is served: an http or https URL without ? and #"
-        )
+        raise ConfigError(f"verify_url {url!r} is not where a tree is served: an http or https URL without ? and #")
     return parts
 
 

@@ -234,9 +234,7 @@ def test_a_state_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     """Root would leave files in it that its owner cannot open."""
     tmp_path.chmod(0o700)
     os.chown(tmp_path, 12345, -1)
-    with pytest.raises(
-        RefusedError, match="belongs to uid 12345 and this process runs as uid 0; run it as the owner"
-    ):
+    with pytest.raises(RefusedError, match="belongs to uid 12345 and this process runs as uid 0; run it as the owner"):
         require_private(tmp_path)
 
 

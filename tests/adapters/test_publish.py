@@ -29,8 +29,7 @@ ROOT = os.geteuid() == 0
 
 def jwk(kid: str, **members: str) -> str:
     return json.dumps(
-        {"alg": "ES256", "crv": "P-256", "kid": kid, "kty": "EC", "use": "sig", "x": "AA", "y": "BB"}
-        | members
+        {"alg": "ES256", "crv": "P-256", "kid": kid, "kty": "EC", "use": "sig", "x": "AA", "y": "BB"} | members
     )
 
 
@@ -114,23 +113,17 @@ _: type[Publisher] = TreePublisher
 
 
 def files(tree: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()}
 
 
 def identities(tree: Path) -> dict[str, tuple[int, int]]:
-    return {
-        str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in tree.rglob("*") if path.is_file()
-    }
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in tree.rglob("*") if path.is_file()}
 
 
 # ------------------------------------------------------------------------------------------------------ what it holds
 
 
-def test_the_default_keyset_stands_in_both_places_with_the_same_bytes(
-    publisher: TreePublisher, tree: Path
-) -> None:
+def test_the_default_keyset_stands_in_both_places_with_the_same_bytes(publisher: TreePublisher, tree: Path) -> None:
     published = publisher.publish(publication("a", "b"))
     found = files(tree)
     assert set(found) == {
@@ -169,9 +162,7 @@ def test_another_keyset_has_a_discovery_document_of_its_own(publisher: TreePubli
     assert publisher.read(DEFAULT_KEYSET) is None
 
 
-def test_discovery_names_each_algorithm_that_is_still_in_the_set(
-    publisher: TreePublisher, tree: Path
-) -> None:
+def test_discovery_names_each_algorithm_that_is_still_in_the_set(publisher: TreePublisher, tree: Path) -> None:
     migrating = replace(publication(), jwks=[jwk("a", alg="EdDSA")])
     publisher.publish(migrating)
     discovery = json.loads(files(tree)[".well-known/openid-configuration"])
@@ -193,9 +184,7 @@ def test_an_empty_set_is_published_when_the_engine_says_so(publisher: TreePublis
     assert publisher.publish(publication()).kids == ()
 
 
-def test_the_set_stands_everywhere_before_anything_points_to_it(
-    publisher: TreePublisher, disk: RecordingDisk
-) -> None:
+def test_the_set_stands_everywhere_before_anything_points_to_it(publisher: TreePublisher, disk: RecordingDisk) -> None:
     publisher.publish(publication("a"))
     written = [name for name in disk.renamed if "." in name[1:] or name == "openid-configuration"]
     assert written == ["jwks.json", "jwks.json", "jwks.meta.json", "openid-configuration"]
@@ -247,9 +236,7 @@ def test_only_what_differs_is_written(publisher: TreePublisher, tree: Path, path
     assert not publisher.intact(publication("a"))
     publisher.publish(publication("a"))
     assert publisher.intact(publication("a"))
-    changed = {
-        str(Path(name).relative_to(tree)) for name, now in identities(tree).items() if before[name] != now
-    }
+    changed = {str(Path(name).relative_to(tree)) for name, now in identities(tree).items() if before[name] != now}
     assert changed == {path}
 
 
@@ -266,9 +253,7 @@ def test_a_file_of_an_earlier_run_is_synced_once_before_it_counts(
     assert disk.fsyncs == 4
 
 
-def test_a_directory_sync_that_failed_is_made_up_for(
-    publisher: TreePublisher, tree: Path, disk: RecordingDisk
-) -> None:
+def test_a_directory_sync_that_failed_is_made_up_for(publisher: TreePublisher, tree: Path, disk: RecordingDisk) -> None:
     """The file has the right bytes then, and a power cut could still take it back."""
     publisher.publish(publication("a"))
     disk.fail_directory_sync = True
@@ -282,16 +267,12 @@ def test_a_directory_sync_that_failed_is_made_up_for(
     assert disk.fsyncs == 3  # these two, and the file whose directory was not synced
 
 
-def test_intact_compares_every_file_and_leaves_out_what_only_ages(
-    publisher: TreePublisher, tree: Path
-) -> None:
+def test_intact_compares_every_file_and_leaves_out_what_only_ages(publisher: TreePublisher, tree: Path) -> None:
     wanted = publication("a")
     assert not publisher.intact(wanted)
     publisher.publish(wanted)
     assert publisher.intact(wanted)
-    assert publisher.intact(
-        replace(wanted, generation=9, published_at=NOW + timedelta(1), next_change_at=None)
-    )
+    assert publisher.intact(replace(wanted, generation=9, published_at=NOW + timedelta(1), next_change_at=None))
     assert not publisher.intact(publication("a", "b"))
     assert not publisher.intact(replace(wanted, policy=policy(issuer="https://elsewhere.example.com")))
 
@@ -301,9 +282,7 @@ def test_intact_compares_every_file_and_leaves_out_what_only_ages(
     [b"", b"[]", b"{}", b"\xff", b'{"sha256":"x"}', b"[" * 100_000, None],
     ids=["empty", "list", "object", "binary", "partial", "deep", "gone"],
 )
-def test_a_damaged_meta_file_is_not_intact(
-    publisher: TreePublisher, tree: Path, content: bytes | None
-) -> None:
+def test_a_damaged_meta_file_is_not_intact(publisher: TreePublisher, tree: Path, content: bytes | None) -> None:
     publisher.publish(publication("a"))
     meta = tree / "keysets/default/jwks.meta.json"
     if content is None:
@@ -396,9 +375,7 @@ def test_a_symlink_on_the_way_is_followed_neither_in_reading_nor_in_writing(
     assert identities(tmp_path / "away") == before
 
 
-def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(
-    publisher: TreePublisher, tree: Path
-) -> None:
+def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(publisher: TreePublisher, tree: Path) -> None:
     publisher.publish(publication("a"))
     place = tree / DEFAULT_PLACES[0]
     before = publisher.read(DEFAULT_KEYSET)
@@ -552,9 +529,7 @@ def test_a_tree_that_cannot_be_made_says_so(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- what is kept aside
 
 
-def test_a_foreign_set_is_kept_outside_the_tree_for_the_owner_alone(
-    publisher: TreePublisher, tree: Path
-) -> None:
+def test_a_foreign_set_is_kept_outside_the_tree_for_the_owner_alone(publisher: TreePublisher, tree: Path) -> None:
     path = Path(publisher.keep_aside(DEFAULT_KEYSET, b"foreign", NOW))
     assert path.read_bytes() == b"foreign"
     assert path.name.startswith("20260101T000000Z-")

@@ -73,9 +73,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def served(server: Server) -> Iterator[HttpServedSets]:
-    served = HttpServedSets(
-        server.url + "/", step_timeout=timedelta(seconds=2), fetch_timeout=timedelta(seconds=0.5)
-    )
+    served = HttpServedSets(server.url + "/", step_timeout=timedelta(seconds=2), fetch_timeout=timedelta(seconds=0.5))
     yield served
     served.close()
 
@@ -202,9 +200,7 @@ def test_closing_cuts_off_a_fetch_and_starts_no_more(server: Server) -> None:
     HttpServedSets(server.url).close()
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://x/", "file:///etc/passwd", "tokens.example.com", "http://", "http://x/?a=b"]
-)
+@pytest.mark.parametrize("url", ["ftp://x/", "file:///etc/passwd", "tokens.example.com", "http://", "http://x/?a=b"])
 def test_a_url_that_is_no_place_of_a_tree_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="verify_url"):
         HttpServedSets(url)

@@ -34,7 +34,7 @@ def run(*arguments: str, **rest: str) -> subprocess.CompletedProcess[str]:
         (["clock", "accept"], 2, "Missing option '--reason'"),
         (["audit", "list", "--limit", "0"], 2, "'--limit'"),
         (["plan", "--for", "soon", "-c", "/no/such"], 2, "rotator: --for: 'soon' is not a span of time"),
-        (["status", "-c", "/no/such"], 2, "rotator: /no/such:1: there is no such file"),
+        (["status", "-c", "/no/such"], 2, "rotator: /no/such: there is no such file"),
     ],
 )
 def test_exit_codes(arguments: list[str], code: int, said: str) -> None:

@@ -89,8 +89,8 @@ class SqlStore:
     def lost(self) -> str:
         """Return what became of the open database's files, if others took them away or replaced them; else empty.
 
-        An unlinked file works as ever for those who have it open, and is gone when they end. A PostgreSQL server has its
-        files to itself: always empty.
+        An unlinked file works as ever for those who have it open, and is gone when they end. PostgreSQL's files are
+        its server's own affair: always empty.
         """
         for path, identity in self._files.items():
             found = _identity(path)
