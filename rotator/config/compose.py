@@ -38,9 +38,14 @@ class Composer:
     """Directories that no file sink may be in, by what each is."""
     problems: Problems
     _files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
+    _real_files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
     _real: dict[str, str] = field(default_factory=dict)
     _windows: dict[tuple[str, str, timedelta], RotationWindow] = field(default_factory=dict)
     _without_audience: list[str] = field(default_factory=list)
+    _real_forbidden: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._real_forbidden = {what: os.path.realpath(directory) for what, directory in self.forbidden.items()}
 
     def policy(self, workspaces: Mapping[str, tuple[Source, WorkspaceShape]], verifiers: Verifiers) -> Policy:
         """Return the policy; what is wrong goes to the problems."""
@@ -163,19 +168,38 @@ class Composer:
                 yield CommandSink(shape.command.run, shape.command.timeout)
 
     def _check_file(self, source: Source, path: KeyPath, file: str) -> None:
-        real = self._real_path(file)
-        first = self._files.setdefault(real, (source, path))
-        if first[1] != path or first[0] is not source:
-            self.problems.add(
-                source,
-                path,
-                f"{file} is delivered to already, by {show_path(first[1])} in {first[0].file}; each needs its own",
-            )
-        if os.path.islink(file):  # noqa: PTH114  # 100,000 times
-            self.problems.add(source, path, f"{file} is a symbolic link; write the path of the file itself")
+        """Refuse what the config itself says wrong; warn of what links on the disk make of a path.
+
+        Whoever can write to one directory on the way can make such a link at any time: that is for the delivery to
+        refuse, which looks again, and must stop neither the other workspaces nor a start or a reload.
+        """
+        first = self._files.setdefault(file, (source, path))
+        if first != (source, path):
+            text = f"{file} is delivered to already, by {_place(first)}; each needs its own"
+            self.problems.add(source, path, text)
         for what, directory in self.forbidden.items():
-            if real == str(directory) or real.startswith(f"{directory}/"):
-                self.problems.add(source, path, f"{file} is in the {what} ({directory}); name a path outside of it")
+            if _is_in(file, str(directory)) or _is_in(file, self._real_forbidden[what]):
+                text = f"{file} is in the {what} ({directory}); name a path outside of it"
+                self.problems.add(source, path, text)
+                return
+        if first == (source, path):
+            self._look_for_links(source, path, file)
+
+    def _look_for_links(self, source: Source, path: KeyPath, file: str) -> None:
+        real = self._real_path(file)
+        first = self._real_files.setdefault(real, (source, path))
+        if os.path.islink(file):  # noqa: PTH114  # 100,000 times
+            text = f"{file} is a symbolic link now, and nothing is delivered through one; remove it"
+            self.problems.warn(source, path, text)
+        elif first != (source, path):
+            text = f"{file} is now, by a link, the file of {_place(first)}, too; each needs its own"
+            self.problems.warn(source, path, text)
+        elif real != file:
+            for what, directory in self.forbidden.items():
+                if _is_in(real, self._real_forbidden[what]):
+                    text = f"{file} leads into the {what} ({directory}) by a link, and nothing is delivered there"
+                    self.problems.warn(source, path, text)
+                    return
 
     def _real_path(self, file: str) -> str:
         """Return ``file`` with the links in its directory followed; each directory is looked at once."""
@@ -186,3 +210,11 @@ class Composer:
             else:
                 self._real[directory] = directory if directory == "/" else self._real_path(directory)
         return os.path.join(self._real[directory], name)  # noqa: PTH118  # 100,000 times
+
+
+def _is_in(file: str, directory: str) -> bool:
+    return file == directory or file.startswith(f"{directory}/")
+
+
+def _place(found: tuple[Source, KeyPath]) -> str:
+    return f"{show_path(found[1])} in {found[0].file}"

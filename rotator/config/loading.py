@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -53,8 +54,8 @@ class _Loading:
         verifiers = derive.verifiers(shape)
         settings = derive.settings(shape, directory, environ, lambda at, text: self._problems.add(main, at, text))
         forbidden = {
-            "published directory": settings.publish_directory.resolve(),
-            "state directory": settings.state_directory.resolve(),
+            "published directory": settings.publish_directory,
+            "state directory": settings.state_directory,
         }
         policy = Composer(main, shape, directory, forbidden, self._problems).policy(workspaces, verifiers)
         findings = check_policy(policy, verifiers, CronCalendar(), now)
@@ -112,7 +113,7 @@ class _Loading:
         files, empty = find_included(shape.include, main.file.parent)
         found = []
         for file in files:
-            if file.resolve() == main.file.resolve():
+            if os.path.realpath(file) == os.path.realpath(main.file):
                 self._problems.add(main, ("include",), f"matches the config itself, {main.file}; narrow the pattern")
                 continue
             source, included = self._read(file, IncludedShape, included=True)

@@ -11,6 +11,9 @@ from typing import Final
 
 KeyPath = tuple[str | int, ...]
 
+WHOLE_FILE: Final = 0
+"""The line of a fault that has none: the file is missing, or is nothing to be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

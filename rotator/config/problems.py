@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from rotator.config import json_source, yaml_source
 from rotator.config.nearest import nearest
-from rotator.config.places import Fault, KeyPath, SyntaxFaultError, find_lines, show_path
+from rotator.config.places import WHOLE_FILE, Fault, KeyPath, SyntaxFaultError, find_lines, show_path
 from rotator.config.yaml_source import kind_of
 from rotator.errors import ConfigError
 
@@ -81,7 +81,11 @@ def _locate(found: Iterable[tuple[Source, KeyPath, str]]) -> Iterator[tuple[Path
 
 def _show(found: Iterable[tuple[Path, int, KeyPath, str]]) -> list[str]:
     unique = sorted({(str(file), line, show_path(path), text) for file, line, path, text in found})
-    return [f"{file}:{line}: {f'{path}: ' if path else ''}{text}" for file, line, path, text in unique]
+    return [f"{_at_line(file, line)}: {f'{path}: ' if path else ''}{text}" for file, line, path, text in unique]
+
+
+def _at_line(file: str, line: int) -> str:
+    return file if line == WHOLE_FILE else f"{file}:{line}"
 
 
 # ------------------------------------------------------------------------------------------- what pydantic has found

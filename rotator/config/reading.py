@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from rotator.config.places import SyntaxFaultError
+from rotator.config.places import WHOLE_FILE, SyntaxFaultError
 
 MAX_BYTES: Final = 512 * 1024 * 1024
 """A million workspaces take less."""
@@ -30,26 +30,27 @@ def read_text(file: Path, *, included: bool) -> tuple[bytes, str]:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        raise SyntaxFaultError(1, "there is no such file; name it with --config or $ROTATOR_CONFIG") from None
+        raise SyntaxFaultError(WHOLE_FILE, "there is no such file; name it with --config or $ROTATOR_CONFIG") from None
     except OSError as error:
-        raise SyntaxFaultError(1, f"cannot be read: {error.strerror}") from None
+        raise SyntaxFaultError(WHOLE_FILE, f"cannot be read: {error.strerror}") from None
     except ValueError as error:  # a NUL in the path
-        raise SyntaxFaultError(1, f"cannot be read: {error}") from None
+        raise SyntaxFaultError(WHOLE_FILE, f"cannot be read: {error}") from None
     return content, _decode(content)
 
 
 def _check_file(found: os.stat_result, *, included: bool) -> None:
     if stat.S_ISDIR(found.st_mode):
-        raise SyntaxFaultError(1, "is a directory; name the file in it")
+        raise SyntaxFaultError(WHOLE_FILE, "is a directory; name the file in it")
     if not stat.S_ISREG(found.st_mode):
-        raise SyntaxFaultError(1, "is not a regular file")
+        raise SyntaxFaultError(WHOLE_FILE, "is not a regular file")
     if found.st_size > MAX_BYTES:
-        raise SyntaxFaultError(1, f"has {found.st_size:,} bytes; {MAX_BYTES:,} is the most that is read")
+        raise SyntaxFaultError(WHOLE_FILE, f"has {found.st_size:,} bytes; {MAX_BYTES:,} is the most that is read")
     if found.st_mode & stat.S_IWOTH:
-        raise SyntaxFaultError(1, "can be written by everybody on the machine; chmod o-w it")
+        raise SyntaxFaultError(WHOLE_FILE, "can be written by everybody on the machine; chmod o-w it")
     if included and found.st_uid not in (0, os.geteuid()):
         raise SyntaxFaultError(
-            1, f"belongs to uid {found.st_uid}, who is neither root nor the user of rotator; chown it to one of them"
+            WHOLE_FILE,
+            f"belongs to uid {found.st_uid}, who is neither root nor the user of rotator; chown it to one of them",
         )
 
 
@@ -70,7 +71,7 @@ def _decode(content: bytes) -> str:
 
 def find_included(patterns: Iterable[str], directory: Path) -> tuple[list[Path], list[str]]:
     """Return the files that ``patterns`` match, each once and in order, and the patterns that match none."""
-    files: dict[Path, Path] = {}
+    files: dict[str, Path] = {}  # by where each really is; Path.resolve raises on links in a circle
     empty = []
     for pattern in patterns:
         found = glob.glob(pattern, root_dir=directory, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute one
@@ -78,5 +79,5 @@ def find_included(patterns: Iterable[str], directory: Path) -> tuple[list[Path],
         if not matched:
             empty.append(pattern)
         for file in matched:
-            files.setdefault(file.resolve(), file)
+            files.setdefault(os.path.realpath(file), file)
     return list(files.values()), empty
