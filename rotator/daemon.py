@@ -25,7 +25,7 @@ from rotator.config.settings import Config, Settings
 from rotator.control import ControlServer
 from rotator.engine.run import Outcome, backoff
 from rotator.engine.tick import Engine
-from rotator.errors import RefusedError, RotatorError, StoreLostError
+from rotator.errors import RefusedError, RotatorError, StoreError, StoreLostError
 from rotator.log import CataloguedLog, configure
 from rotator.ports import EventLog
 from rotator.report import Report, status
@@ -164,8 +164,11 @@ class Daemon:
         """Tick; a failure of the whole tick, such as a locked database, is logged and tried again soon."""
         try:
             outcome = engine.tick()
-        except (RefusedError, StoreLostError):
-            raise  # only a start is refused, and a person must decide; without its database the daemon has to end
+        except RefusedError:
+            raise  # only a start is refused, and a person must decide
+        except StoreLostError as error:
+            engine.run.fault("store", str(error), "store.lost")
+            raise  # the daemon has to end: see Engine.tick
         except RotatorError as error:
             problem, event = str(error), "store.failed"
         except Exception as error:  # noqa: BLE001 - the edge of a tick: the daemon outlives any fault of its own
@@ -179,11 +182,15 @@ class Daemon:
         return Outcome(self.clock.read().now + backoff(self._failures, RETRY_CEILING, 0.0))
 
     def _load_anew(self, engine: Engine) -> None:
-        """Load the config again. A bad one changes nothing."""
+        """Load the config again. A bad one changes nothing; one that the database did not let in is tried again."""
         reading = self.clock.read()
         try:
             config = load(self.config_path, self.environ, now=reading.now)
             engine.load_policy(config.policy, reading, doubt=_doubt(config))
+        except StoreError as error:
+            self._reload = True
+            engine.run.fault("tick", str(error), "store.failed")
+            return
         except RotatorError as error:
             event = "config.refused"
             engine.run.fault("config", str(error), event, config=str(self.config_path))

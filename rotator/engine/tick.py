@@ -109,7 +109,6 @@ class Engine:
         and the next start decides by the witness, which names all that is out.
         """
         if problem := self.run.around.store.lost():
-            self.run.fault("store", problem, "store.lost")
             raise StoreLostError(problem)
 
     def _unlock(self, reading: Reading, *, check: bool) -> None:

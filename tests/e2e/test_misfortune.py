@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def test_a_database_taken_away_ends_the_daemon(tmp_path: Path, how: str) -> None
             path.unlink()
         if how == "replaced":
             aside.rename(site.database)
-        wait_for(lambda: "store.lost" in daemon.log.read_text(), None, "the loss is found")
+        wait_for(lambda: "store.lost" in daemon.log.read_text(), None, "the loss is found", seconds=10)
         after = files(site)
         assert daemon.process.wait(timeout=20) == 1
         (lost,) = [line for line in daemon.lines() if line["event"] == "store.lost"]
@@ -38,3 +40,21 @@ def test_a_database_taken_away_ends_the_daemon(tmp_path: Path, how: str) -> None
     assert files(site) == after
     assert os.path.lexists(site.database) == (how == "replaced")
     assert not os.path.lexists(f"{site.database}-wal")
+
+
+def test_a_reload_while_the_database_is_locked_is_made_up_for(tmp_path: Path) -> None:
+    """The config is not to blame: it takes effect once the lock is gone, and nobody need ask again."""
+    site = Site(tmp_path)
+    site.write_config(workspaces=1, keyset_period="1d", token_period="1d", token_grace="1d")
+    with running(site) as daemon:
+        site.write_config(workspaces=2, keyset_period="1d", token_period="1d", token_grace="1d")
+        with closing(sqlite3.connect(site.database, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            daemon.reload()
+            wait_for(lambda: "store.failed" in daemon.log.read_text(), daemon, "it meets the lock")
+            shell.execute("ROLLBACK")
+        wait_for((tmp_path / "delivered" / "w1" / "token").exists, daemon, "the new config is in force")
+        names = [line["event"] for line in daemon.lines()]
+        assert site.json("status")["state"] == "ok"
+    assert "config.refused" not in names
+    assert "config.reloaded" in names
