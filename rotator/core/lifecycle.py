@@ -61,16 +61,16 @@ def revoke(key: SigningKey, *, now: datetime) -> SigningKey:
 def supersede_token(token: Token, *, now: datetime) -> Token:
     """Record that ``token`` has a successor; it stays valid until its ``exp``."""
     check(token.jti, token.phase, Phase.GRACE)
-    return replace(token, phase=Phase.GRACE, superseded_at=now)
+    return token._replace(phase=Phase.GRACE, superseded_at=now)
 
 
 def retire_token(token: Token, *, now: datetime) -> Token:
     """Record that ``token`` is past its ``exp`` for every verifier."""
     check(token.jti, token.phase, Phase.RETIRED)
-    return replace(token, phase=Phase.RETIRED, retired_at=now)
+    return token._replace(phase=Phase.RETIRED, retired_at=now)
 
 
 def revoke_token(token: Token, *, now: datetime) -> Token:
     """Record that ``token`` must no longer be accepted."""
     check(token.jti, token.phase, Phase.REVOKED)
-    return replace(token, phase=Phase.REVOKED, revoked_at=now)
+    return token._replace(phase=Phase.REVOKED, revoked_at=now)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 Kid = NewType("Kid", str)
 Jti = NewType("Jti", str)
@@ -116,9 +116,8 @@ class KeysetState:
     """A configured workspace, or an unexpired current token, depends on this keyset."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """One issued token, without its text."""
+class Token(NamedTuple):
+    """One issued token, without its text. A tuple, for there are many."""
 
     jti: Jti
     workspace: WorkspaceId

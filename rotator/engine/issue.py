@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from rotator.core.actions import IssueToken
 from rotator.core.events import Event, EventName
-from rotator.core.model import Algorithm, Jti, KeysetName, Phase, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import WorkspacePolicy
 from rotator.core.schedule import share
 from rotator.core.sinks import sink_id
@@ -18,7 +18,7 @@ from rotator.engine.rows import PURPOSE_TOKEN
 from rotator.engine.run import Run, Signing, backoff
 from rotator.engine.sync import MISSING, NEVER
 from rotator.errors import KekError, RotatorError, StoreError
-from rotator.ports import IssuedToken, MintOrder, Reading, Sealer, Transaction
+from rotator.ports import IssuedToken, MintOrder, Reading, Transaction
 
 BATCH: Final = 2_000
 """Tokens in one transaction: large enough to be cheap, small enough to be over in a fraction of a second."""
@@ -124,15 +124,15 @@ def _mint(run: Run, batch: _Batch, reading: Reading) -> list[IssuedToken]:
     secrets = ((jti, text.reveal().encode("ascii")) for jti, text in zip(jtis, texts, strict=True))
     sealed = sealer.seal_many(PURPOSE_TOKEN, signing.kid, signing.signer.algorithm, secrets)
     return [
-        _issued(planned, signing, jti, issued_at, record, sealer)
+        _issued(planned, signing, jti, issued_at, record, sealer.kek_id)
         for planned, jti, record in zip(batch.tokens, jtis, sealed, strict=True)
     ]
 
 
 def _issued(
-    planned: _Planned, signing: Signing, jti: Jti, issued_at: datetime, sealed: bytes, sealer: Sealer
+    planned: _Planned, signing: Signing, jti: Jti, issued_at: datetime, sealed: bytes, kek_id: KekId
 ) -> IssuedToken:
-    action, state, policy = planned.action, planned.state, planned.policy
+    action, state, policy = planned
     token = Token(
         jti=jti,
         workspace=policy.id,
@@ -147,7 +147,7 @@ def _issued(
     return IssuedToken(
         token=token,
         sealed=sealed,
-        kek_id=sealer.kek_id,
+        kek_id=kek_id,
         reason=action.reason,
         prior=action.prior,
         prior_sequence=state.sequence,

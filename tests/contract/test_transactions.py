@@ -112,7 +112,7 @@ def test_two_replicas_issue_each_token_once(store: SqlStore, second: SqlStore) -
         batch = [issued(state) for state in snapshot.due_workspaces([DEFAULT_KEYSET], NOW, 100)]
 
     def commit(at: Store, ours: str) -> bool:
-        orders = [order._replace(token=replace(order.token, jti=Jti(f"{order.token.jti}-{ours}"))) for order in batch]
+        orders = [order._replace(token=order.token._replace(jti=Jti(f"{order.token.jti}-{ours}"))) for order in batch]
         with suppress(LookupError), at.begin() as transaction:
             assert transaction.raise_last_exp(KID, NOW + 9 * DAY)
             if not transaction.issue(orders):

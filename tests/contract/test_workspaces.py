@@ -204,8 +204,8 @@ def test_prior_token_goes_to_grace(transaction: Transaction) -> None:
     transaction.revoke_token(second.jti, LATER, "leaked")
     third = issue(transaction, at=LATER + DAY)
     assert list(transaction.tokens(ACME)) == [
-        replace(first, phase=Phase.GRACE, superseded_at=LATER),
-        replace(second, phase=Phase.REVOKED, revoked_at=LATER),
+        first._replace(phase=Phase.GRACE, superseded_at=LATER),
+        second._replace(phase=Phase.REVOKED, revoked_at=LATER),
         third,
     ]
 
@@ -249,7 +249,7 @@ def test_jti_is_never_used_twice(store: SqlStore) -> None:
         transaction.insert_workspaces([workspace(), workspace("second")])
         issue(transaction)
     twice = issued(workspace("second"))
-    twice = twice._replace(token=replace(twice.token, jti=Jti("acme-1")))
+    twice = twice._replace(token=twice.token._replace(jti=Jti("acme-1")))
     with pytest.raises(StoreError, match="breaks a rule"), store.begin() as transaction:
         transaction.issue([twice])
 
@@ -284,7 +284,7 @@ def test_revoked_token_keeps_its_first_revocation(transaction: Transaction) -> N
     transaction.revoke_token(token.jti, NOW + DAY, "again")
     row = transaction.token(token.jti)
     assert row is not None
-    assert row.token == replace(token, phase=Phase.REVOKED, revoked_at=NOW)
+    assert row.token == token._replace(phase=Phase.REVOKED, revoked_at=NOW)
     assert row.sealed is None
 
 

@@ -1,7 +1,6 @@
 """The table of phases, for keys and tokens."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
@@ -72,4 +71,4 @@ def test_a_token_goes_through_the_same_phases() -> None:
     revoked = lifecycle.revoke_token(grace, now=T0)
     assert (revoked.phase, revoked.revoked_at) == (Phase.REVOKED, T0)
     with pytest.raises(IllegalTransitionError):
-        lifecycle.supersede_token(replace(TOKEN, phase=Phase.REVOKED), now=T0)
+        lifecycle.supersede_token(TOKEN._replace(phase=Phase.REVOKED), now=T0)
