@@ -27,6 +27,7 @@ from typing import Final, Self
 from rotator.adapters.calendar import CronCalendar
 from rotator.config.settings import ControlSettings
 from rotator.control_client import address_of, connect
+from rotator.control_places import Places
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
@@ -43,7 +44,9 @@ LINE_TIMEOUT: Final = timedelta(seconds=5)
 ANSWER_TIMEOUT: Final = timedelta(seconds=30)
 """How long a peer may take to read the answer."""
 
-CONNECTIONS_AT_ONCE: Final = 32
+BACKLOG: Final = 128
+"""How many may stand before the door: each is let in or told off at once."""
+
 PATIENCE: Final = timedelta(seconds=10)
 """How long a request is waited for before the peer is told that it is still being worked on."""
 
@@ -101,7 +104,7 @@ class ControlServer:
     _listener: socket.socket | None = None
     _identity: tuple[int, int] | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
-    _places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(CONNECTIONS_AT_ONCE))
+    _places: Places = field(default_factory=Places)
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -115,7 +118,7 @@ class ControlServer:
             path.chmod(0o666)
             status = path.stat()
             self._identity = (status.st_dev, status.st_ino)
-            self._listener.listen(CONNECTIONS_AT_ONCE)
+            self._listener.listen(BACKLOG)
         except OSError as error:
             self.close()
             raise RefusedError(
@@ -164,34 +167,37 @@ class ControlServer:
                 self.log.event("control.failed", problem=str(error))
                 self._closing.wait(1.0)  # out of descriptors, most likely: others may give some back
                 continue
-            if not self._places.acquire(blocking=False):
-                problem = f"{CONNECTIONS_AT_ONCE} others are talking to the daemon right now; try again"
-                with connection, contextlib.suppress(OSError):
-                    connection.settimeout(1.0)
-                    connection.sendall(_line(_refusal(RefusedError(problem))))
-                continue
-            self._start(connection)
+            self._let_in(connection)
 
-    def _start(self, connection: socket.socket) -> None:
+    def _let_in(self, connection: socket.socket) -> None:
         try:
-            threading.Thread(target=self._serve, args=(connection,), name="rotator-peer", daemon=True).start()
+            peer = self.peer_of(connection)
+        except OSError:  # it is gone already
+            connection.close()
+            return
+        if problem := self._places.take(peer.uid):
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(0.0)  # one line always fits, and nobody may hold up those who come next
+                connection.sendall(_line(_refusal(RefusedError(problem))))
+            return
+        try:
+            threading.Thread(target=self._serve, args=(connection, peer), name="rotator-peer", daemon=True).start()
         except RuntimeError as error:  # no more threads: this peer is dropped, the next may be luckier
             self.log.event("control.failed", problem=str(error))
             connection.close()
-            self._places.release()
+            self._places.leave(peer.uid)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, peer: Peer) -> None:
         try:
             with connection, contextlib.suppress(OSError):  # a peer that went away has no use for an answer
-                reply = self._reply(connection)
+                reply = self._reply(connection, peer)
                 connection.settimeout(ANSWER_TIMEOUT.total_seconds())
                 connection.sendall(_line(reply))
         finally:
-            self._places.release()
+            self._places.leave(peer.uid)
 
-    def _reply(self, connection: socket.socket) -> Mapping[str, object]:
+    def _reply(self, connection: socket.socket, peer: Peer) -> Mapping[str, object]:
         try:
-            peer = self.peer_of(connection)
             call = _parse(_read_line(connection, self.line_timeout))
             self._admit(peer, call.command)
             return {"ok": True, "result": self._answer(peer, call)}

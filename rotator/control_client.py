@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -82,8 +83,21 @@ def connect(path: Path, timeout: timedelta) -> socket.socket:
     try:
         connection.settimeout(timeout.total_seconds())
         with address_of(path) as address:
-            connection.connect(address)
+            _connect(connection, address, time.monotonic() + timeout.total_seconds())
     except OSError:
         connection.close()
         raise
     return connection
+
+
+def _connect(connection: socket.socket, address: str, give_up_at: float) -> None:
+    """Connect, waiting while the queue is full: a socket with a timeout is told EAGAIN at once (connect(2))."""
+    while True:
+        try:
+            connection.connect(address)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                raise TimeoutError from None
+            time.sleep(0.02)
+        else:
+            return

@@ -1,5 +1,6 @@
 """The control socket: a real socket, a real database, and a stand-in for the daemon's loop."""
 
+import contextlib
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ from rotator.adapters.clock import SystemClock
 from rotator.adapters.store import SqlStore, open_store
 from rotator.config.settings import ControlSettings
 from rotator.control import LINE_LIMIT, ControlServer
-from rotator.control_client import NoDaemonError, ask
+from rotator.control_client import NoDaemonError, ask, connect
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.secret import Secret
@@ -190,6 +191,41 @@ def test_too_many_peers_at_once_are_told_so(server: ControlServer, path: Path) -
     for connection in waiting:
         connection.close()
     assert _soon(lambda: ask(path, "keys.list") == {"keys": []})
+
+
+def _crowd(loop: Loop, path: Path, uid: int, size: int) -> list[socket.socket]:
+    """Connect ``size`` times as ``uid``, saying nothing; return the connections, for those that are told off too."""
+    loop.peer = Peer(uid, uid)
+    connections = []
+    for _ in range(size):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(path))
+        connections.append(connection)
+    speak(path, b"\n")  # accepted in order: they all have been looked at
+    return connections
+
+
+def test_no_user_takes_the_places_of_others(loop: Loop, path: Path) -> None:
+    """One has eight at most, all of them together leave eight to root and the service's own user."""
+    crowd = []
+    with server_of(loop, path):
+        try:
+            crowd += _crowd(loop, path, 2_000, 100)
+            assert "talking to the daemon 8 times already" in speak(path, b"\n")["error"]
+            loop.peer = Peer(2_001, 2_001)
+            with pytest.raises(RefusedError, match="may not use 'status'"):
+                ask(path, "status")
+            for uid in range(2_001, 2_010):
+                crowd += _crowd(loop, path, uid, 8)
+            assert "24 others are talking to the daemon" in speak(path, b"\n")["error"]
+            for owner in (Peer(0, 0), Peer(os.geteuid(), os.getegid())):
+                loop.peer = owner
+                assert ask(path, "keys.list") == {"keys": []}
+        finally:
+            for connection in crowd:
+                connection.close()
+        loop.peer = Peer(2_000, 2_000)
+        assert _soon(lambda: "expected one line" in speak(path, b"\n")["error"])
 
 
 def _soon(holds: Callable[[], bool]) -> bool:
@@ -440,3 +476,21 @@ def test_client_does_not_wait_for_ever(path: Path) -> None:
         listener.listen()
         with pytest.raises(RotatorError, match="did not answer within"):
             ask(path, "status", timeout=timedelta(seconds=0.2))
+
+
+def test_client_waits_for_a_place_in_the_queue(path: Path) -> None:
+    """Where many come at once, the kernel turns the last ones away for a moment."""
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(str(path))
+        listener.listen(0)
+        stack.enter_context(connect(path, timedelta(seconds=1)))
+        with pytest.raises(TimeoutError):
+            connect(path, timedelta(seconds=0.05))
+
+        def accept() -> None:
+            listener.accept()[0].close()
+
+        later = threading.Timer(0.2, accept)
+        later.start()
+        stack.enter_context(connect(path, timedelta(seconds=10)))
+        later.join()
