@@ -1,6 +1,5 @@
 """The machine as a command sees it from outside the daemon: the KEK, the clock, the tree, permissions."""
 
-import hashlib
 import os
 import pwd
 from collections.abc import Iterator
@@ -11,75 +10,17 @@ from typing import Final
 
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.disk import describe, require_private
-from rotator.adapters.publish import TreePublisher
-from rotator.adapters.sealing import SourcedKeyring
+from rotator.cli.outside import Witnessed, empty_state, kek_problem, lost_database, misfits, see_witness
 from rotator.config.settings import Config, Settings
 from rotator.control_roles import Doorkeeper
-from rotator.core.model import KeysetName
 from rotator.core.policy import CommandSink, FileSink
-from rotator.core.timeguard import Reading, judge
-from rotator.errors import KekError, PublishError, RotatorError
+from rotator.errors import KekError, RotatorError
 from rotator.ports import Snapshot
+from rotator.report.steps import next_step
 from rotator.wiring import open_readonly, read_kek
 
 OLDEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """This program is younger than that: a clock before it is wrong."""
-
-
-def several_replicas(settings: Settings) -> bool:
-    """Tell whether other daemons may work on the same database."""
-    return not settings.state_url.startswith("sqlite")
-
-
-def find_faults(config: Config, snapshot: Snapshot, reading: Reading) -> dict[str, str]:
-    """Return what a look from outside finds wrong, by the subjects that the daemon uses."""
-    faults: dict[str, str] = {}
-    problem = kek_problem(config, snapshot)
-    if problem:
-        faults["kek"] = problem
-    verdict = judge(
-        snapshot.clock_mark(), reading, clock_skew=config.policy.clock_skew, max_gap=config.policy.clock_max_gap
-    )
-    if not verdict.trusted:
-        faults["clock"] = verdict.held
-    settings = config.settings
-    publisher = TreePublisher(
-        settings.publish_directory,
-        settings.base_url,
-        settings.state_directory / "aside",
-        state_directory=settings.state_directory,
-        max_age=settings.max_cache,
-    )
-    for row in snapshot.keysets():
-        if row.ended_at is None and row.set_sha256:
-            problem = _set_problem(publisher, row.name, row.set_sha256)
-            if problem:
-                faults[f"publish:{row.name}"] = problem
-    return faults
-
-
-def kek_problem(config: Config, snapshot: Snapshot) -> str:
-    """Return why the KEK cannot be used with this database; empty when it can."""
-    try:
-        SourcedKeyring(lambda: read_kek(config.settings.kek)).unlock(snapshot.keks())
-    except KekError as error:
-        return str(error)
-    return ""
-
-
-def _set_problem(publisher: TreePublisher, name: KeysetName, sha256: str) -> str:
-    try:
-        published = publisher.read(name)
-    except PublishError as error:
-        return str(error)
-    if published is None:
-        return f"the published set of keyset {name} is missing or is no JWK Set"
-    if hashlib.sha256(published.content).hexdigest() != sha256:
-        return f"the published set of keyset {name} is not the one that was last written"
-    return ""
-
-
-# ------------------------------------------------------------------------------------------------------------ checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +65,12 @@ def _state_directory(settings: Settings) -> Finding:
 
 def _database(config: Config) -> Iterator[Finding]:
     settings = config.settings
-    if settings.state_url.startswith("sqlite:///") and not Path(settings.state_url.removeprefix("sqlite:///")).exists():
+    witnessed = see_witness(settings)
+    if lost_database(settings) is not None:
         yield Finding("database", "", "made at the first start")
         yield _kek_alone(settings)
+        with empty_state() as snapshot:
+            yield from _misfits(config, snapshot, witnessed)
         return
     try:
         with open_readonly(config) as store, store.read() as snapshot:
@@ -135,9 +79,16 @@ def _database(config: Config) -> Iterator[Finding]:
             ids = ", ".join(row.kek_id for row in snapshot.keks()) or "none in use yet"
             step = "put the one back that this database was sealed with" if problem else ""
             yield Finding("KEK", problem, f"readable and the right one: {ids}", step)
+            yield from _misfits(config, snapshot, witnessed)
     except RotatorError as error:
         yield Finding("database", str(error), "", "")
         yield _kek_alone(settings)
+
+
+def _misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> Iterator[Finding]:
+    for subject, problem in misfits(config, snapshot, witnessed).items():
+        kind, _, name = subject.partition(":")
+        yield Finding("published set" if name else kind, problem, "", next_step(kind, name))
 
 
 def _kek_alone(settings: Settings) -> Finding:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rotator.adapters.clock import SystemClock
 from rotator.config import load
@@ -15,6 +15,10 @@ from rotator.config.settings import DEFAULT_PATH, Config, Settings, config_path
 from rotator.control_client import NoDaemonError, ask
 from rotator.core.secret import Secret
 from rotator.errors import RefusedError, RotatorError
+
+if TYPE_CHECKING:  # heavy
+    from rotator.cli.outside import Witnessed
+    from rotator.ports import Snapshot
 
 SYSTEM_SOCKET: Final = Path("/run/rotator/control.sock")
 """Where the unit puts it. Other users' shells lack the environment that tells the service so."""
@@ -85,27 +89,38 @@ def _settings(path: Path) -> Settings:
 
 
 def _read_state(config: Config, command: str, arguments: Arguments) -> Any:
-    from rotator.adapters.calendar import CronCalendar  # noqa: PLC0415 - heavy
-    from rotator.cli.machine import find_faults, several_replicas  # noqa: PLC0415 - heavy
-    from rotator.report.answers import READING, View  # noqa: PLC0415 - heavy
-    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
+    from rotator.cli import outside  # noqa: PLC0415 - heavy
     from rotator.wiring import open_readonly  # noqa: PLC0415 - heavy
 
+    witnessed = outside.see_witness(config.settings)
+    if command == "status" and outside.lost_database(config.settings) is not None:
+        with outside.empty_state() as snapshot:
+            if outside.misfits(config, snapshot, witnessed):
+                return _answer(config, snapshot, witnessed, command, arguments)
     if not config.settings.state_directory.exists():
         raise RefusedError(
             f"there is no state yet in {config.settings.state_directory}; the first start makes it: rotator run"
         )
-    reading = SystemClock().read()
     with open_readonly(config) as store, store.read() as snapshot:
-        view = View(
-            snapshot=snapshot,
-            policy=config.policy,
-            now=reading.now,
-            calendar=CronCalendar(),
-            faults=find_faults(config, snapshot, reading),
-            several_replicas=several_replicas(config.settings),
-        )
-        return to_json(READING[command](view, arguments))
+        return _answer(config, snapshot, witnessed, command, arguments)
+
+
+def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", command: str, arguments: Arguments) -> Any:
+    from rotator.adapters.calendar import CronCalendar  # noqa: PLC0415 - heavy
+    from rotator.cli import outside  # noqa: PLC0415 - heavy
+    from rotator.report.answers import READING, View  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
+
+    reading = SystemClock().read()
+    view = View(
+        snapshot=snapshot,
+        policy=config.policy,
+        now=reading.now,
+        calendar=CronCalendar(),
+        faults=outside.find_faults(config, snapshot, reading, witnessed) if command == "status" else {},
+        several_replicas=outside.several_replicas(config.settings),
+    )
+    return to_json(READING[command](view, arguments))
 
 
 # ----------------------------------------------------------------------------------------------------------- changing

@@ -15,7 +15,7 @@ from rotator.ports import DeliveryAlarm
 from rotator.report.records import FailingWorkspace, Health, KeysetStatus, Problem, ReplicaStatus, Report
 from rotator.report.steps import next_step
 
-_CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "store", "tick"})
+_CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "foreign", "store", "tick"})
 
 
 def find_problems(report: Report, faults: Mapping[str, str], alarms: Sequence[DeliveryAlarm]) -> Iterator[Problem]:

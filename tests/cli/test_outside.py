@@ -1,0 +1,121 @@
+"""Without a daemon: a database that is lost, older or another one is found out by what lies beside it."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.conftest import Shell
+from tests.e2e.world import Site
+
+
+def _delete(site: Site) -> None:
+    for file in site.state.glob("rotator.db*"):
+        file.unlink()
+
+
+def _empty(site: Site) -> None:
+    _delete(site)
+    site.database.touch(mode=0o600)
+
+
+def _begin_anew(site: Site) -> None:
+    """Leave what a start without the database leaves: tables, and nothing in them."""
+    _delete(site)
+    site.rotator("run", "--once", check=False)
+
+
+def _put_back_an_older_one(site: Site) -> None:
+    with sqlite3.connect(site.database) as connection:
+        connection.execute("DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+        connection.execute("UPDATE audit_head SET seq = seq - 1, hash = (SELECT hash FROM audit ORDER BY seq DESC)")
+
+
+def files(site: Site) -> list[str]:
+    """Return what is in the state directory, but for what SQLite needs to read a log."""
+    return sorted(path.name for path in site.state.iterdir() if path.suffix not in (".db-wal", ".db-shm"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_delete, "rotator.db is missing or empty, and the witness"),
+        (_empty, "rotator.db is missing or empty, and the witness"),
+        (_begin_anew, "knows another one"),
+        (_put_back_an_older_one, "takes it for a restored backup"),
+    ],
+)
+def test_a_database_that_does_not_fit_the_witness_is_critical(
+    started: Shell, site: Site, change: Callable[[Site], None], said: str
+) -> None:
+    """Status exits 3 and says what `run` does about it; check is not ready. Nothing is changed by looking."""
+    change(site)
+    before = files(site)
+    code, out, err = started("status", "--json")
+    assert (code, err) == (3, "")
+    (problem,) = [found for found in json.loads(out)["problems"] if found["subject"] == "witness"]
+    assert problem["severity"] == "critical"
+    assert said in problem["text"]
+    assert "`rotator run` " in problem["text"]
+    assert "compare the database with your backups" in problem["next_step"]
+    code, out, _ = started("check")
+    assert (code, said in out) == (1, True)
+    assert "compare the database with your backups" in out.partition("not ready; next:")[2]
+    assert files(site) == before
+
+
+@pytest.mark.parametrize("nothing_else", [True, False])
+def test_a_foreign_set_that_waits_is_critical(started: Shell, site: Site, *, nothing_else: bool) -> None:
+    """`run` refuses to start beside it, so all cannot be well; the next step is there."""
+    public = site.state / "public"
+    if nothing_else:
+        kept = shutil.move(public, site.root / "kept")
+        shutil.rmtree(site.state)
+        site.state.mkdir(mode=0o700)
+        shutil.move(kept, public)
+    else:
+        shutil.copytree(public / "keysets/default", public / "keysets/other")
+        text = site.config.read_text().replace("keysets:\n", "keysets:\n  other: {security_period: 90d}\n")
+        site.config.write_text(text)
+    name = "default" if nothing_else else "other"
+    code, out, _ = started("status", "--json")
+    problems = {found["subject"]: found for found in json.loads(out)["problems"]}
+    assert (code, problems[f"foreign:{name}"]["severity"]) == (3, "critical")
+    assert "`rotator run` refuses to start until it is adopted or replaced" in problems[f"foreign:{name}"]["text"]
+    code, out, _ = started("check")
+    assert code == 1
+    assert "rotator published adopt --keep-for PERIOD" in out.partition("not ready; next:")[2]
+    assert started("run", "--once")[0] == 1
+
+
+def test_workspaces_that_the_state_does_not_know_yet(started: Shell, site: Site) -> None:
+    """Nobody issues their tokens: not well, and the next step is to start the daemon."""
+    site.config.write_text(site.config.read_text() + "  new: {roles: [admin]}\n")
+    code, out, _ = started("status")
+    assert code == 3
+    assert out.startswith("DEGRADED  1 degraded")
+    assert "the config has 1 workspace that the state does not know yet" in out
+    assert "  do    start the daemon: systemctl start rotator" in out
+
+
+def test_other_commands_on_a_lost_database_say_so(started: Shell, site: Site) -> None:
+    """One sentence, exit 1."""
+    _delete(site)
+    code, out, err = started("keys", "list")
+    assert (code, out) == (1, "")
+    assert "there is no database" in err
+
+
+def test_a_witness_that_cannot_be_read(started: Shell, site: Site) -> None:
+    """Damaged: critical. Under a KEK that is gone: the KEK is the problem, told once."""
+    witness = site.state / "witness.json"
+    sound = witness.read_bytes()
+    witness.write_text("nothing\n")
+    subjects = [found["subject"] for found in json.loads(started("status", "--json")[1])["problems"]]
+    assert subjects == ["witness"]
+    witness.write_bytes(sound)
+    (site.state / "kek").unlink()
+    subjects = [found["subject"] for found in json.loads(started("status", "--json")[1])["problems"]]
+    assert subjects == ["kek"]
