@@ -1,10 +1,11 @@
 """Command sinks against real processes."""
 
+import base64
 import os
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,9 +82,7 @@ def dies(pid: int) -> bool:
     return any(not alive(pid) or threading.Event().wait(0.01) for _ in range(500))
 
 
-def test_the_token_comes_on_standard_input_and_nowhere_else(
-    tmp_path: Path, runner: CommandRunner, log: Log
-) -> None:
+def test_the_token_comes_on_standard_input_and_nowhere_else(tmp_path: Path, runner: CommandRunner, log: Log) -> None:
     out = tmp_path / "out"
     runner.deliver(
         shell(
@@ -189,9 +188,7 @@ def test_wherever_the_descriptors_run_out_none_is_leaked(runner: CommandRunner) 
     ],
     ids=["status", "signal", "missing", "not executable"],
 )
-def test_a_failure_says_in_one_line_what_happened(
-    sink: CommandSink, message: str, runner: CommandRunner
-) -> None:
+def test_a_failure_says_in_one_line_what_happened(sink: CommandSink, message: str, runner: CommandRunner) -> None:
     with pytest.raises(DeliveryError, match=message) as caught:
         runner.deliver(sink, PARCEL)
     assert "\n" not in str(caught.value)
@@ -222,15 +219,11 @@ def test_at_the_timeout_the_whole_group_is_killed_even_if_it_ignores_sigterm(
 def test_a_command_may_clean_up_on_sigterm(tmp_path: Path, runner: CommandRunner) -> None:
     mark = tmp_path / "mark"
     with pytest.raises(DeliveryError, match="did not end"):
-        runner.deliver(
-            shell('trap "echo bye > $1; exit 0" TERM; sleep 20 & wait', str(mark), timeout=0.4), PARCEL
-        )
+        runner.deliver(shell('trap "echo bye > $1; exit 0" TERM; sleep 20 & wait', str(mark), timeout=0.4), PARCEL)
     assert mark.read_text() == "bye\n"
 
 
-def test_what_a_command_leaves_running_in_its_group_ends_with_it(
-    tmp_path: Path, runner: CommandRunner
-) -> None:
+def test_what_a_command_leaves_running_in_its_group_ends_with_it(tmp_path: Path, runner: CommandRunner) -> None:
     pid = tmp_path / "pid"
     runner.deliver(shell('sleep 60 & echo $! > "$1"', str(pid)), PARCEL)
     assert dies(int(pid.read_text()))
@@ -273,9 +266,7 @@ def test_output_reaches_the_log_also_when_the_command_succeeds(log: Log) -> None
     assert log.lines == [("acme", r"stored\ncareful")]
 
 
-def test_output_is_escaped_and_the_token_masked_wherever_it_is_printed(
-    runner: CommandRunner, log: Log
-) -> None:
+def test_output_is_escaped_and_the_token_masked_wherever_it_is_printed(runner: CommandRunner, log: Log) -> None:
     code = (
         "import sys; t = sys.stdin.read(); h, p, s = t.split('.')\n"
         "print('\\x1b[31mred\\x07', 'token=' + t, 'payload', p, 'cut', t[30:60], repr(s))\n"
@@ -285,9 +276,7 @@ def test_output_is_escaped_and_the_token_masked_wherever_it_is_printed(
         runner.deliver(python(code), PARCEL)
     for part in TOKEN.split("."):
         assert part not in log.text
-    assert log.text == (
-        rf"\x1b[31mred\x07 token={MASK}.{MASK}.{MASK} payload {MASK} cut {MASK}.{MASK} '{MASK}'\n\xff"
-    )
+    assert log.text == (rf"\x1b[31mred\x07 token={MASK}.{MASK}.{MASK} payload {MASK} cut {MASK}.{MASK} '{MASK}'\n\xff")
 
 
 def test_endless_output_is_drained_and_its_end_kept(runner: CommandRunner, log: Log) -> None:
@@ -300,9 +289,7 @@ def test_endless_output_is_drained_and_its_end_kept(runner: CommandRunner, log: 
 
 def test_a_token_cut_in_two_by_the_window_is_masked() -> None:
     """What remains of it at the cut may be too short to be known."""
-    assert printable(TOKEN.encode()[-7:] + b" then nothing" * 10, Secret(TOKEN), cut=True).startswith(
-        "othing then"
-    )
+    assert printable(TOKEN.encode()[-7:] + b" then nothing" * 10, Secret(TOKEN), cut=True).startswith("othing then")
     assert printable(b"short", Secret(TOKEN), cut=True) == ""
 
 
@@ -313,3 +300,50 @@ def test_every_shred_of_a_token_is_masked() -> None:
         shown = printable(f"a {shred} b".encode(), Secret(TOKEN))
         assert MASK in shown
         assert shred not in shown
+
+
+ENCODED: dict[str, Callable[[bytes], bytes]] = {
+    "base64": base64.b64encode,
+    "base64url": base64.urlsafe_b64encode,
+    "hex": lambda text: text.hex().encode(),
+    "HEX": lambda text: text.hex().upper().encode(),
+    "reversed": lambda text: text[::-1],
+}
+
+
+@pytest.mark.parametrize("before", [b"", b"x", b"xy", b'{"token":"'])
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_an_encoded_token_is_masked_too(encoding: str, before: bytes) -> None:
+    """As tools print it, whatever stands before it: three offsets in base64, in lines of any usual length."""
+    encoded = ENCODED[encoding](before + TOKEN.encode() + b'"}').decode()
+    for width in (len(encoded), 76, 40):
+        lines = [encoded[at : at + width] for at in range(0, len(encoded), width)]
+        shown = printable("\n".join(f"it is {line} ." for line in lines).encode(), Secret(TOKEN))
+        shreds = {encoded[at : at + 12] for at in range(20, len(encoded) - 20)}
+        assert [shred for shred in shreds if shred in shown] == []
+
+
+def test_anything_long_that_may_be_an_encoded_secret_is_masked() -> None:
+    """In an encoding of an encoding nobody finds the token again; sixty-four characters in a row are enough."""
+    twice = base64.b64encode(base64.b64encode(TOKEN.encode())).decode()
+    assert printable(f"data: {twice} end".encode(), Secret(TOKEN)) == f"data: {MASK} end"
+    usual = "created secret/acme in /var/lib/kubelet/pods/3f1c0d9e/volumes with sha1 " + "ab" * 20
+    assert printable(usual.encode(), Secret(TOKEN)) == usual
+
+
+def test_the_same_output_is_logged_once_until_it_changes(runner: CommandRunner, log: Log, tmp_path: Path) -> None:
+    """Of one sink; what another prints is told for itself."""
+    said = tmp_path / "said"
+    sink, other = shell(f"cat {said}"), shell(f"cat {said} # of another")
+    for text, sinks in (("a", [sink, sink, other, sink]), ("b", [sink]), ("", [sink]), ("b", [sink, sink])):
+        said.write_text(text)
+        for each in sinks:
+            runner.deliver(each, PARCEL)
+    runner.deliver(sink, replace(PARCEL, workspace=WorkspaceId("umbrella")))
+    assert [(str(workspace), text) for workspace, text in log.lines] == [
+        ("acme", "a"),
+        ("acme", "a"),
+        ("acme", "b"),
+        ("acme", "b"),
+        ("umbrella", "b"),
+    ]

@@ -5,6 +5,7 @@ of its own that ends when the command does (what it leaves running there is kill
 setsid), output that is drained to its end, of which only the last part is kept, escaped and masked.
 """
 
+import base64
 import contextlib
 import fcntl
 import os
@@ -18,9 +19,10 @@ from datetime import timedelta
 from typing import Final
 
 from rotator.adapters.sinks.file import rfc3339
-from rotator.core.model import WorkspaceId
+from rotator.core.model import SinkId, WorkspaceId
 from rotator.core.policy import CommandSink
 from rotator.core.secret import MASK, Secret
+from rotator.core.sinks import sink_id
 from rotator.errors import DeliveryError
 from rotator.ports import Parcel
 
@@ -51,6 +53,8 @@ class CommandRunner:
         self._on_output = on_output
         self._termination_grace = termination_grace
         self._cancelled = os.eventfd(0, os.EFD_CLOEXEC)
+        self._told: dict[tuple[WorkspaceId, SinkId], int] = {}
+        """Hashes of what each sink printed last."""
 
     def __del__(self) -> None:
         os.close(self._cancelled)
@@ -70,10 +74,17 @@ class CommandRunner:
         finally:
             content, cut = output.finish()
             text = printable(content, parcel.token, cut=cut)
-        if text:
-            self._on_output(parcel.workspace, text)
+        self._tell(sink, parcel.workspace, text)
         if problem:
             raise DeliveryError(f"{sink.run[0]} {problem}")
+
+    def _tell(self, sink: CommandSink, workspace: WorkspaceId, text: str) -> None:
+        """Report what was printed, unless it is what the same sink printed the last time."""
+        key = workspace, sink_id(sink)
+        before = self._told.get(key)
+        self._told[key] = hash(text)
+        if text and before != hash(text):
+            self._on_output(workspace, text)
 
     def _finish(self, process: "subprocess.Popen[bytes]", pidfd: int, timeout: timedelta) -> str:
         """Wait for the end of the command and of its group; return what is wrong, empty if nothing is."""
@@ -134,9 +145,7 @@ def _timed_out(timeout: timedelta) -> str:
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
     """Signal the command's group. Its leader is not reaped yet, so the number cannot mean another group."""
-    with contextlib.suppress(
-        PermissionError
-    ):  # a member that changed its user; the wait that follows finds out
+    with contextlib.suppress(PermissionError):  # a member that changed its user; the wait that follows finds out
         os.killpg(process.pid, number)
 
 
@@ -162,9 +171,7 @@ def _not_started(sink: CommandSink, error: OSError) -> str:
     program = sink.run[0]
     match error:
         case FileNotFoundError():
-            return (
-                f"{program} (or the interpreter in its first line) is not there: install it, or mend the path"
-            )
+            return f"{program} (or the interpreter in its first line) is not there: install it, or mend the path"
         case PermissionError():
             return f"{program} may not be run by this user: check its mode (chmod +x) and that of its directories"
         case _:
@@ -256,24 +263,45 @@ class _Output:
 def printable(output: bytes, token: Secret[str], *, cut: bool = False) -> str:
     """Return the end of ``output`` as one line that is safe to log.
 
-    Whatever shares nine characters in a row with the token is masked, up to the next character that no token has;
-    control characters are escaped. ``cut``: ``output`` is itself the end of something longer.
+    Whatever shares nine characters in a row with the token, or with the token in base64, in hexadecimal digits or
+    backwards, is masked, up to the next character that none of these has. So is whatever is long enough to be a secret
+    in an encoding of another kind. Control characters are escaped. ``cut``: ``output`` is itself the end of something
+    longer.
     """
+    if not output:
+        return ""
     secret = token.reveal()
-    shreds = {secret[i : i + _SHRED] for i in range(len(secret) - _SHRED + 1)}
+    shreds = {shred for form in _forms(secret) for shred in _shreds(form)}
 
     def mask(run: re.Match[str]) -> str:
         text = run[0]
-        return MASK if any(text[i : i + _SHRED] in shreds for i in range(len(text) - _SHRED + 1)) else text
+        return MASK if len(text) >= _LONG or not shreds.isdisjoint(_shreds(text)) else text
 
     # Where the output was cut, the first run may be the rest of a token too short to be known as one.
     start = len(secret) if cut else 0
     masked = _RUN.sub(mask, output[start:].decode("utf-8", "backslashreplace"))
-    escaped = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in masked.strip()
-    )
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in masked.strip())
     return escaped if len(escaped) <= KEPT_CHARACTERS else f"…{escaped[-KEPT_CHARACTERS:]}"
 
 
 _SHRED: Final = 9
-_RUN: Final = re.compile(rf"[A-Za-z0-9_-]{{{_SHRED},}}")
+_LONG: Final = 64
+_RUN: Final = re.compile(rf"[A-Za-z0-9_+/-]{{{_SHRED},}}")
+
+
+def _shreds(text: str) -> Iterator[str]:
+    return (text[at : at + _SHRED] for at in range(len(text) - _SHRED + 1))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield what a secret looks like when tools print it."""
+    yield secret
+    yield secret[::-1]
+    content = secret.encode()
+    yield content.hex()
+    yield content.hex().upper()
+    # Three bytes are four characters, so there are three ways to come out, by how many bytes stand before it. A
+    # character that holds bits of these as well belongs to none (RFC 4648 §4). No token has the bits that the two
+    # alphabets write differently.
+    for before, mixed in ((0, 0), (1, 2), (2, 3)):
+        yield base64.b64encode(bytes(before) + content).rstrip(b"=")[mixed:].decode()
