@@ -14,7 +14,7 @@ from rotator.config import load
 from rotator.config.settings import DEFAULT_PATH, Config, Settings, config_path
 from rotator.control_client import NoDaemonError, ask
 from rotator.core.secret import Secret
-from rotator.errors import RefusedError, RotatorError
+from rotator.errors import ConfigError, RefusedError, RotatorError
 
 if TYPE_CHECKING:  # heavy
     from rotator.cli.outside import Witnessed
@@ -59,11 +59,17 @@ def settings_of(option: Path | None) -> Settings:
 
 
 def _sockets(option: Path | None) -> Iterator[Path]:
+    """Yield where a daemon may listen. A config that is wrong is told of by whoever needs all of it."""
     path = chosen_path(option)
     if path == DEFAULT_PATH and SYSTEM_SOCKET.exists():
         yield SYSTEM_SOCKET
-    settings = _settings(path)
-    yield settings.control.socket
+    try:
+        socket = _settings(path).control.socket
+    except ConfigError:  # the daemon runs on the config before it, and is still to be reached
+        from rotator.config.salvage import likely_socket  # noqa: PLC0415 - heavy
+
+        socket = likely_socket(path, os.environ)
+    yield socket
 
 
 def _settings(path: Path) -> Settings:
@@ -145,6 +151,7 @@ def request(
         if not answer["finished"]:
             raise RotatorError(answer["text"])
         return answer["text"], None if answer["secret"] is None else Secret(answer["secret"])
+    settings_of(option)  # a config that is wrong comes first: without it no daemon can be started
     raise RefusedError(
         f"{nobody}; start it (systemctl start rotator, or: rotator run), or do it without one: --offline"
     )
