@@ -272,14 +272,56 @@ def test_silent_replica(store: SqlStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("days_ago", "step"), [(9, "the standby is ready"), (1, "the standby takes over by itself at 2026-03-30")]
+    ("spare_days", "next_days", "faults", "step"),
+    [
+        (9, 9, {}, "the standby is ready and takes over by itself once the daemon runs"),
+        (
+            9,
+            1,
+            {},
+            "nothing: the standby is ready and takes over by itself at 2026-03-30 01:59 UTC, when the key after it",
+        ),
+        (1, 1, {}, "nothing: the standby takes over by itself at 2026-03-30 01:59 UTC, when verifiers know it and the"),
+        (9, None, {}, "the key after the standby is yet to be made"),
+        (9, 9, {"clock": "it leapt"}, "the daemon rotates nothing while the clock is not trusted: see what the time"),
+        (9, 9, {"kek": "gone"}, "without its KEK the daemon rotates nothing: put the key-encryption key back"),
+    ],
 )
-def test_overrunning_key_says_what_helps(store: SqlStore, days_ago: float, step: str) -> None:
-    """The next step follows from where the standby is."""
+def test_overrunning_key_says_what_it_waits_for(
+    store: SqlStore, spare_days: float, next_days: float | None, faults: dict[str, str], step: str
+) -> None:
+    """The next step follows from where the standby and the key after it are, as the planner sees them."""
     _overrun(store)
     with store.begin() as transaction:
-        transaction.put_sighting(sighting(SPARE, days_ago=days_ago))
-    assert step in report(store).problems[0].next_step
+        transaction.put_sighting(sighting(SPARE, days_ago=spare_days))
+        if next_days is not None:
+            transaction.insert_key(key("next", Phase.PENDING, 3))
+            transaction.put_sighting(sighting("next", days_ago=next_days))
+    found = report(store, faults=faults)
+    (problem,) = [each for each in found.problems if each.subject == "keyset:default"]
+    assert problem.next_step.startswith(step)
+
+
+def test_what_a_keyset_without_a_signer_waits_for(store: SqlStore) -> None:
+    """One spare is enough there; one that some replica does not publish, or that is yet to be made, is named."""
+    _no_signer(store)
+    assert "takes over by itself once the daemon runs" in report(store).problems[0].next_step
+    with store.begin() as transaction:
+        transaction.put_sighting(sighting(SPARE, days_ago=1))
+    assert "at 2026-03-30 01:59 UTC, when verifiers know it; see" in report(store).problems[0].next_step
+    with store.begin() as transaction:
+        transaction.put_replica(ReplicaRow(replica=ReplicaId("b"), started_at=NOW, seen_at=NOW))
+    assert "waits until it is published by every replica" in report(store).problems[0].next_step
+    update_key(store, SPARE, phase=Phase.RETIRED, retired_at=NOW, has_private=False)
+    assert report(store).problems[0].next_step.startswith("the next key is yet to be made")
+
+
+def test_a_late_look_at_a_keyset_that_needs_no_rotation(store: SqlStore) -> None:
+    """Nothing is to take over: all that helps is a daemon that runs."""
+    _late(store)
+    assert report(store).problems[0].next_step == (
+        "see that the daemon runs: systemctl status rotator; it does what is due by itself"
+    )
 
 
 def test_fault_of_a_keyset_is_told(store: SqlStore) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from rotator.core.alarms import CRITICAL_SHARE, OVERDUE_AFTER, WARNING_SHARE, share_gone
 from rotator.core.durations import format_duration
+from rotator.core.model import KeysetName
 from rotator.ports import DeliveryAlarm
 from rotator.report.records import FailingWorkspace, Health, KeysetStatus, Problem, ReplicaStatus, Report
 from rotator.report.steps import next_step
@@ -18,12 +19,14 @@ from rotator.report.steps import next_step
 _CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "foreign", "store", "tick"})
 
 
-def find_problems(report: Report, faults: Mapping[str, str], alarms: Sequence[DeliveryAlarm]) -> Iterator[Problem]:
-    """Yield everything that a person should know of."""
+def find_problems(
+    report: Report, faults: Mapping[str, str], alarms: Sequence[DeliveryAlarm], helps: Mapping[KeysetName, str]
+) -> Iterator[Problem]:
+    """Yield everything that a person should know of. ``helps``: what to do about each keyset, were it overdue."""
     for subject, text in faults.items():
         yield from _fault(subject, text)
     for keyset in report.keysets:
-        yield from _keyset(keyset, report.at)
+        yield from _keyset(keyset, report.at, helps[keyset.name])
     yield from _workspaces(report)
     for alarm in alarms:
         yield from _delivery(alarm, report.at)
@@ -68,33 +71,20 @@ def _fault(subject: str, text: str) -> Iterator[Problem]:
 # ------------------------------------------------------------------------------------------------------------ keysets
 
 
-def _keyset(keyset: KeysetStatus, now: datetime) -> Iterator[Problem]:
+def _keyset(keyset: KeysetStatus, now: datetime, step: str) -> Iterator[Problem]:
     subject, because = f"keyset:{keyset.name}", f": {keyset.fault}" if keyset.fault else ""
     late = timedelta(seconds=keyset.overdue_seconds) > OVERDUE_AFTER
     ends_at = keyset.security_period_ends_at
     if keyset.signing_kid is None and keyset.needs_signer:
         broken = keyset.ever_signed or keyset.failures > 0 or late
         text = f"no key signs on keyset {keyset.name}, so that no token can be issued{because}"
-        yield _problem(subject, Health.CRITICAL if broken else Health.DEGRADED, text, _what_helps(keyset))
+        yield _problem(subject, Health.CRITICAL if broken else Health.DEGRADED, text, step)
     elif ends_at is not None and ends_at < now and keyset.needs_signer:
         text = f"key {keyset.signing_kid} still signs; its security period ended {_span(now - ends_at)} ago{because}"
-        yield _problem(subject, Health.CRITICAL, text, _what_helps(keyset))
+        yield _problem(subject, Health.CRITICAL, text, step)
     elif late:
         overdue = _span(timedelta(seconds=keyset.overdue_seconds))
-        yield _problem(
-            subject, Health.DEGRADED, f"keyset {keyset.name} is overdue by {overdue}{because}", _what_helps(keyset)
-        )
-
-
-def _what_helps(keyset: KeysetStatus) -> str:
-    standby = keyset.standby
-    if keyset.fault or standby is None:
-        return next_step("keyset", keyset.name)
-    if standby.ready:
-        return "the standby is ready and takes over by itself once the daemon runs: systemctl status rotator"
-    if standby.ready_at is None:
-        return "the standby is not published by every replica yet: see that each of them runs"
-    return f"nothing: the standby takes over by itself at {standby.ready_at:%Y-%m-%d %H:%M} UTC, when verifiers know it"
+        yield _problem(subject, Health.DEGRADED, f"keyset {keyset.name} is overdue by {overdue}{because}", step)
 
 
 # ------------------------------------------------------------------------------ workspaces, deliveries and replicas

@@ -12,6 +12,7 @@ from rotator.core.policy import Policy, RotationWindow
 from rotator.core.schedule import Calendar
 from rotator.ports import DeliveryAlarm, DeliveryRow, Snapshot
 from rotator.report.known import KnownKeyset, known_keysets
+from rotator.report.overdue import what_helps
 from rotator.report.problems import find_problems, late_and_critical
 from rotator.report.records import (
     AuditStatus,
@@ -79,7 +80,10 @@ def status(
         open_requests=len(snapshot.open_requests()),
         next_due_at=snapshot.next_due(tuple(each.row.name for each in known if active_key(each.state) is not None)),
     )
-    problems = sorted(find_problems(report, faults, alarms), key=lambda found: found.severity is not Health.CRITICAL)
+    helps = {each.row.name: what_helps(each, now, faults) for each in known}
+    problems = sorted(
+        find_problems(report, faults, alarms, helps), key=lambda found: found.severity is not Health.CRITICAL
+    )
     return replace(report, state=_worst(problems), problems=tuple(problems))
 
 
