@@ -201,6 +201,8 @@ class Engine:
         """Register KEK and replica, and bring the database in step with the config."""
         run = self.run
         register(run, reading)
+        with run.around.store.begin() as transaction:
+            transaction.release_leases(reading.now)
         apply_policy(run, run.policy, reading, accepted=False, starting=True)
         if "config" in run.faults:
             run.refused_policy = run.policy

@@ -250,6 +250,13 @@ class Transaction(Snapshot, Protocol):
         """Count a failed attempt for ``sequence`` (a later wanted one is left alone)."""
         ...
 
+    def release_leases(self, now: datetime) -> None:
+        """At a start: make deliveries due now that the process before had claimed and neither made nor failed.
+
+        Changes nothing where other replicas may be carrying them.
+        """
+        ...
+
     def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
         """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
         ...

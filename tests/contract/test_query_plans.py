@@ -56,6 +56,7 @@ CHANGES: dict[str, Callable[[Transaction], object]] = {
     "revoke_token": lambda transaction: transaction.revoke_token(Jti("acme-1"), NOW, "leaked"),
     "delivered": lambda transaction: transaction.delivered(ACME, FILE, 1, NOW),
     "delivery_failed": lambda transaction: transaction.delivery_failed(ACME, FILE, 1, NOW, "no"),
+    "release_leases": lambda transaction: transaction.release_leases(NOW),
     "redeliver": lambda transaction: transaction.redeliver(ACME, FILE, 1, NOW),
     "drop_deliveries": lambda transaction: transaction.drop_deliveries([(ACME, FILE)]),
     "finish_request": lambda transaction: transaction.finish_request(1, NOW, succeeded=True, result=""),

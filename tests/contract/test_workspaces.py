@@ -348,6 +348,20 @@ def test_due_deliveries_come_longest_due_first(transaction: Transaction) -> None
     assert transaction.next_due([]) == NOW - HOUR
 
 
+def test_leases_of_a_former_process_are_void_where_there_can_be_one_only(transaction: Transaction) -> None:
+    """What waits after a failure goes on waiting; a replica's own leases are its own."""
+    leased = replace(delivery(SinkId("file:leased")), attempts=0, last_error="", due_at=NOW + HOUR)
+    due = replace(leased, sink=SinkId("file:due"), due_at=NOW - HOUR)
+    made = replace(leased, sink=SinkId("file:made"), due_at=None, delivered_sequence=1)
+    failed = delivery(SinkId("file:failed"))
+    transaction.want_deliveries([leased, due, made, failed])
+    transaction.release_leases(NOW)
+    alone = transaction._connection.dialect.name == "sqlite"  # type: ignore[attr-defined]  # what the port hides
+    expected = {leased.sink: replace(leased, due_at=NOW) if alone else leased}
+    expected |= {row.sink: row for row in (due, made, failed)}
+    assert {row.sink: row for row in transaction.deliveries(ACME)} == expected
+
+
 def test_superseded_text_is_erased_when_the_last_sink_has_its_successor(transaction: Transaction) -> None:
     """Not before: a sink that is still open may be read by someone who has the prior token only."""
     both = (FILE, COMMAND)

@@ -58,3 +58,20 @@ def test_a_reload_while_the_database_is_locked_is_made_up_for(tmp_path: Path) ->
         assert site.json("status")["state"] == "ok"
     assert "config.refused" not in names
     assert "config.reloaded" in names
+
+
+def test_a_delivery_that_a_stop_interrupted_goes_out_at_the_next_start(tmp_path: Path) -> None:
+    """Nobody else can be carrying it, so it need not wait until the former daemon must have given it up."""
+    site = Site(tmp_path)
+    begun = tmp_path / "begun"
+    command = f"command: {{run: [/bin/sh, -c, 'echo >> {begun}; test -e {tmp_path}/open || sleep 600'], timeout: 5m}}"
+    site.write_config(workspaces=1, keyset_period="1d", token_period="1d", token_grace="1d")
+    config = site.config.read_text().replace("deliver: [file:", f"deliver: [{command}, file:")
+    site.config.write_text(config)
+    with running(site) as daemon:
+        wait_for(begun.exists, daemon, "the command runs")
+    (tmp_path / "open").touch()
+    with running(site) as daemon:
+        wait_for(lambda: len(begun.read_text().splitlines()) == 2, daemon, "it runs again", seconds=20)
+        wait_for(lambda: daemon.log.read_text().count("token.delivered") == 2, daemon, "both are delivered", seconds=20)
+        assert site.json("status")["state"] == "ok"

@@ -97,6 +97,9 @@ DELIVERY_FAILED: Final = Statement(
     "UPDATE deliveries SET attempts = attempts + 1, due_at = ?, last_error = ?"
     " WHERE workspace = ? AND sink = ? AND sequence = ?"
 )
+RELEASE_LEASES: Final = Statement(
+    f"UPDATE deliveries SET due_at = ? WHERE {schema.OPEN_DELIVERY} AND due_at > ? AND attempts = 0"  # noqa: S608 - ours
+)
 REDELIVER: Final = Statement(
     "UPDATE deliveries SET due_at = ?, delivered_sequence = 0 WHERE workspace = ? AND sink = ? AND sequence = ?"
     " AND due_at IS NULL"
@@ -321,6 +324,15 @@ class SqlTransaction(SqlSnapshot):
     ) -> None:
         """Count a failed attempt for ``sequence`` (a later wanted one is left alone)."""
         DELIVERY_FAILED.run(self._connection, [(to_us(retry_at), error, workspace, sink, sequence)])
+
+    def release_leases(self, now: datetime) -> None:
+        """At a start: make deliveries due now that the process before had claimed and neither made nor failed.
+
+        A database in a file has one process at a time, by the lock on its directory. PostgreSQL may have many: nothing
+        is changed there, and a lease runs out by itself.
+        """
+        if self._connection.dialect.name == "sqlite":
+            RELEASE_LEASES.run(self._connection, [(to_us(now), to_us(now))])
 
     def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
         """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
