@@ -87,12 +87,20 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
         log = log if log is not None else CataloguedLog()
         maker = JwtMaker()
         stack.callback(maker.close)
-        run = Run(_surroundings(config, store, served, maker, log), config.policy)
+        runs: list[Run] = []  # the witness is sealed by what the run unlocked, and the run is made of the witness
+        witness = FileWitness(settings.state_directory / WITNESS, lambda: runs[0].ready_sealer)
+        run = Run(_surroundings(config, store, served, maker, witness, log), config.policy)
+        runs.append(run)
         yield State(config, store, run, served)
 
 
 def _surroundings(
-    config: Config, store: SqlStore, served: HttpServedSets | None, maker: JwtMaker, log: EventLog
+    config: Config,
+    store: SqlStore,
+    served: HttpServedSets | None,
+    maker: JwtMaker,
+    witness: FileWitness,
+    log: EventLog,
 ) -> Surroundings:
     settings = config.settings
     keyring = SourcedKeyring(lambda: read_kek(settings.kek))
@@ -117,7 +125,7 @@ def _surroundings(
             max_age=settings.max_cache,
         ),
         courier=SinkCourier(forbidden, on_output),
-        witness=FileWitness(settings.state_directory / WITNESS, lambda: keyring.unlock(())),
+        witness=witness,
         log=log,
         served=served,
     )

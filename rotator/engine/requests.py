@@ -1,6 +1,7 @@
 """Carries out what people ask for: stored as rows before they were answered, handled by the one loop.
 
-A handler returns the sentence that the person is shown, and raises :class:`RefusedError` with the reason it will not.
+A handler does its work, records its event and the request's end in one transaction, and raises :class:`RefusedError`
+with the reason when it will not.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +18,9 @@ from rotator.engine.observe import shift_sightings
 from rotator.engine.run import Run
 from rotator.engine.sync import apply_policy
 from rotator.errors import RefusedError, RotatorError, StoreError
-from rotator.ports import DeliveryRow, Reading, RequestRow
+from rotator.ports import DeliveryRow, Reading, RequestRow, Transaction
 
-Handler = Callable[[Run, RequestRow, Reading], str]
+Handler = Callable[[Run, RequestRow, Reading], None]
 
 BEFORE_THE_CLOCK: Final = frozenset({"clock.accept"})
 """What works while the clock is held."""
@@ -35,28 +36,36 @@ def handle_requests(run: Run, reading: Reading, *, clock_held: bool) -> bool:
             continue
         handled = True
         try:
-            result, succeeded = _handle(run, request, reading), True
+            _handle(run, request, reading)
         except StoreError:
             raise
         except RotatorError as error:
-            result, succeeded = str(error), False
-            run.around.log.event("request.refused", kind=request.kind, actor=request.actor, problem=result)
+            _refuse(run, request, reading, str(error))
         except Exception as error:  # noqa: BLE001 - the edge of a unit of work: a request that fails is answered once
-            result, succeeded = f"internal error: {type(error).__name__}: {error}", False
-            run.around.log.event("request.refused", kind=request.kind, actor=request.actor, problem=result)
-        with run.around.store.begin() as transaction:
-            transaction.finish_request(request.id, reading.now, succeeded=succeeded, result=result)
+            _refuse(run, request, reading, f"internal error: {type(error).__name__}: {error}")
     return handled
 
 
-def _handle(run: Run, request: RequestRow, reading: Reading) -> str:
+def _handle(run: Run, request: RequestRow, reading: Reading) -> None:
     handler = HANDLERS.get(request.kind)
     if handler is None:
         raise RefusedError(f"this version knows no request {request.kind!r}")
-    return handler(run, request, reading)
+    handler(run, request, reading)
 
 
-def _accept_clock(run: Run, request: RequestRow, reading: Reading) -> str:
+def _refuse(run: Run, request: RequestRow, reading: Reading, problem: str) -> None:
+    run.around.log.event("request.refused", kind=request.kind, actor=request.actor, problem=problem)
+    with run.around.store.begin() as transaction:
+        transaction.finish_request(request.id, reading.now, succeeded=False, result=problem)
+
+
+def _done(run: Run, transaction: Transaction, request: RequestRow, event: Event, result: str) -> None:
+    """Record a request's event and its end together: killed before, it is done again; after, it is not."""
+    transaction.finish_request(request.id, event.at, succeeded=True, result=result)
+    run.head = transaction.append([event])
+
+
+def _accept_clock(run: Run, request: RequestRow, reading: Reading) -> None:
     """Trust the clock as it stands now."""
     problem = run.faults.get("clock", "")
     with run.around.store.begin() as transaction:
@@ -66,12 +75,12 @@ def _accept_clock(run: Run, request: RequestRow, reading: Reading) -> str:
         event = Event(
             name=EventName.CLOCK_ACCEPTED, at=reading.now, actor=request.actor, reason=request.reason or problem
         )
-        run.head = transaction.append([event])
+        result = f"the clock is trusted as it stands: {reading.now:%Y-%m-%d %H:%M:%S} UTC"
+        _done(run, transaction, request, event, result)
     run.healed("clock", "clock.released")
-    return f"the clock is trusted as it stands: {reading.now:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _accept_config(run: Run, request: RequestRow, reading: Reading) -> str:
+def _accept_config(run: Run, request: RequestRow, reading: Reading) -> None:
     """Apply the config that was refused for what it drops."""
     policy = run.refused_policy
     if policy is None:
@@ -81,11 +90,10 @@ def _accept_config(run: Run, request: RequestRow, reading: Reading) -> str:
     run.healed("config")
     with run.around.store.begin() as transaction:
         event = Event(name=EventName.CONFIG_ACCEPTED, at=reading.now, actor=request.actor, reason=request.reason)
-        run.head = transaction.append([event])
-    return f"the config is in force, with {len(policy.workspaces)} workspaces"
+        _done(run, transaction, request, event, f"the config is in force, with {len(policy.workspaces)} workspaces")
 
 
-def _show_token(run: Run, request: RequestRow, reading: Reading) -> str:
+def _show_token(run: Run, request: RequestRow, reading: Reading) -> None:
     """Open a workspace's current token for the person who asked, and say so in the audit. The row holds no secret."""
     workspace = WorkspaceId(str(request.arguments.get("workspace", "")))
     with run.around.store.read() as snapshot:
@@ -105,6 +113,7 @@ def _show_token(run: Run, request: RequestRow, reading: Reading) -> str:
         parcel = open_parcel(run, snapshot, wanted)
     if parcel is None:
         raise RefusedError(f"the text of workspace {workspace}'s token is not kept any more")
+    run.answers[request.id] = Secret(parcel.token.reveal())  # there before whoever waits sees the end
     with run.around.store.begin() as transaction:
         event = Event(
             name=EventName.TOKEN_SHOWN,
@@ -116,9 +125,7 @@ def _show_token(run: Run, request: RequestRow, reading: Reading) -> str:
             actor=request.actor,
             reason=request.reason,
         )
-        run.head = transaction.append([event])
-    run.answers[request.id] = Secret(parcel.token.reveal())
-    return parcel.jti
+        _done(run, transaction, request, event, parcel.jti)
 
 
 SHOWN_SINK: Final = SinkId("shown")
