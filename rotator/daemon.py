@@ -26,7 +26,7 @@ from rotator.control import ControlServer
 from rotator.engine.run import Outcome, backoff
 from rotator.engine.tick import Engine
 from rotator.errors import RefusedError, RotatorError, StoreError, StoreLostError
-from rotator.log import CataloguedLog, configure
+from rotator.log import CataloguedLog, configure, log_uncaught
 from rotator.ports import EventLog
 from rotator.report import Report, status
 from rotator.wiring import State, open_state, settle
@@ -96,6 +96,7 @@ class Daemon:
         notifier = Notifier(self.environ)
         config = load(self.config_path, self.environ, now=self.clock.read().now)
         configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
+        log_uncaught(self.log)
         with ExitStack() as stack:
             stack.callback(self.alarm.close)
             self.settings = config.settings

@@ -12,10 +12,12 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Final, Literal, Protocol, TextIO, cast
 
 import structlog
@@ -25,7 +27,7 @@ from rotator.adapters.clock import wall_time
 from rotator.adapters.journal import SOCKET, Journal, field_name, is_journal
 from rotator.core.redaction import Plain, redact
 from rotator.log_events import AUDIT_EVENTS, Level, LogEvent, find, message_id
-from rotator.ports import AuditRow
+from rotator.ports import AuditRow, EventLog
 
 LogFormat = Literal["json", "console", "auto"]
 
@@ -109,6 +111,29 @@ class CataloguedLog:
         """Write an event of the log's catalogue that changes no state."""
         entry = find(name)
         _write(self._events, Level.WARNING if entry is None else entry.level, name, fields)
+
+
+def log_uncaught(log: EventLog) -> None:
+    """From now on, write to ``log`` what nobody caught, of threads and of the whole process, in place of stderr.
+
+    A raw traceback would go around the redaction, and in the journal be a heap of lines without a level.
+    """
+
+    def thread_died(died: threading.ExceptHookArgs) -> None:
+        if not issubclass(died.exc_type, SystemExit):  # which ends a thread, and is no fault
+            name = "unknown" if died.thread is None else died.thread.name
+            log.event("thread.died", thread=name, **_told(died.exc_type, died.exc_value, died.exc_traceback))
+
+    def process_died(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        log.event("daemon.failed", **_told(kind, error, trace))
+
+    threading.excepthook = thread_died
+    sys.excepthook = process_died
+
+
+def _told(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> dict[str, str]:
+    lines = traceback.format_exception(kind, error, trace)
+    return {"problem": f"{kind.__name__}: {error}", "exception": "".join(lines).rstrip()}
 
 
 def _write(logger: FilteringBoundLogger, level: Level, name: str, fields: Mapping[str, object]) -> None:
@@ -320,3 +345,4 @@ def _route_libraries(level: str) -> None:
         root.removeHandler(handler)
     root.addHandler(_LibraryHandler())
     root.setLevel(logging.DEBUG if level == Level.DEBUG else max(logging.WARNING, _LEVELS[level]))
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)  # the alarm clock: five lines at each turn of the loop

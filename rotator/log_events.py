@@ -24,6 +24,8 @@ class LogEvent(StrEnum):
     DAEMON_STARTED = "daemon.started"
     DAEMON_READY = "daemon.ready"
     DAEMON_STOPPING = "daemon.stopping"
+    DAEMON_FAILED = "daemon.failed"
+    THREAD_DIED = "thread.died"
     CONFIG_RELOADED = "config.reloaded"
     CONFIG_REFUSED = "config.refused"
     CONFIG_WARNING = "config.warning"
@@ -90,6 +92,14 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         ),
         LogEvent.DAEMON_STOPPING: _entry(
             Level.INFO, "The daemon was told to stop, and has, between two durable steps."
+        ),
+        LogEvent.DAEMON_FAILED: _entry(
+            Level.CRITICAL, "The daemon ended by a fault of its own: please report it.", "problem exception"
+        ),
+        LogEvent.THREAD_DIED: _entry(
+            Level.ERROR,
+            "A thread ended by a fault of its own: please report it; a restart brings back what it did.",
+            "thread problem exception",
         ),
         LogEvent.CONFIG_RELOADED: _entry(
             Level.INFO, "The config was read again and is in force.", "config_digest workspaces"

@@ -1,14 +1,19 @@
 """What can happen to a running daemon's surroundings, and what it does then."""
 
+import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
+import jwt
 import pytest
 
-from tests.e2e.world import Site, running, wait_for
+from rotator.core.secret import MASK
+from tests.e2e.world import Site, environment, running, wait_for
 
 
 def files(site: Site) -> dict[str, bytes]:
@@ -75,3 +80,57 @@ def test_a_delivery_that_a_stop_interrupted_goes_out_at_the_next_start(tmp_path:
         wait_for(lambda: len(begun.read_text().splitlines()) == 2, daemon, "it runs again", seconds=20)
         wait_for(lambda: daemon.log.read_text().count("token.delivered") == 2, daemon, "both are delivered", seconds=20)
         assert site.json("status")["state"] == "ok"
+
+
+BROKEN = """
+import os, sys, threading
+from pathlib import Path
+from rotator.daemon import Daemon
+
+def die():
+    raise ValueError("of a thread: " + sys.argv[2])
+
+def broken(self, *_):
+    thread = threading.Thread(target=die, name="rotator-test")
+    thread.start()
+    thread.join()
+    threading.Thread(target=sys.exit).start()
+    raise LookupError("of the loop: " + sys.argv[2])
+
+Daemon._loop = broken
+sys.exit(Daemon(Path(sys.argv[1]), os.environ).run())
+"""
+
+
+def test_what_nobody_caught_is_in_the_log_and_redacted(tmp_path: Path) -> None:
+    """Of a thread and of the daemon itself: no traceback goes around the log, for it may quote a token."""
+    site = Site(tmp_path)
+    site.write_config(workspaces=1)
+    token = jwt.encode({"sub": "acme"}, "x" * 32, algorithm="HS256")
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, str(site.config), token],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    told = {line["event"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert (told["thread.died"]["level"], told["thread.died"]["thread"]) == ("error", "rotator-test")
+    assert told["thread.died"]["problem"] == f"ValueError: of a thread: {MASK}"
+    assert told["daemon.failed"]["level"] == "critical"
+    assert told["daemon.failed"]["problem"] == f"LookupError: of the loop: {MASK}"
+    assert "in die" in told["thread.died"]["exception"]
+    assert "in broken" in told["daemon.failed"]["exception"]
+    assert token not in done.stdout
+
+
+def test_debugging_shows_nothing_of_the_alarm_clock(tmp_path: Path) -> None:
+    """Its lines tell nothing that the loop does not, five of them at each turn."""
+    site = Site(tmp_path)
+    site.write_config(workspaces=1)
+    site.config.write_text(site.config.read_text().replace("format: json", "format: json, level: debug"))
+    with running(site) as daemon:
+        wait_for(lambda: daemon.log.read_text().count("token.issued") > 2, daemon, "it has rotated")
+        assert {line["logger"] for line in daemon.lines() if line["level"] == "debug"} == set()
