@@ -1,17 +1,36 @@
 """``rotator published``: what to do with a set that is published already where a new database begins."""
 
-from collections.abc import Iterator, Mapping
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 from rotator.config.settings import Config
+from rotator.core.events import Event
+from rotator.core.jwks import parse_set
 from rotator.core.model import KeysetName, Kid
 from rotator.engine import adopt
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register
 from rotator.engine.run import Run
-from rotator.ports import Reading
-from rotator.wiring import open_state
+from rotator.ports import Reading, Store, Transaction
+from rotator.wiring import open_state, user_name
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What became of one published set."""
+
+    keyset: KeysetName
+    kids: tuple[Kid, ...]
+    taken_as_rs256: tuple[Kid, ...]
+    """RSA keys that do not say their ``alg``."""
+    propagation_period: timedelta
+    usable_at: datetime
+    """When the first token can be issued if the daemon is started now: verifiers may hold copies without new keys."""
 
 
 @contextmanager
@@ -27,13 +46,73 @@ def _unlocked(config: Config) -> Iterator[tuple[Run, Reading]]:
         yield run, reading
 
 
-def adopt_published(config: Config, keep_for: timedelta) -> Mapping[KeysetName, tuple[Kid, ...]]:
-    """Keep the keys of published sets that the database does not know, until ``keep_for`` from now; return them."""
+def adopt_published(config: Config, keep_for: timedelta, reason: str = "") -> tuple[Adoption, ...]:
+    """Keep the keys of published sets that the database does not know, until ``keep_for`` from now.
+
+    ``reason`` goes into the audit, beside who runs this.
+    """
     with _unlocked(config) as (run, reading):
-        return adopt.adopt_published(run, reading, keep_for)
+        uid = os.getuid()
+        store = cast("Store", _AttributedStore(run.around.store, f"{user_name(uid)}({uid})", reason))
+        run.around = replace(run.around, store=store)
+        found = adopt.found_sets(run)
+        adopted = adopt.adopt_published(run, reading, keep_for)
+        periods = {name: config.policy.keysets[name].propagation_period for name in adopted}
+        return tuple(
+            Adoption(
+                keyset=name,
+                kids=kids,
+                taken_as_rs256=_without_algorithm(found[name].content),
+                propagation_period=periods[name],
+                usable_at=reading.now + periods[name],
+            )
+            for name, kids in adopted.items()
+        )
 
 
 def replace_published(config: Config) -> Mapping[KeysetName, str]:
     """Move such sets aside, so that the next start is a first start; return where each one is kept."""
     with _unlocked(config) as (run, reading):
         return adopt.replace_published(run, reading)
+
+
+def _without_algorithm(content: bytes) -> tuple[Kid, ...]:
+    jwks = {kid: json.loads(text) for kid, text in parse_set(content) or ()}
+    return tuple(kid for kid, jwk in jwks.items() if jwk["kty"] == "RSA" and "alg" not in jwk)
+
+
+# --------------------------------------------------------------------------------------------------------- the audit
+
+
+@dataclass(frozen=True, slots=True)
+class _AttributedStore:
+    """A store whose events name the person and the reason, where the schedule would be named otherwise."""
+
+    store: Store
+    actor: str
+    reason: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """Open a writing transaction as the store does."""
+        with self.store.begin() as transaction:
+            yield cast("Transaction", _AttributedTransaction(transaction, self.actor, self.reason))
+
+
+@dataclass(frozen=True, slots=True)
+class _AttributedTransaction:
+    transaction: Transaction
+    actor: str
+    reason: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transaction, name)
+
+    def append(self, events: Iterable[Event], **rest: Any) -> Any:
+        """Append ``events`` with the person and the reason."""
+        return self.transaction.append(
+            [event._replace(actor=self.actor, reason=self.reason) for event in events], **rest
+        )

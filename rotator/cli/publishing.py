@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rotator.cli.options import ConfigOption, config_of
+from rotator.cli.options import ConfigOption, ReasonOption, config_of
 
 published = typer.Typer(help="Sets that others, or a database that is lost, published.", no_args_is_help=True)
 
@@ -14,19 +14,32 @@ def adopt(
     context: typer.Context,
     *,
     keep_for: Annotated[str, typer.Option("--keep-for", help="How long tokens on them can still live: 24h, 30d.")],
+    reason: ReasonOption = "",
     config: ConfigOption = None,
 ) -> None:
     """Keep the published keys until their tokens end.
 
-    They never sign.
+    They never sign. The first token comes when the new keys have been published for the propagation_period.
     """
     from rotator.cli.output import span  # noqa: PLC0415 - heavy
     from rotator.cli.session import load_config  # noqa: PLC0415 - heavy
+    from rotator.core.durations import format_duration  # noqa: PLC0415 - beside it
     from rotator.published import adopt_published  # noqa: PLC0415 - heavy
 
     period = span(keep_for, "--keep-for")
-    for keyset, kids in adopt_published(load_config(config_of(context, config)), period).items():
-        typer.echo(f"keyset {keyset}: {', '.join(kids)}")
+    adoptions = adopt_published(load_config(config_of(context, config)), period, reason)
+    for each in adoptions:
+        typer.echo(f"keyset {each.keyset}: {', '.join(each.kids)}")
+        if each.taken_as_rs256:
+            kids = ", ".join(each.taken_as_rs256)
+            typer.echo(f"  warning: no alg is given for {kids}; published as RS256, as what RSA signs by default")
+        typer.echo(
+            f"  no token can be issued on it until its new keys have been published for the propagation_period of "
+            f"{format_duration(each.propagation_period)}: {each.usable_at:%Y-%m-%d %H:%MZ} if the daemon is started "
+            "now. Let whoever issued tokens so far go on until then"
+        )
+    if not adoptions:
+        typer.echo("nothing is adopted: no set is published that the database does not know")
 
 
 @published.command("replace")

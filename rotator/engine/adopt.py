@@ -115,8 +115,9 @@ def _algorithm(kid: Kid, text: str) -> Algorithm:
         return Algorithm(named)
     algorithm = ALGORITHM_OF.get((jwk["kty"], jwk.get("crv", "")))
     if named is not None or algorithm is None:
+        found = named or f"{jwk['kty']} {jwk.get('crv', '')}".strip()
         raise RefusedError(
-            f"the published key {kid} is of algorithm {named or jwk['kty']}, which cannot be adopted; "
+            f"the published key {kid} is of algorithm {found}, which cannot be adopted; "
             f"known are {', '.join(Algorithm)}. Remove it from the published file once no token needs it"
         )
     return algorithm

@@ -81,9 +81,9 @@ def _refuse_foreign_tree(run: Run, name: KeysetName) -> None:
     if published is not None and published.kids:
         raise RefusedError(
             f"keyset {name} is new to this database, but a set of {len(published.kids)} keys is published for it "
-            f"already ({published.kids[0]}, …). `rotator published adopt` keeps those keys published beside new ones "
-            "until their tokens have ended; `rotator published replace` drops them, and tokens on them are refused "
-            "from then on"
+            f"already ({published.kids[0]}, …). `rotator published adopt --keep-for PERIOD` keeps those keys published "
+            "beside new ones until their tokens have ended (PERIOD: the longest that one of them can still live); "
+            "`rotator published replace` drops them, and tokens on them are refused from then on"
         )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import jsonschema
 import jwt
@@ -227,16 +226,47 @@ def test_no_state_yet(shell: Shell, site: Site) -> None:
     assert f"there is no state yet in {site.state}; the first start makes it: rotator run" in err
 
 
-def test_published_replace_and_adopt(started: Shell, site: Site, tmp_path: Path) -> None:
-    """A new database beside an old tree refuses to start, and both ways out work."""
-    (site.state / "rotator.db").unlink()
-    for left in site.state.glob("rotator.db-*"):
+def lose_state(site: Site) -> None:
+    """Leave the published tree and the KEK alone."""
+    for left in (*site.state.glob("rotator.db*"), site.state / "witness.json"):
         left.unlink()
-    (site.state / "witness.json").unlink()
+
+
+def test_published_adopt(started: Shell, site: Site) -> None:
+    """A new database beside an old tree refuses to start; adopting says who, why, and from when on tokens come."""
+    lose_state(site)
     code, _, err = started("run", "--once")
     assert code == 1
-    assert "rotator published adopt" in err
-    code, out, err = started("published", "adopt", "--keep-for", "1d")
+    assert "`rotator published adopt --keep-for PERIOD` keeps those keys" in err
+    code, out, err = started("published", "adopt", "--keep-for", "1d", "--reason", "the disk died")
     assert (code, err) == (0, "")
     assert out.startswith("keyset default: ")
+    assert "no token can be issued on it until its new keys have been published for the propagation_period of 2h" in out
+    assert re.search(r": 20\d\d-\d\d-\d\d \d\d:\d\dZ if the daemon is started now", out)
+    assert "warning" not in out
+    _, listed, _ = started("audit", "list", "--event", "key.adopted", "--json")
+    events = json.loads(listed)["events"]
+    assert len(events) == 2
+    assert {event["reason"] for event in events} == {"the disk died"}
+    assert all(re.fullmatch(r"\w+\(\d+\)", event["actor"]) for event in events)
     assert started("published", "adopt", "--keep-for", "soon")[0] == 2
+    assert started("published", "adopt", "--keep-for", "1d")[1].startswith("nothing is adopted: no set is published")
+    assert started("audit", "verify")[0] == 0
+
+
+def publish(site: Site, jwk: object) -> None:
+    for path in (site.jwks, site.state / "public/keysets/default/jwks.json"):
+        path.write_text(json.dumps({"keys": [jwk]}))
+
+
+def test_published_adopt_of_keys_without_alg(started: Shell, site: Site) -> None:
+    """What is assumed of an RSA key is said; a curve that is not known is named."""
+    lose_state(site)
+    publish(site, {"kty": "EC", "crv": "P-384", "kid": "p", "x": "AA", "y": "AA"})
+    code, _, err = started("published", "adopt", "--keep-for", "1d")
+    assert (code, err.split(",")[0]) == (1, "rotator: the published key p is of algorithm EC P-384")
+    modulus = "s" + "A" * 341 + "B"
+    publish(site, {"kty": "RSA", "kid": "old", "n": modulus[:342], "e": "AQAB"})
+    code, out, err = started("published", "adopt", "--keep-for", "1d")
+    assert (code, err) == (0, "")
+    assert "  warning: no alg is given for old; published as RS256" in out
