@@ -40,7 +40,7 @@ from rotator.adapters.disk import (
     write_durably,
 )
 from rotator.core import jwks
-from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
+from rotator.core.model import Algorithm, DEFAULT_KEYSET, KeysetName, Kid
 from rotator.errors import PublishError
 from rotator.ports import Publication, PublishedSet
 
@@ -140,6 +140,21 @@ class TreePublisher:
         if contents or content is None:
             return None
         return _published_set(content)
+
+    def found(self, keyset: KeysetName) -> PublishedSet | None:
+        """Read every set that stands in any of the keyset's places, as one; None where there is none.
+
+        The one in the directory of keysets comes first, and its key is taken where both have a kid.
+        """
+        self._require_place()
+        keys: dict[Kid, str] = {}
+        for path in _places(keyset):
+            content = self._content(path)
+            for kid, text in (content and jwks.parse_set(content)) or ():
+                keys.setdefault(kid, text)
+        if not keys:
+            return None
+        return _published_set(f'{{"keys":[{",".join(keys.values())}]}}'.encode())
 
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:
         """Tell whether every file of the keyset stands as :meth:`publish` would write it.

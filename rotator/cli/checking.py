@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rotator.cli.machine import check_machine
+from rotator.cli.machine import check_machine, find_warnings
 from rotator.cli.screen import Screen, speaks_unicode
 from rotator.cli.session import load_config
 
@@ -60,7 +60,7 @@ def check_all(option: Path | None) -> CheckReport:
         keysets=len(config.policy.keysets),
         workspaces=len(config.policy.workspaces),
         rules=tuple(_rule(line) for line in config.arithmetic),
-        warnings=config.warnings,
+        warnings=(*config.warnings, *find_warnings(config)),
         machine=machine,
     )
 

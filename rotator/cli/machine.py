@@ -1,38 +1,33 @@
 """The machine as a command sees it from outside the daemon: the KEK, the clock, the tree, permissions."""
 
 import os
-import pwd
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.disk import describe, require_private
-from rotator.cli.outside import Witnessed, empty_state, kek_problem, lost_database, misfits, see_witness
-from rotator.config.settings import Config, Settings
+from rotator.cli.destinations import Finding, check_sinks, closed_to_others, me, obstacle
+from rotator.cli.outside import (
+    Witnessed,
+    empty_state,
+    kek_problem,
+    lost_database,
+    misfits,
+    see_witness,
+    several_replicas,
+)
+from rotator.config.settings import Config, KekKind, KekSource, Settings
 from rotator.control_roles import Doorkeeper
-from rotator.core.policy import CommandSink, FileSink
 from rotator.errors import KekError, RotatorError
 from rotator.ports import Snapshot
 from rotator.report.steps import next_step
-from rotator.wiring import open_readonly, read_kek
+from rotator.wiring import open_readonly, read_kek, user_name
 
 OLDEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """This program is younger than that: a clock before it is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing about the machine that was looked at."""
-
-    subject: str
-    problem: str
-    """Empty: it is as it should be."""
-    text: str
-    """What was found."""
-    next_step: str = ""
 
 
 def check_machine(config: Config) -> Iterator[Finding]:
@@ -41,26 +36,45 @@ def check_machine(config: Config) -> Iterator[Finding]:
     yield _state_directory(settings)
     yield from _database(config)
     yield _writable("published directory", settings.publish_directory)
-    yield from _sinks(config)
+    yield from check_sinks(config.policy)
     yield _clock()
     yield from _groups(settings)
+
+
+def find_warnings(config: Config) -> Iterator[str]:
+    """Yield what may be meant, and is worth knowing."""
+    settings = config.settings
+    closed = closed_to_others(settings.publish_directory, settings.state_directory)
+    if closed is not None:
+        where = "is" if closed == settings.publish_directory else f"is in {closed}, which is"
+        yield (
+            f"the published directory {settings.publish_directory} {where} closed to other users: a web server under "
+            "another user cannot read it; set publish.directory"
+        )
 
 
 def _state_directory(settings: Settings) -> Finding:
     path = settings.state_directory
     if not path.exists():
-        parent = _nearest_directory(path)
-        if os.access(parent, os.W_OK | os.X_OK):
+        problem, step = obstacle(path)
+        if not problem:
             return Finding("state directory", "", f"{path} is made at the first start")
-        step = f"install -d -m 700 -o {_me()} {path}"
-        return Finding("state directory", f"{path} is missing, and {parent} cannot be written", str(path), step)
+        step = step.replace("install -d", "install -d -m 700")
+        return Finding("state directory", f"{path} is missing, and {problem}", str(path), step)
     try:
         require_private(path)
     except RotatorError as error:
-        return Finding("state directory", str(error), str(path), f"chmod 700 {path}")
+        return Finding("state directory", str(error), str(path), _opening_step(path))
     except OSError as error:
         return Finding("state directory", f"{path}: {describe(error)}", str(path), "run this as the service's user")
     return Finding("state directory", "", f"{path} is private")
+
+
+def _opening_step(path: Path) -> str:
+    if not path.is_dir():
+        return f"move {path} away, or set state.url"
+    owner = path.stat().st_uid
+    return f"chmod 700 {path}" if owner == os.geteuid() else f"run this as the service's user ({user_name(owner)})"
 
 
 def _database(config: Config) -> Iterator[Finding]:
@@ -77,11 +91,11 @@ def _database(config: Config) -> Iterator[Finding]:
             yield Finding("database", "", f"opens; installation {snapshot.installation()}")
             problem = kek_problem(config, snapshot)
             ids = ", ".join(row.kek_id for row in snapshot.keks()) or "none in use yet"
-            step = "put the one back that this database was sealed with" if problem else ""
+            step = _kek_step(settings.kek) or "put the one back that this database was sealed with"
             yield Finding("KEK", problem, f"readable and the right one: {ids}", step)
             yield from _misfits(config, snapshot, witnessed)
     except RotatorError as error:
-        yield Finding("database", str(error), "", "")
+        yield Finding("database", str(error), "", _database_step(config))
         yield _kek_alone(settings)
 
 
@@ -98,45 +112,44 @@ def _kek_alone(settings: Settings) -> Finding:
     try:
         ring = read_kek(source)
     except KekError as error:
-        return Finding("KEK", str(error), "", "")
+        return Finding("KEK", str(error), "", _kek_step(source) or "mend it as the text above says")
     return Finding("KEK", "", f"readable: {', '.join(ring.keys)}")
 
 
+def _kek_step(source: KekSource) -> str:
+    """Return what to do about a file that others can reach, or that is missing; empty when it is neither."""
+    if source.file is None:
+        return ""
+    try:
+        status = source.file.stat()
+    except FileNotFoundError:
+        return f"put the KEK back at {source.file}"
+    except OSError:
+        return f"let this user ({me()}) read {source.file}"
+    if source.kind is KekKind.CREDENTIAL:
+        return ""
+    if status.st_uid not in (0, os.geteuid()):
+        return f"chown {me()} {source.file}"
+    return f"chmod 600 {source.file}" if stat.S_IMODE(status.st_mode) & 0o077 else ""
+
+
+def _database_step(config: Config) -> str:
+    settings = config.settings
+    try:
+        require_private(settings.state_directory)
+    except (RotatorError, OSError):
+        return _opening_step(settings.state_directory)
+    if several_replicas(settings):
+        return "see that the server of state.url runs and lets this user in"
+    return "do what is said of the database above, or put a backup of it in its place"
+
+
 def _writable(what: str, path: Path) -> Finding:
-    found = _nearest_directory(path)
-    if not os.access(found, os.W_OK | os.X_OK):
-        step = f"install -d -o {_me()} {path}"
-        return Finding(what, f"{found} cannot be written by this user ({_me()})", str(path), step)
+    problem, step = obstacle(path)
+    if problem:
+        return Finding(what, problem, str(path), step)
     made = "" if path.exists() else "; it is made at the first start"
     return Finding(what, "", f"{path} can be written{made}")
-
-
-def _sinks(config: Config) -> Iterator[Finding]:
-    """Look at each directory and each program once, and report what is wrong or, at the end, that all is well."""
-    directories: dict[Path, str] = {}
-    programs: dict[str, str] = {}
-    for workspace in config.policy.workspaces.values():
-        for sink in workspace.sinks:
-            match sink:
-                case FileSink():
-                    directories.setdefault(Path(sink.path).parent, workspace.id)
-                case CommandSink():
-                    programs.setdefault(sink.run[0], workspace.id)
-    bad = False
-    for directory, workspace_id in directories.items():
-        found = _nearest_directory(directory)
-        if not os.access(found, os.W_OK | os.X_OK):
-            bad = True
-            problem = f"workspace {workspace_id}: {found} cannot be written by this user ({_me()})"
-            yield Finding("sinks", problem, str(directory), f"install -d -o {_me()} {directory}")
-    for program, workspace_id in programs.items():
-        if not os.access(program, os.X_OK) or Path(program).is_dir():
-            bad = True
-            problem = f"workspace {workspace_id}: {program} is no program that this user ({_me()}) can run"
-            yield Finding("sinks", problem, program, "install it, or mend its path or mode")
-    if not bad and (directories or programs):
-        counts = f"{len(directories)} directories can be written, {len(programs)} programs can be run"
-        yield Finding("sinks", "", counts)
 
 
 def _clock() -> Finding:
@@ -152,15 +165,3 @@ def _groups(settings: Settings) -> Iterator[Finding]:
     for name in Doorkeeper(settings.control).unknown_groups():
         problem = f"this machine has no group {name!r}; it gives no one a role"
         yield Finding("control", problem, name, f"groupadd {name}, or mend its name")
-
-
-def _nearest_directory(path: Path) -> Path:
-    """Return the nearest existing directory at or above ``path``."""
-    return next(each for each in (path, *path.parents) if each.is_dir())
-
-
-def _me() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

@@ -33,7 +33,12 @@ def lost_database(settings: Settings) -> Path | None:
     if several_replicas(settings):
         return None
     path = Path(settings.state_url.removeprefix("sqlite:///"))
-    return None if path.exists() and path.stat().st_size else path
+    try:
+        return None if path.stat().st_size else path
+    except FileNotFoundError:
+        return path
+    except OSError:
+        return None  # out of this user's sight; whoever opens it says so
 
 
 @contextmanager
@@ -140,7 +145,7 @@ def _unknown_workspaces(config: Config, snapshot: Snapshot) -> str:
 def misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> dict[str, str]:
     """Return where the database does not fit to what lies beside it, and what ``rotator run`` will do, by subject."""
     found: dict[str, str] = {}
-    problem = _witness_problem(config.settings, snapshot, witnessed)
+    problem = _witness_problem(config, snapshot, witnessed)
     if problem:
         found["witness"] = problem
     publisher = publisher_of(config.settings)
@@ -151,10 +156,10 @@ def misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> dict[st
     return found
 
 
-def _witness_problem(settings: Settings, snapshot: Snapshot, witnessed: Witnessed) -> str:
-    record = witnessed.record
-    if record is None:
-        return witnessed.problem
+def _witness_problem(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> str:
+    settings, record = config.settings, witnessed.record
+    if record is None:  # under another KEK it cannot be authentic, and that KEK is the problem
+        return witnessed.problem if witnessed.problem and not kek_problem(config, snapshot) else ""
     path = settings.state_directory / WITNESS
     way_out = (
         "`rotator run` issues, publishes and delivers nothing until the right database is put back, or, if it is lost "
@@ -186,7 +191,7 @@ def _foreign_set(publisher: TreePublisher, snapshot: Snapshot, name: KeysetName)
     if snapshot.keyset(name) is not None:
         return ""
     try:
-        published = publisher.read(name)
+        published = publisher.found(name)
     except PublishError as error:
         return str(error)
     if published is None or not published.kids:

@@ -32,7 +32,7 @@ def found_sets(run: Run) -> Mapping[KeysetName, PublishedSet]:
         known = {row.name for row in snapshot.keysets()}
     found = {}
     for name in run.policy.keysets:
-        published = run.around.publisher.read(name) if name not in known else None
+        published = run.around.publisher.found(name) if name not in known else None
         if published is not None and published.kids:
             found[name] = published
     return found

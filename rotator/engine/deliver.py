@@ -22,10 +22,19 @@ from rotator.core.sinks import sink_id
 from rotator.engine.rows import PURPOSE_TOKEN
 from rotator.engine.run import Run, backoff
 from rotator.errors import RotatorError, SealError
-from rotator.ports import DeliveryRow, Parcel, Reading, Snapshot
+from rotator.ports import DeliveryRow, Parcel, Reading, Snapshot, TokenRow
 
 CLAIMS: Final = 500
 """Deliveries claimed at a time."""
+
+CARRIED_AT_MOST: Final = 1_000
+"""Claimed and not yet recorded. What is claimed too far ahead outlives its lease while it waits for a worker."""
+
+RECORDED_AT_ONCE: Final = 250
+"""Results that wake the loop. A tick, with two commits, costs as much as a dozen files."""
+
+RECORD_INTERVAL: Final = timedelta(milliseconds=250)
+"""How long a result waits for others, and a free worker for what is due."""
 
 COMMANDS_AT_ONCE: Final = 32
 FILES_AT_ONCE: Final = 4
@@ -56,6 +65,25 @@ class Deliveries:
     done: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
     under_way: dict[tuple[WorkspaceId, SinkId], bool] = field(default_factory=dict)
     """True for commands."""
+
+    def next_look(self, due: datetime, now: datetime) -> datetime:
+        """Return when the loop is to look again although nothing wakes it, if it is to do so at ``due`` anyway."""
+        if all(self.under_way.values()):
+            return due
+        look = now + RECORD_INTERVAL
+        return look if self.full else min(due, look)
+
+    @property
+    def full(self) -> bool:
+        """Tell whether enough is claimed for now."""
+        return len(self.under_way) >= CARRIED_AT_MOST
+
+    def bring(self, result: _Result) -> None:
+        """Take the result of a worker, and wake the loop if it is worth it; a file's can wait for its neighbours'."""
+        self.done.put(result)
+        is_command = self.under_way.get((result.row.workspace, result.row.sink), True)
+        if is_command or self.done.qsize() >= min(RECORDED_AT_ONCE, len(self.under_way)):
+            self.wake()
 
     @property
     def idle(self) -> bool:
@@ -93,7 +121,6 @@ def record_results(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
         if events:
             run.head = transaction.append(events)
     for result in results:
-        deliveries.under_way.pop((result.row.workspace, result.row.sink), None)
         if result.error:
             run.around.log.event(
                 "delivery.failed",
@@ -107,11 +134,14 @@ def record_results(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
 
 
 def _drain(deliveries: Deliveries) -> Iterator[_Result]:
+    """Take the results that are there. From now on their leases stand for them, should recording them fail."""
     while True:
         try:
-            yield deliveries.done.get_nowait()
+            result = deliveries.done.get_nowait()
         except queue.Empty:
             return
+        deliveries.under_way.pop((result.row.workspace, result.row.sink), None)
+        yield result
 
 
 def _delivered(row: DeliveryRow, now: datetime) -> Event:
@@ -126,6 +156,8 @@ def _delivered(row: DeliveryRow, now: datetime) -> Event:
 
 def dispatch_due(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
     """Claim what is due and hand it to the workers; tell whether more is waiting for a free one."""
+    if deliveries.full:
+        return False  # those that come back wake the loop
     with run.around.store.read() as snapshot:
         due = snapshot.due_deliveries(reading.now, CLAIMS)
         parcels = list(_parcels(run, deliveries, snapshot, due))
@@ -137,12 +169,11 @@ def dispatch_due(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
         transaction.want_deliveries(
             [replace(row, due_at=reading.now + leases.get((row.workspace, row.sink), PUT_OFF)) for row in due]
         )
+    deliveries.under_way |= {(row.workspace, row.sink): isinstance(sink, CommandSink) for row, sink, _ in parcels}
     for row, sink, parcel in parcels:
-        is_command = isinstance(sink, CommandSink)
-        deliveries.under_way[row.workspace, row.sink] = is_command
-        pool = deliveries.commands if is_command else deliveries.files
+        pool = deliveries.commands if isinstance(sink, CommandSink) else deliveries.files
         pool.submit(_carry, run, deliveries, row, sink, parcel)
-    return len(due) == CLAIMS
+    return len(due) == CLAIMS and not deliveries.full
 
 
 def _lease(sink: Sink) -> timedelta:
@@ -153,6 +184,7 @@ def _parcels(
     run: Run, deliveries: Deliveries, snapshot: Snapshot, due: tuple[DeliveryRow, ...]
 ) -> Iterator[tuple[DeliveryRow, Sink, Parcel]]:
     commands = Counter(deliveries.under_way.values())[True]
+    current = snapshot.current_tokens(list(dict.fromkeys(row.workspace for row in due)))
     for row in due:
         sink = find_sink(run, row.workspace, row.sink)
         if sink is None or (row.workspace, row.sink) in deliveries.under_way:
@@ -162,7 +194,7 @@ def _parcels(
                 continue
             commands += 1
         try:
-            parcel = open_parcel(run, snapshot, row)
+            parcel = _open(run, snapshot, row, current.get(row.workspace))
         except SealError as error:
             run.fault(f"token:{row.jti}", str(error), "delivery.failed", workspace=row.workspace, sink=row.sink)
             continue
@@ -179,9 +211,12 @@ def find_sink(run: Run, workspace: WorkspaceId, wanted: SinkId) -> Sink | None:
 
 def open_parcel(run: Run, snapshot: Snapshot, row: DeliveryRow) -> Parcel | None:
     """Open the token that ``row`` wants; None if it is no longer the workspace's current one."""
-    stored = snapshot.token(row.jti)
-    workspace = snapshot.workspace(row.workspace)
-    if stored is None or stored.sealed is None or workspace is None or workspace.current != row.jti:
+    return _open(run, snapshot, row, snapshot.current_tokens([row.workspace]).get(row.workspace))
+
+
+def _open(run: Run, snapshot: Snapshot, row: DeliveryRow, stored: TokenRow | None) -> Parcel | None:
+    """Open ``stored``, the current token of the workspace, if that is what ``row`` wants."""
+    if stored is None or stored.sealed is None or stored.token.jti != row.jti:
         return None
     token = stored.token
     algorithm = _algorithm(run, snapshot, stored.token.kid)
@@ -214,5 +249,4 @@ def _carry(run: Run, deliveries: Deliveries, row: DeliveryRow, sink: Sink, parce
         error = str(problem)
     except Exception as problem:  # noqa: BLE001 - the edge of a unit of work: a sink's failure is recorded as its own
         error = f"internal error: {type(problem).__name__}: {problem}"
-    deliveries.done.put(_Result(row, error))
-    deliveries.wake()
+    deliveries.bring(_Result(row, error))

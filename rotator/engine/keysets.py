@@ -189,11 +189,12 @@ def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
 
 def _keep_foreign_aside(run: Run, transaction: Transaction, observed: Observed, reading: Reading) -> None:
     """Keep a file that holds keys which nobody here knows, before it is replaced."""
-    if observed.published is None:
+    published = run.around.publisher.found(observed.row.name)
+    if published is None:
         return
-    foreign = [kid for kid in observed.published.kids if transaction.key(kid) is None]
+    foreign = [kid for kid in published.kids if transaction.key(kid) is None]
     if foreign:
-        path = run.around.publisher.keep_aside(observed.row.name, observed.published.content, reading.now)
+        path = run.around.publisher.keep_aside(observed.row.name, published.content, reading.now)
         run.around.log.event("publish.foreign_key", keyset=observed.row.name, kids=foreign, kept_at=path)
 
 

@@ -77,7 +77,7 @@ def _refuse_foreign_tree(run: Run, name: KeysetName) -> None:
     with run.around.store.read() as snapshot:
         if snapshot.keyset(name) is not None:
             return
-    published = run.around.publisher.read(name)
+    published = run.around.publisher.found(name)
     if published is not None and published.kids:
         raise RefusedError(
             f"keyset {name} is new to this database, but a set of {len(published.kids)} keys is published for it "

@@ -251,4 +251,4 @@ class Engine:
             return latest
         with self.run.around.store.read() as snapshot:
             due = snapshot.next_due(tuple(self.run.signing))
-        return latest if due is None else min(due, latest)
+        return self.deliveries.next_look(latest if due is None else min(due, latest), reading.now)

@@ -42,6 +42,10 @@ class Publisher(Protocol):
         """
         ...
 
+    def found(self, keyset: KeysetName) -> PublishedSet | None:
+        """Read every set that stands in any of the keyset's places, as one; None where there is none."""
+        ...
+
     def publish(self, publication: Publication) -> PublishedSet:
         """Write every file of the keyset durably, read them back, and return what stands there now."""
         ...

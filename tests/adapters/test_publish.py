@@ -16,6 +16,7 @@ import pytest
 
 from rotator.adapters.disk import OsDisk
 from rotator.adapters.publish import ASIDE_LIMIT, TreePublisher
+from rotator.core.jwks import parse_set
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
 from rotator.core.policy import KeysetPolicy
 from rotator.errors import PublishError
@@ -594,3 +595,31 @@ def test_a_set_that_cannot_be_removed_is_an_error(publisher: TreePublisher, disk
     disk.fail_directory_sync = True
     with pytest.raises(PublishError, match=r"cannot remove .*openid-configuration: Input/output error"):
         publisher.withdraw(DEFAULT_KEYSET, published.content, NOW)
+
+
+@pytest.mark.parametrize("place", [".well-known/jwks.json", "keysets/default/jwks.json"])
+def test_a_set_in_either_place_is_found(publisher: TreePublisher, tree: Path, place: str) -> None:
+    """Others publish in one place only: that is no valid set of ours, and still one that verifiers hold."""
+    assert publisher.found(DEFAULT_KEYSET) is None
+    content = publisher.publish(publication("a")).content
+    for path in tree.rglob("jwks.json"):
+        if not str(path).endswith(place):
+            path.unlink()
+    assert publisher.read(DEFAULT_KEYSET) is None
+
+    found = publisher.found(DEFAULT_KEYSET)
+
+    assert found is not None
+    assert found.kids == ("a",)
+    assert parse_set(found.content) == parse_set(content)
+
+
+def test_sets_that_differ_are_found_as_one(publisher: TreePublisher, tree: Path) -> None:
+    publisher.publish(publication("a", "b"))
+    elsewhere = publisher.publish(publication("b", "c", keyset=OTHER)).content
+    (tree / ".well-known" / "jwks.json").write_bytes(elsewhere)
+
+    found = publisher.found(DEFAULT_KEYSET)
+
+    assert found is not None
+    assert found.kids == ("a", "b", "c")
