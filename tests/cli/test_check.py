@@ -1,0 +1,148 @@
+"""What check finds on this machine: each problem with a next step that can be taken."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from rotator.cli import destinations
+from tests.cli.conftest import Shell
+from tests.e2e.world import Site
+
+
+def problems(shell: Shell) -> list[dict[str, Any]]:
+    """Return what is wrong, and make sure that each has a next step on the page."""
+    code, out, _ = shell("check", "--json")
+    found = [each for each in json.loads(out)["machine"] if not each["ok"]]
+    assert code == (1 if found else 0)
+    assert all(each["next_step"] for each in found)
+    page = shell("check")[1]
+    if found:
+        assert page.partition("not ready; next:\n")[2].strip()
+    return found
+
+
+def deliver_to(site: Site, path: object) -> None:
+    site.config.write_text(site.config.read_text() + f"  odd: {{deliver: [file: {{path: {path}}}]}}\n")
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _under_a_file(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.write_text("")
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("elsewhere")
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem", "step"),
+    [
+        (_directory, "{path} is a directory, and a token is a file", "name a file in it: {path}/token"),
+        (_under_a_file, "{path.parent} is no directory", "move {path.parent} away, or name another path in the config"),
+        (_link, "{path} is a symbolic link, and nothing is delivered through one", "rm {path}"),
+        (_fifo, "{path} is there and is no regular file", "name another path in the config"),
+    ],
+)
+def test_a_sink_that_can_hold_no_file(
+    shell: Shell, site: Site, make: Callable[[Path], None], problem: str, step: str
+) -> None:
+    """It is named with its workspace; all others are as they were."""
+    path = site.root / "odd" / "token"
+    path.parent.mkdir()
+    make(path)
+    deliver_to(site, path)
+    (found,) = problems(shell)
+    assert found["text"] == "workspace odd: " + problem.format(path=path)
+    assert found["next_step"] == step.format(path=path)
+
+
+@pytest.mark.parametrize("path", ["/proc/odd/token", "/sys/token"])
+def test_nothing_is_to_be_made_where_the_kernel_rules(shell: Shell, site: Site, path: str) -> None:
+    """Whatever the permissions say: no `install -d` there."""
+    deliver_to(site, path)
+    (found,) = problems(shell)
+    assert "is the kernel's, and no place for files" in found["text"]
+    assert found["next_step"] == "name a path outside of it in the config"
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [("/dev/odd", "name a path in the config that this user can write"), ("/srv/odd", "install -d -o {me} /srv/odd")],
+)
+def test_a_directory_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, path: str, step: str) -> None:
+    """It is to be made for this user, where a directory has its place."""
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    problem, found = destinations.obstacle(Path(path))
+    assert problem.endswith(f"cannot be written by this user ({destinations.me()})")
+    assert found == step.format(me=destinations.me())
+
+
+def test_kek_that_others_can_read(started: Shell, site: Site) -> None:
+    """Its mode is the next step; a KEK that is gone, or is none, has another one."""
+    kek = site.state / "kek"
+    kek.chmod(0o644)
+    assert [found["next_step"] for found in problems(started)] == [f"chmod 600 {kek}"]
+    kek.chmod(0o600)
+    kek.write_text("nonsense\n")
+    assert [found["next_step"] for found in problems(started)] == [
+        "put the one back that this database was sealed with"
+    ]
+    kek.unlink()
+    assert [found["next_step"] for found in problems(started)] == [f"put the KEK back at {kek}"]
+
+
+def test_kek_before_the_first_start(shell: Shell, site: Site) -> None:
+    """The same with no database to hold it against."""
+    site.config.write_text(site.config.read_text() + "kek: {file: kek}\n")
+    kek = site.root / "kek"
+    assert [found["next_step"] for found in problems(shell)] == [f"put the KEK back at {kek}"]
+    kek.write_text("nonsense\n")
+    kek.chmod(0o640)
+    assert [found["next_step"] for found in problems(shell)] == [f"chmod 600 {kek}"]
+    kek.chmod(0o600)
+    assert [found["next_step"] for found in problems(shell)] == ["mend it as the text above says"]
+
+
+def test_database_that_is_none(started: Shell, site: Site) -> None:
+    """There is a next step for it, too."""
+    site.database.write_text("nonsense " * 1000)
+    assert next(found["subject"] for found in problems(started)) == "database"
+
+
+def test_published_directory_that_a_web_server_cannot_reach(shell: Shell, site: Site) -> None:
+    """The default lies in the state directory, which is closed: a warning, and ready all the same."""
+    code, out, _ = shell("check", "--json")
+    (warning,) = json.loads(out)["warnings"]
+    assert code == 0
+    assert re.search(
+        "closed to other users: a web server under another user cannot read it; set publish.directory", warning
+    )
+
+
+def test_way_to_a_published_directory() -> None:
+    """The first that is closed is named; one that is not made yet will be open."""
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        tree, private = root / "srv" / "public", root / "state"
+        tree.mkdir(parents=True)
+        for directory in (root, tree.parent, tree):
+            directory.chmod(0o755)
+        assert destinations.closed_to_others(tree, private) is None
+        assert destinations.closed_to_others(tree / "made" / "later", private) is None
+        assert destinations.closed_to_others(private / "public", private) == private
+        tree.chmod(0o750)
+        assert destinations.closed_to_others(tree / "later", private) == tree
