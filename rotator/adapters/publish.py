@@ -40,7 +40,7 @@ from rotator.adapters.disk import (
     write_durably,
 )
 from rotator.core import jwks
-from rotator.core.model import Algorithm, DEFAULT_KEYSET, KeysetName, Kid
+from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid
 from rotator.errors import PublishError
 from rotator.ports import Publication, PublishedSet
 
