@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rotator.core import contract
 from rotator.core.contract import (
     Finding,
     Gap,
@@ -185,6 +186,13 @@ def test_a_window_that_never_opens_is_an_error_of_its_cron() -> None:
     keyset = replace(KEYSET, rotation_window=WINDOW)
     found = about(findings(keyset, replace(ACME, rotation_window=WINDOW), almanac=almanac), Severity.ERROR)
     assert {"keysets.default.rotation_window.cron", "workspaces.acme.rotation_window.cron"} == set(found)
+
+
+def test_a_window_that_never_opens_is_not_summed_up() -> None:
+    """There is no gap to tell of; its error tells the rest."""
+    reach = contract._WindowReach(Every(D, never=True), NOW)
+
+    assert list(reach.sum_up([replace(ACME, rotation_window=WINDOW)])) == []
 
 
 def test_days_and_weekdays_together_are_a_warning() -> None:

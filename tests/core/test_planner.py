@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rotator.core import planner
 from rotator.core.actions import (
     ActivateKey,
     ConfirmDestruction,
@@ -535,3 +536,25 @@ def test_proving_comes_before_signing_in_one_plan() -> None:
     assert isinstance(following[0], ProveKey)
     assert isinstance(following[1], ActivateKey)
     assert following[0].kid == following[1].kid
+
+
+def test_a_plan_without_an_end_is_our_fault_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that asks for the same thing again and again must not hang the daemon."""
+    monkeypatch.setattr(planner, "RULES", (lambda state, *_: ConfirmDestruction(state.name, ()),))
+
+    with pytest.raises(AssertionError, match="the plan of keyset default has no end"):
+        plan_keyset(fresh(keyset_policy()), keyset_policy(), T0, CALENDAR)
+
+
+def test_the_grace_of_a_key_without_tokens_follows_the_policy() -> None:
+    world = World(keyset_policy())
+    world.run_until(T0 + 100 * DAY)
+    world.state = replace(world.state, keys=tuple(replace(key, last_exp=None) for key in world.state.keys))
+    world.policy = keyset_policy(grace_period=40 * DAY)
+
+    (action,) = plan_keyset(world.state, world.policy, world.now, CALENDAR)
+
+    assert isinstance(action, Reschedule)
+    (grace,) = (key for key in world.state.keys if key.phase is Phase.GRACE)
+    assert grace.demoted_at is not None
+    assert action.grace_until == ((grace.kid, grace.demoted_at + 40 * DAY),)
