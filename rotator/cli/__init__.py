@@ -1,5 +1,6 @@
 """The command line. Imports nothing but typer until a command runs, for ``--help`` is to be there at once."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = app(arguments, standalone_mode=False)
         except typer.Abort:
             return 130
+        except SystemExit as ending:  # how typer ends on a broken pipe, before anyone else sees it
+            if isinstance(ending.__context__, BrokenPipeError):
+                raise ending.__context__ from None
+            raise
         sys.stdout.flush()
     except _UsageProblem as error:
         error.show(sys.stderr)
@@ -75,10 +80,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has enough of it. What Python flushes at its end must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()  # whoever read our output has enough of it
         return 0
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        _write_no_more()
+        return _complain(RotatorError(f"the output cannot be written: {error.strerror}"))
     return code if isinstance(code, int) else 0
+
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What becomes of output into a file that can take no more; of a file that we read or write, the error has the name."""
+
+
+def _write_no_more() -> None:
+    """Let what Python flushes at its end go nowhere, so that it does not complain either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(error: RotatorError) -> int:

@@ -72,6 +72,26 @@ def test_broken_pipe_is_silent(started: Shell, site: Site) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
 
 
+def shell_line(line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash; ``rotator`` in it is this one."""
+    line = f'rotator() {{ {sys.executable} -m rotator "$@"; }}; {line}'
+    return subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_broken_pipe_in_the_middle_of_much_output_is_silent() -> None:
+    """More than a buffer of it: found out while the command still runs."""
+    done = shell_line("rotator config schema | :; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("command", ["status", "jwks", "config schema", "audit list --json", "--help"])
+def test_a_full_disk_is_one_line(started: Shell, site: Site, command: str) -> None:
+    """Exit 1, and no traceback, whether a little or much could not be written."""
+    done = shell_line(f"ROTATOR_CONFIG={site.config} rotator {command} > /dev/full")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "rotator: the output cannot be written: No space left on device\n"
+
+
 def test_interrupt_is_quiet(tmp_path: Path, site: Site) -> None:
     """Ctrl-C while the daemon's answer is awaited: exit 130, no traceback."""
     import socket
