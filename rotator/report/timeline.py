@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from rotator.core.actions import ActivateKey, DemoteKey, KeysetAction, PublishSet, RetireKey
+from rotator.core.durations import format_duration
 from rotator.core.model import KeysetName, KeysetState, Kid, Phase, SigningKey, WorkspaceId, WorkspaceState
 from rotator.core.planner import next_due, plan_keyset
 from rotator.core.policy import KeysetPolicy, Policy, WorkspacePolicy
@@ -18,6 +19,9 @@ from rotator.report.known import KnownKeyset, known_keysets
 
 SINGLY: Final = 50
 """More token rotations than this are told by the day."""
+
+FREQUENT: Final = 20
+"""A workspace that rotates more often than this in the time ahead is told in one line."""
 
 ROTATIONS_AT_MOST: Final = 20_000
 """More token rotations than this are not computed: then only the next one of each workspace is told."""
@@ -81,7 +85,7 @@ def plan(snapshot: Snapshot, policy: Policy, now: datetime, calendar: Calendar, 
     rotations, note = _rotations(snapshot.workspaces(), policy, now, until, calendar)
     if note:
         notes.append(note)
-    entries += rotations if len(rotations) <= SINGLY else _by_day(rotations)
+    entries += _readable(rotations)
     entries.sort(key=lambda entry: entry.at)
     return Plan(from_at=now, until=until, events=tuple(entries), notes=tuple(notes))
 
@@ -229,6 +233,26 @@ def _rotation(wanted: WorkspacePolicy, at: datetime, why: str, *, estimated: boo
         workspace=wanted.id,
         estimated=estimated,
     )
+
+
+def _readable(rotations: list[PlanEntry]) -> list[PlanEntry]:
+    """Tell what is frequent once a workspace, the rest singly, and by the day what is still too much."""
+    by_workspace: dict[str, list[PlanEntry]] = {}
+    for entry in rotations:
+        by_workspace.setdefault(entry.subject, []).append(entry)
+    frequent = [found for found in by_workspace.values() if len(found) > FREQUENT]
+    if len(frequent) > SINGLY:
+        return _by_day(rotations)
+    rest = [entry for entry in rotations if len(by_workspace[entry.subject]) <= FREQUENT]
+    return [*map(_once, frequent), *(rest if len(rest) <= SINGLY else _by_day(rest))]
+
+
+def _once(entries: list[PlanEntry]) -> PlanEntry:
+    first, last = entries[0], entries[-1]
+    every = (last.at - first.at) / (len(entries) - 1)
+    unit = timedelta(minutes=1) if every > timedelta(minutes=1) else timedelta(seconds=1)
+    shown = format_duration(max(1, round(every / unit)) * unit)
+    return replace(first, count=len(entries), last_at=last.at, why=f"about every {shown}")
 
 
 def _by_day(entries: list[PlanEntry]) -> list[PlanEntry]:
