@@ -12,6 +12,7 @@ import pytest
 
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.store import SqlStore, open_store
+from rotator.core.durations import format_duration
 from rotator.core.events import EventName
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, Jti, Kid, Origin, Phase, ReplicaId, SigningKey, WorkspaceId
 from rotator.core.policy import Policy, WorkspacePolicy
@@ -386,6 +387,29 @@ def test_many_rotations_are_told_by_the_day(store: SqlStore) -> None:
     assert (only.subject, only.count, only.last_at, only.why) == ("60 workspaces", 60, NOW + HOUR, "the first token")
 
 
+def test_frequent_rotations_are_one_line(store: SqlStore) -> None:
+    """A token of twelve hours is told once: its next rotation, how often, and until when. Others stay as they are."""
+    fast, slow = WorkspaceId("fast"), WorkspaceId("slow")
+    policies = {
+        name: WorkspacePolicy(id=name, keyset=DEFAULT_KEYSET, security_period=period, grace_period=HOUR)
+        for name, period in {fast: 12 * HOUR, slow: 8 * DAY}.items()
+    }
+    with store.begin() as transaction:
+        transaction.insert_workspaces([workspace(name, due_at=NOW + HOUR) for name in policies])
+    with store.read() as snapshot:
+        found = plan(snapshot, replace(POLICY, workspaces=policies), NOW, CronCalendar(), horizon=90 * DAY)
+    told = {name: [event for event in found.events if event.workspace == name] for name in policies}
+    (once,) = told[fast]
+    assert (once.at, once.estimated, once.subject) == (NOW + HOUR, False, "fast")
+    assert once.last_at is not None
+    assert once.count > 180
+    assert NOW + 89 * DAY < once.last_at <= NOW + 90 * DAY
+    every = (once.last_at - once.at) / (once.count - 1)
+    assert once.why == f"about every {format_duration(timedelta(minutes=round(every / timedelta(minutes=1))))}"
+    assert len(told[slow]) > 10
+    assert all(event.count == 1 for event in told[slow])
+
+
 def test_short_periods_end_the_timeline_early_and_say_so(store: SqlStore) -> None:
     """A keyset that rotates every few seconds cannot be told for months."""
     fast = keyset_policy(
@@ -527,6 +551,7 @@ def test_answer_of_another_version_is_refused() -> None:
         ("plan", {"for_seconds": True}, "the argument for_seconds is True; expected int"),
         ("plan", {"for_seconds": 0}, "from a second to 3653 days"),
         ("plan", {"for_seconds": 10**20}, "from a second to 3653 days"),
+        ("audit.list", {"limit": 10**30}, "expected 1 to 1000000"),
         ("audit.list", {"limit": 0}, "found a limit of 0"),
         ("audit.list", {"since": "yesterday"}, "'yesterday' is no moment"),
         ("audit.list", {"since": "2026-01-01T00:00:00"}, "with a zone"),

@@ -1,5 +1,6 @@
 """The pages: what each report looks like to a person."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -212,10 +213,17 @@ def _told(each: AuditEntry) -> str:
 
 
 def _detail(key: str, value: Detail) -> str:
-    """Return a detail; a moment that is stored as seconds since the epoch reads as the others do."""
-    if key.endswith("_at") and isinstance(value, int):
-        return rfc3339(datetime.fromtimestamp(value, UTC))
-    return str(value)
+    """Return a detail: a hash by its beginning, as a kid is, and each moment in one way, however it is stored."""
+    if key.endswith(("_at", "_until")) and value is not None:
+        return rfc3339(datetime.fromtimestamp(value, UTC) if isinstance(value, int) else _moment(value))
+    return short(value) if isinstance(value, str) and _HASH.fullmatch(value) else str(value)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(microsecond=0)
+
+
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def show_proof(screen: Screen, proof: ChainProof) -> None:

@@ -6,6 +6,7 @@ Imported only by commands that run: it pulls in what ``--help`` has no need of.
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:  # heavy
 SYSTEM_SOCKET: Final = Path("/run/rotator/control.sock")
 """Where the unit puts it. Other users' shells lack the environment that tells the service so."""
 
+PATIENCE: Final = timedelta(seconds=10)
+"""How long a daemon may take to show that it lives."""
+
 Arguments = Mapping[str, str | int | bool | None]
 
 
@@ -39,11 +43,14 @@ def load_config(option: Path | None) -> Config:
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
-def read(option: Path | None, command: str, arguments: Arguments | None = None) -> Any:
+def read(
+    option: Path | None, command: str, arguments: Arguments | None = None, *, patience: timedelta = PATIENCE
+) -> Any:
     """Return the answer to a reading command as JSON: the daemon's, else made from the state itself."""
     out_of_reach = ""
     for socket in _sockets(option):
         try:
+            _require_life(socket, patience)
             return ask(socket, command, arguments)
         except NoDaemonError as error:
             out_of_reach = str(error)
@@ -51,6 +58,24 @@ def read(option: Path | None, command: str, arguments: Arguments | None = None) 
         return _read_state(load_config(option), command, arguments or {})
     except RefusedError as error:
         raise RefusedError(f"{out_of_reach}, and {error}") from None
+
+
+def _require_life(socket: Path, patience: timedelta) -> None:
+    """Raise :class:`RotatorError` for a daemon that is stopped or hangs; one that works may take its time to answer.
+
+    It is asked for nothing, which it refuses at once.
+    """
+    try:
+        ask(socket, "", timeout=patience)
+    except ConfigError:
+        return
+    except RotatorError as error:
+        if isinstance(error.__context__, TimeoutError):
+            raise RotatorError(
+                f"the daemon does not answer: nothing came from {socket} within {patience.total_seconds():g} seconds; "
+                "see what it does: systemctl status rotator"
+            ) from None
+        raise
 
 
 def settings_of(option: Path | None) -> Settings:

@@ -21,6 +21,8 @@ Arguments = Mapping[str, str | int | bool | None]
 
 DEFAULT_HORIZON: Final = timedelta(days=90)
 LONGEST_HORIZON: Final = timedelta(days=3653)
+MOST_EVENTS: Final = 1_000_000
+"""Of the audit in one answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +77,8 @@ def _audit(view: View, arguments: Arguments) -> AuditList:
         since=None if since is None else _moment(str(since)),
         limit=AuditFilter().limit if limit is None else int(limit),
     )
-    if wanted.limit < 1:
-        raise ConfigError(f"found a limit of {wanted.limit}, expected 1 or more")
+    if not 1 <= wanted.limit <= MOST_EVENTS:
+        raise ConfigError(f"found a limit of {wanted.limit}, expected 1 to {MOST_EVENTS}")
     return audit(view.snapshot, wanted)
 
 

@@ -2,11 +2,15 @@
 
 import json
 import re
+import socket
+from datetime import timedelta
 
 import jsonschema
 import jwt
 import pytest
 
+from rotator.cli.session import PATIENCE, read
+from rotator.errors import RotatorError
 from rotator.schemas import load
 from tests.cli.conftest import Shell
 from tests.e2e.world import Site
@@ -143,6 +147,33 @@ def test_audit_can_be_narrowed(started: Shell) -> None:
         assert (code, {event["event"] for event in json.loads(out)["events"]}) == (0, names), options
     assert len(json.loads(started("audit", "list", "--limit", "2", "--json")[1])["events"]) == 2
     assert started("audit", "list", "--since", "2100-01-01T00:00:00Z")[1] == "no such event\n"
+
+
+def test_audit_at_a_glance(started: Shell) -> None:
+    """Hashes are shortened as kids are, and every moment is written in the same way."""
+    out = started("audit", "list")[1]
+    assert re.search(r" sha256=[0-9a-f]{12}… ", out)
+    moments = re.findall(r"(?:expires_at|rotate_at)=(\S+)", out)
+    assert len(moments) == 3
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", moment) for moment in moments)
+
+
+def test_audit_limit_that_no_list_can_have(started: Shell) -> None:
+    """Bad usage, whoever answers."""
+    code, out, err = started("audit", "list", "--limit", "9" * 30)
+    assert (code, out) == (2, "")
+    assert err == f"rotator: found a limit of {'9' * 30}, expected 1 to 1000000\n"
+
+
+def test_a_daemon_that_does_not_answer(shell: Shell, site: Site) -> None:
+    """One that is stopped takes connections and nothing else: it is not waited for any longer."""
+    assert timedelta(seconds=10) == PATIENCE
+    site.state.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(site.state / "control.sock"))
+        listener.listen()
+        with pytest.raises(RotatorError, match=r"^the daemon does not answer: nothing came from .* within 0.2 seconds"):
+            read(site.config, "status", patience=timedelta(seconds=0.2))
 
 
 def test_audit_verify_with_a_head(started: Shell) -> None:
