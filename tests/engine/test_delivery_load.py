@@ -1,0 +1,101 @@
+"""Many deliveries at once: claimed as workers come free, recorded in batches, and none forgotten."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from rotator.core.model import Jti, SinkId, WorkspaceId
+from rotator.engine.deliver import (
+    CARRIED_AT_MOST,
+    RECORD_INTERVAL,
+    RECORDED_AT_ONCE,
+    Deliveries,
+    _drain,
+    _Result,
+    dispatch_due,
+)
+from rotator.ports import DeliveryRow
+from tests.engine.site import HOUR, T0, Site
+
+
+def row(number: int) -> DeliveryRow:
+    name = WorkspaceId(f"w{number}")
+    return DeliveryRow(
+        workspace=name, sink=SinkId(f"file:/{name}"), jti=Jti(name), sequence=1, wanted_at=T0, deadline=T0 + HOUR
+    )
+
+
+class Bell:
+    rung = 0
+
+    def __call__(self) -> None:
+        self.rung += 1
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def deliveries(bell: Bell) -> Iterator[Deliveries]:
+    made = Deliveries(bell)
+    yield made
+    made.close()
+
+
+def carry(deliveries: Deliveries, count: int, *, commands: bool = False) -> list[_Result]:
+    results = [_Result(row(number), "") for number in range(count)]
+    deliveries.under_way |= {(result.row.workspace, result.row.sink): commands for result in results}
+    return results
+
+
+def test_files_wake_the_loop_in_batches_and_with_the_last(deliveries: Deliveries, bell: Bell) -> None:
+    """A tick for each of them costs more than the delivery; yet none waits for a neighbour that does not come."""
+    results = carry(deliveries, RECORDED_AT_ONCE + 3)
+    for result in results[: RECORDED_AT_ONCE - 1]:
+        deliveries.bring(result)
+    assert bell.rung == 0
+    assert deliveries.next_look(T0 + HOUR, T0) == T0 + RECORD_INTERVAL
+    deliveries.bring(results[RECORDED_AT_ONCE - 1])
+    assert bell.rung == 1
+    assert len(list(_drain(deliveries))) == RECORDED_AT_ONCE
+    for result in results[RECORDED_AT_ONCE:]:
+        assert bell.rung == 1
+        deliveries.bring(result)
+    assert bell.rung == 2
+    assert len(list(_drain(deliveries))) == 3
+    assert deliveries.next_look(T0 + HOUR, T0) == T0 + HOUR
+
+
+def test_a_command_wakes_the_loop_at_once(deliveries: Deliveries, bell: Bell) -> None:
+    """The next one waits for its place."""
+    first, *_ = carry(deliveries, 3, commands=True)
+    deliveries.bring(first)
+    assert bell.rung == 1
+    assert deliveries.next_look(T0 + HOUR, T0) == T0 + HOUR
+
+
+def test_what_is_recorded_is_under_way_no_more_whether_or_not_recording_succeeds(deliveries: Deliveries) -> None:
+    """Its lease stands for it: it is tried again when that runs out, and not forgotten until a restart."""
+    for result in carry(deliveries, 2):
+        deliveries.bring(result)
+    list(_drain(deliveries))
+    assert deliveries.idle
+
+
+def test_no_more_is_claimed_than_is_carried_within_a_lease(site: Site) -> None:
+    """The rest stays due, and the loop does not spin over it."""
+    site.main.start()
+    assert site.main.engine is not None
+    busy = site.main.engine.deliveries
+    carry(busy, CARRIED_AT_MOST)
+    site.meddle("UPDATE deliveries SET due_at = 1, delivered_sequence = 0")
+    assert not dispatch_due(site.main.run, busy, site.clock.read())
+    assert site.query("SELECT count(*) FROM deliveries WHERE due_at = 1") == [(2,)]
+    assert busy.next_look(T0 - HOUR, T0) == T0 + RECORD_INTERVAL
+    assert timedelta(0) < RECORD_INTERVAL < timedelta(seconds=1)
+    busy.under_way.clear()
+    site.main.settle()
+    assert site.query("SELECT count(*) FROM deliveries WHERE due_at IS NULL") == [(2,)]
