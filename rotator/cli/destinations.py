@@ -38,6 +38,15 @@ def me() -> str:
         return str(os.geteuid())
 
 
+def is_missing(path: Path) -> bool:
+    """Tell whether nothing is there; what this user may not see is not missing."""
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False
+
+
 def obstacle(path: Path) -> tuple[str, str]:
     """Return why this user cannot write in the directory ``path``, made if need be, and what to do; else twice ""."""
     nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
@@ -102,7 +111,7 @@ def _problems(paths: Mapping[Path, WorkspaceId], look: Callable[[Path], tuple[st
 
 
 def _no_program(path: Path) -> tuple[str, str]:
-    if os.access(path, os.X_OK) and not path.is_dir():
+    if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112 - as above
         return "", ""
     return f"{path} is no program that this user ({me()}) can run", "install it, or mend its path or mode"
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.disk import describe, require_private
-from rotator.cli.destinations import Finding, check_sinks, closed_to_others, me, obstacle
+from rotator.cli.destinations import Finding, check_sinks, closed_to_others, is_missing, me, obstacle
 from rotator.cli.outside import (
     Witnessed,
     empty_state,
@@ -55,7 +55,7 @@ def find_warnings(config: Config) -> Iterator[str]:
 
 def _state_directory(settings: Settings) -> Finding:
     path = settings.state_directory
-    if not path.exists():
+    if is_missing(path):
         problem, step = obstacle(path)
         if not problem:
             return Finding("state directory", "", f"{path} is made at the first start")
@@ -107,7 +107,7 @@ def _misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> Iterat
 
 def _kek_alone(settings: Settings) -> Finding:
     source = settings.kek
-    if source.may_create and source.file is not None and not source.file.exists():
+    if source.may_create and source.file is not None and is_missing(source.file):
         return Finding("KEK", "", f"made in {source.file} at the first start; keep a copy apart from the backups")
     try:
         ring = read_kek(source)
@@ -148,7 +148,7 @@ def _writable(what: str, path: Path) -> Finding:
     problem, step = obstacle(path)
     if problem:
         return Finding(what, problem, str(path), step)
-    made = "" if path.exists() else "; it is made at the first start"
+    made = "; it is made at the first start" if is_missing(path) else ""
     return Finding(what, "", f"{path} can be written{made}")
 
 
