@@ -410,6 +410,22 @@ def test_frequent_rotations_are_one_line(store: SqlStore) -> None:
     assert all(event.count == 1 for event in told[slow])
 
 
+def test_too_many_that_rotate_often_are_told_by_the_day(store: SqlStore) -> None:
+    """A line for each would drown everything else, too."""
+    names = [WorkspaceId(f"w{number}") for number in range(51)]
+    policies = {
+        name: WorkspacePolicy(id=name, keyset=DEFAULT_KEYSET, security_period=6 * HOUR, grace_period=HOUR)
+        for name in names
+    }
+    with store.begin() as transaction:
+        transaction.insert_workspaces([workspace(name, due_at=NOW + HOUR) for name in names])
+    with store.read() as snapshot:
+        found = plan(snapshot, replace(POLICY, workspaces=policies), NOW, CronCalendar(), horizon=10 * DAY)
+    told = [event for event in found.events if event.what is Step.ROTATE]
+    assert {event.subject for event in told} == {"51 workspaces"}
+    assert 10 <= len(told) <= 11
+
+
 def test_short_periods_end_the_timeline_early_and_say_so(store: SqlStore) -> None:
     """A keyset that rotates every few seconds cannot be told for months."""
     fast = keyset_policy(
