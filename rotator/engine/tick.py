@@ -190,12 +190,13 @@ class Engine:
             self._start(reading)
         if self._waiting is None:
             return
-        waiting, self._waiting = self._waiting, None
+        waiting = self._waiting
         try:
             apply_policy(self.run, waiting, reading, accepted=False)
         except RefusedError as error:
             self.run.refused_policy = waiting
             self.run.fault("config", str(error), "config.refused")
+        self._waiting = None  # not before: a database that is locked now is asked again
 
     def _start(self, reading: Reading) -> None:
         """Register KEK and replica, and bring the database in step with the config."""
