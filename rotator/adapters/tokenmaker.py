@@ -33,8 +33,11 @@ PROBE_TYPE: Final = "probe+jwt"
 
 MOST_THREADS: Final = 8
 
-WORTH_A_PROCESS: Final = 500
-"""Tokens in a batch from which on it goes to the process: signing them here would take a fiftieth of a second."""
+WORTH_A_PROCESS: Final = 100
+"""Tokens in a batch from which on it goes to the process, if that runs."""
+
+WORTH_STARTING: Final = 500
+"""Tokens in a batch from which on the process is started: signing them here takes a fiftieth of a second."""
 
 WORTH_WARMING: Final = 2_000
 """Tokens that may fall due together, from which on the process is started before they do."""
@@ -99,7 +102,8 @@ class JwtMaker:
         claims = [claims_json(order) for order in orders]
         tokens = self._process.mint(signer.algorithm, signer.private, signer.header, claims)
         if tokens is None:
-            self._process.start()
+            if len(orders) >= WORTH_STARTING:
+                self._process.start()
             return None
         return [Secret(token) for token in tokens]
 

@@ -12,14 +12,14 @@ import pytest
 
 from rotator.adapters import minting
 from rotator.adapters.minting import MOST_FAILURES, MintingProcess
-from rotator.adapters.tokenmaker import WORTH_A_PROCESS, WORTH_WARMING, JwtMaker
+from rotator.adapters.tokenmaker import WORTH_STARTING, WORTH_WARMING, JwtMaker
 from rotator.core.model import Algorithm
 from rotator.core.secret import Secret
 from rotator.ports import MintOrder
 from tests.adapters.test_tokenmaker import MATERIAL, loaded, order
 
 STARTED_WITHIN_SECONDS = 30.0
-ORDERS = [order(jti=f"{number:05}", workspace=f"w{number}", roles=("rôle\n",)) for number in range(WORTH_A_PROCESS)]
+ORDERS = [order(jti=f"{number:05}", workspace=f"w{number}", roles=("rôle\n",)) for number in range(WORTH_STARTING)]
 
 
 @pytest.fixture

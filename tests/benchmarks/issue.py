@@ -18,6 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from rotator.core.model import WorkspaceId
 from rotator.engine.issue import issue_due
 from rotator.engine.keysets import turn_keyset
 from rotator.engine.tick import Engine
@@ -59,12 +60,13 @@ def measure_limit(directory: Path, count: int) -> Pace:
         engine.tick()
         sealer = state.run.ready_sealer
         key = ec.generate_private_key(ec.SECP256R1())
-        message = b"x" * 330  # header and claims of the daemon's own tokens, encoded
+        message, length = token_of(directory)
         now = time.time_ns() // 1000
         begin = Begin()
         algorithm = ec.ECDSA(SHA256(), deterministic_signing=True)
         signatures = [key.sign(message, algorithm) for _ in range(count)]
-        sealed = [sealer.seal("token", f"{n:032x}", "kid", "ES256", message + s) for n, s in enumerate(signatures)]
+        text = message.ljust(length, b".")
+        sealed = [sealer.seal("token", f"{n:032x}", "k" * 43, "ES256", text) for n in range(len(signatures))]
         rows = [
             (f"{n:032x}", f"w{n:06}", "default", "k" * 43, "active", 1, now, now, now, "first", "k1-00000000", blob)
             for n, blob in enumerate(sealed)
@@ -76,6 +78,20 @@ def measure_limit(directory: Path, count: int) -> Pace:
         pace = begin.per_token(count)
         engine.close()
     return pace
+
+
+def token_of(directory: Path) -> tuple[bytes, int]:
+    """Return what is signed of one of the daemon's own tokens, and how long the whole token is."""
+    with state_with(directory / "one", 1) as state:
+        engine = state.engine()
+        engine.tick()
+        with state.store.read() as snapshot:
+            (row,) = snapshot.current_tokens([WorkspaceId("w000000")]).values()
+        assert row.sealed is not None
+        token = row.token
+        text = state.run.ready_sealer.open("token", token.jti, token.kid, "ES256", row.kek_id, row.sealed).reveal()
+        engine.close()
+    return text.rpartition(b".")[0], len(text)
 
 
 def measure_daemon(directory: Path, count: int) -> Pace:
