@@ -21,6 +21,7 @@ from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
 from rotator.core.policy import KeysetPolicy
 from rotator.errors import PublishError
 from rotator.ports import Publication, Publisher
+from tests.another_user import as_nobody
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OTHER = KeysetName("other")
@@ -497,14 +498,8 @@ def test_a_read_only_disk_says_what_to_do(tmp_path: Path, small_disk: Path) -> N
 
 def test_a_missing_permission_says_what_to_do(tmp_path: Path, tree: Path) -> None:
     make(tmp_path, tree, OsDisk()).publish(publication("a"))
-    user = os.geteuid()
     (tree / "keysets").chmod(0o700 if ROOT else 0)
-    above = (tmp_path, tmp_path.parent, tmp_path.parent.parent)
-    if ROOT:  # nothing is forbidden to root
-        for path in above:
-            path.chmod(0o711)
-        os.seteuid(65534)
-    try:
+    with as_nobody(tree):
         publisher = make(tmp_path, tree, OsDisk())
         calls: list[Callable[[], object]] = [
             lambda: publisher.read(DEFAULT_KEYSET),
@@ -514,11 +509,7 @@ def test_a_missing_permission_says_what_to_do(tmp_path: Path, tree: Path) -> Non
         for call in calls:
             with pytest.raises(PublishError, match=r"cannot read .*jwks\.json: Permission denied: give"):
                 call()
-    finally:
-        os.seteuid(user)
-        for path in above:
-            path.chmod(0o700)
-        (tree / "keysets").chmod(0o755)
+    (tree / "keysets").chmod(0o755)
 
 
 def test_a_tree_that_cannot_be_made_says_so(tmp_path: Path) -> None:

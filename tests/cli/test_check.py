@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rotator.cli import destinations
+from tests.another_user import as_nobody
 from tests.cli.conftest import Shell
 from tests.e2e.world import Site
 
@@ -152,13 +153,8 @@ def test_way_to_a_published_directory() -> None:
 def test_check_by_a_user_who_may_not_look(started: Shell, site: Site) -> None:
     """What is out of sight is a finding, with whom to run it as; no traceback."""
     assert problems(started) == []  # what is imported late is imported now: as another user it might not be found
-    for directory in (site.root, *site.root.parents[:2]):
-        directory.chmod(0o755)  # pytest's directories are root's alone
-    os.seteuid(65534)
-    try:
+    with as_nobody(site.config):
         found = {each["subject"]: each for each in problems(started)}
-    finally:
-        os.seteuid(0)
     assert {"state directory", "database", "KEK"} <= found.keys()
     assert found["database"]["next_step"] == "run this as the service's user (root)"
     assert found["KEK"]["next_step"].startswith("let this user (nobody) read ")
