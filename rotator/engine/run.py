@@ -3,7 +3,6 @@
 Nothing here needs to survive: all of it is built again from the database, the tree and the KEK at the next start.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -138,4 +137,3 @@ class Outcome:
     """When to tick again at the latest."""
     more: bool = False
     """Work is waiting: tick again at once."""
-    faults: Mapping[str, str] = field(default_factory=dict)
