@@ -1,0 +1,53 @@
+"""Carries out what people ask for: stored as rows before they were answered, handled by the one loop.
+
+A module per family of requests; :mod:`rotator.engine.requests.outcome` says how each of them ends.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from rotator.engine.requests.acceptance import accept_clock, accept_config
+from rotator.engine.requests.outcome import Handler, refuse
+from rotator.engine.requests.showing import show_token
+from rotator.engine.run import Run
+from rotator.errors import RefusedError, RotatorError, StoreError
+from rotator.ports import Reading, RequestRow
+
+BEFORE_THE_CLOCK: Final = frozenset({"clock.accept"})
+"""What works while the clock is held."""
+
+HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
+    {
+        "clock.accept": accept_clock,
+        "config.accept": accept_config,
+        "token.show": show_token,
+    }
+)
+
+
+def handle_requests(run: Run, reading: Reading, *, clock_held: bool) -> bool:
+    """Handle every open request that can be handled now; tell whether there was one."""
+    with run.around.store.read() as snapshot:
+        waiting = snapshot.open_requests()
+    handled = False
+    for request in waiting:
+        if clock_held and request.kind not in BEFORE_THE_CLOCK:
+            continue
+        handled = True
+        try:
+            _handle(run, request, reading)
+        except StoreError:
+            raise
+        except RotatorError as error:
+            refuse(run, request, reading, str(error))
+        except Exception as error:  # noqa: BLE001 - the edge of a unit of work: a request that fails is answered once
+            refuse(run, request, reading, f"internal error: {type(error).__name__}: {error}")
+    return handled
+
+
+def _handle(run: Run, request: RequestRow, reading: Reading) -> None:
+    handler = HANDLERS.get(request.kind)
+    if handler is None:
+        raise RefusedError(f"this version knows no request {request.kind!r}")
+    handler(run, request, reading)

@@ -1,0 +1,39 @@
+"""What only a person can vouch for: the clock as it stands, a config that drops much."""
+
+from rotator.core.events import Event, EventName
+from rotator.core.timeguard import mark_of
+from rotator.engine.amend import amend_future
+from rotator.engine.observe import shift_sightings
+from rotator.engine.requests.outcome import done
+from rotator.engine.run import Run
+from rotator.engine.sync import apply_policy
+from rotator.errors import RefusedError
+from rotator.ports import Reading, RequestRow
+
+
+def accept_clock(run: Run, request: RequestRow, reading: Reading) -> None:
+    """Trust the clock as it stands now."""
+    problem = run.faults.get("clock", "")
+    with run.around.store.begin() as transaction:
+        shift_sightings(run, transaction, transaction.clock_mark(), reading)
+        amend_future(run, transaction, reading)
+        transaction.set_clock_mark(mark_of(reading))
+        event = Event(
+            name=EventName.CLOCK_ACCEPTED, at=reading.now, actor=request.actor, reason=request.reason or problem
+        )
+        result = f"the clock is trusted as it stands: {reading.now:%Y-%m-%d %H:%M:%S} UTC"
+        done(run, transaction, request, event, result)
+    run.healed("clock", "clock.released")
+
+
+def accept_config(run: Run, request: RequestRow, reading: Reading) -> None:
+    """Apply the config that was refused for what it drops."""
+    policy = run.refused_policy
+    if policy is None:
+        raise RefusedError("no config waits to be accepted")
+    apply_policy(run, policy, reading, accepted=True)
+    run.refused_policy = None
+    run.healed("config")
+    with run.around.store.begin() as transaction:
+        event = Event(name=EventName.CONFIG_ACCEPTED, at=reading.now, actor=request.actor, reason=request.reason)
+        done(run, transaction, request, event, f"the config is in force, with {len(policy.workspaces)} workspaces")

@@ -1,0 +1,26 @@
+"""How a request ends: done, together with what it changed, or refused with the reason."""
+
+from collections.abc import Callable
+
+from rotator.core.events import Event
+from rotator.engine.run import Run
+from rotator.ports import Reading, RequestRow, Transaction
+
+Handler = Callable[[Run, RequestRow, Reading], None]
+"""Does the work, records its event and the request's end in one transaction, by :func:`done`.
+
+Raises :class:`~rotator.errors.RefusedError` with the reason when it will not.
+"""
+
+
+def done(run: Run, transaction: Transaction, request: RequestRow, event: Event, result: str) -> None:
+    """Record a request's event and its end together: killed before, it is done again; after, it is not."""
+    transaction.finish_request(request.id, event.at, succeeded=True, result=result)
+    run.head = transaction.append([event])
+
+
+def refuse(run: Run, request: RequestRow, reading: Reading, problem: str) -> None:
+    """Record that a request was not carried out, and why."""
+    run.around.log.event("request.refused", kind=request.kind, actor=request.actor, problem=problem)
+    with run.around.store.begin() as transaction:
+        transaction.finish_request(request.id, reading.now, succeeded=False, result=problem)
