@@ -21,8 +21,9 @@ from rotator.errors import ConfigError, RotatorError
 from rotator.ports import DeliveryRow, KeyRow, KeysetRow, ReplicaRow, Sighting
 from rotator.report import Health, Report, Step, audit, from_json, keys, plan, status, to_json, tokens
 from rotator.report.answers import READING, View
-from rotator.report.lists import AuditFilter, DeliveryState
+from rotator.report.lists import DeliveryState
 from rotator.report.proof import prove
+from rotator.report.trail import AuditFilter, page
 from rotator.schemas import SHAPES, load, render
 from tests.contract.records import ACME, DAY, FILE, HOUR, KEK, NOW, events, issue, workspace
 from tests.core.worlds import keyset_policy
@@ -488,6 +489,11 @@ def test_last_token_never_vanishes(store: SqlStore) -> None:
         (AuditFilter(key="kid"), [1, 2, 3]),
         (AuditFilter(key="kix"), []),
         (AuditFilter(since=NOW), [1, 2, 3]),
+        (AuditFilter(actor="ada"), [1, 2, 3]),
+        (AuditFilter(actor="1000"), [1, 2, 3]),
+        (AuditFilter(actor="*(1000)"), [1, 2, 3]),
+        (AuditFilter(actor="ad"), []),
+        (AuditFilter(actor="rotator"), []),
         (AuditFilter(since=NOW + HOUR), []),
     ],
 )
@@ -495,6 +501,16 @@ def test_audit_is_filtered(store: SqlStore, wanted: AuditFilter, seqs: list[int]
     """By anything, and the newest are last."""
     with store.read() as snapshot:
         assert [each.seq for each in audit(snapshot, wanted).events] == seqs
+
+
+def test_pages_of_the_audit_are_the_whole_audit(store: SqlStore) -> None:
+    """Each begins after the last event of the one before it, and the last one is known by the head."""
+    with store.read() as snapshot:
+        pages = [page(snapshot, after, 2) for after in (0, 2, 3)]
+        whole = audit(snapshot, AuditFilter())
+    assert [[each.seq for each in found.events] for found in pages] == [[1, 2], [3], []]
+    assert {(found.head_seq, found.anchor_seq) for found in pages} == {(3, 0)}
+    assert tuple(event for found in pages for event in found.events) == whole.events
 
 
 def test_proof_finds_a_noted_head(store: SqlStore) -> None:
@@ -569,6 +585,9 @@ def test_answer_of_another_version_is_refused() -> None:
         ("plan", {"for_seconds": 10**20}, "from a second to 3653 days"),
         ("audit.list", {"limit": 10**30}, "expected 1 to 1000000"),
         ("audit.list", {"limit": 0}, "found a limit of 0"),
+        ("audit.page", {"limit": 5001}, "expected 1 to 5000"),
+        ("audit.page", {"after": -1}, "found -1 as the last event that is known"),
+        ("audit.page", {"after": 10**30}, "expected 0 to"),
         ("audit.list", {"since": "yesterday"}, "'yesterday' is no moment"),
         ("audit.list", {"since": "2026-01-01T00:00:00"}, "with a zone"),
     ],

@@ -1,5 +1,6 @@
 """Commands about the audit."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,9 @@ def audit_list(
     key: Annotated[str | None, typer.Option(help="Of this key alone: a kid, or its beginning.")] = None,
     event: Annotated[str | None, typer.Option(help="With this name, such as key.activated or 'token.*'.")] = None,
     since: Annotated[str | None, typer.Option(help="From then on: 24h, 7d, or 2026-03-01T00:00:00Z.")] = None,
+    actor: Annotated[
+        str | None, typer.Option(help="Caused by this person: a user's name, a uid, 'NAME(uid)'; or rotator.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -25,13 +29,14 @@ def audit_list(
     from rotator.cli import pages  # noqa: PLC0415 - heavy
     from rotator.cli.output import answer, moment, print_json  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
-    from rotator.report.lists import AuditList  # noqa: PLC0415 - heavy
+    from rotator.report.trail import AuditList  # noqa: PLC0415 - heavy
 
     arguments = {
         "workspace": workspace,
         "key": key,
         "event": event,
         "since": None if since is None else moment(since, "--since"),
+        "actor": actor,
         "limit": limit,
     }
     found = answer(config_of(context, config), "audit.list", AuditList, arguments)
@@ -66,3 +71,24 @@ def audit_verify(
     else:
         pages.show_proof(Screen.of(), found.report)
     raise typer.Exit(0 if found.report.intact else 1)
+
+
+@audit.command("export")
+def audit_export(
+    context: typer.Context,
+    *,
+    after: Annotated[int, typer.Option(min=0, help="Begin after the event with this number.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: ARG001 - as it is JSON anyway
+) -> None:
+    """Print every event as a line of JSON, the oldest first.
+
+    To go on where an export ended, give the last number (seq) that you have: --after SEQ. A file is then added to.
+    Each line has the hash that chains it to the line before, so that a copy proves itself.
+    """
+    from rotator.cli.exporting import export  # noqa: PLC0415 - heavy
+
+    export(config_of(context, config), after, output)

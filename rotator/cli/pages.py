@@ -11,11 +11,12 @@ from rotator.core.alarms import OVERDUE_AFTER
 from rotator.core.durations import format_duration
 from rotator.core.events import Detail
 from rotator.core.model import Phase
-from rotator.report.lists import AuditEntry, AuditList, DeliveryState, KeyEntry, KeyList, TokenEntry, TokenList
+from rotator.report.lists import DeliveryState, KeyEntry, KeyList, TokenEntry, TokenList
 from rotator.report.proof import ChainProof
 from rotator.report.records import Health, KeysetStatus, Report
 from rotator.report.shape import rfc3339
 from rotator.report.timeline import Plan, PlanEntry
+from rotator.report.trail import AuditEntry, AuditList
 
 _STYLES: Final = {Health.OK: "bold green", Health.DEGRADED: "bold yellow", Health.CRITICAL: "bold red"}
 

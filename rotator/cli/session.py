@@ -5,8 +5,9 @@ Imported only by commands that run: it pulls in what ``--help`` has no need of.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,17 +48,28 @@ def read(
     option: Path | None, command: str, arguments: Arguments | None = None, *, patience: timedelta = PATIENCE
 ) -> Any:
     """Return the answer to a reading command as JSON: the daemon's, else made from the state itself."""
+    return reader(option, patience=patience)(command, arguments or {})
+
+
+def reader(option: Path | None, *, patience: timedelta = PATIENCE) -> Callable[[str, Arguments], Any]:
+    """Return what answers reading commands, as :func:`read` does, for a command that asks more than once."""
     out_of_reach = ""
     for socket in _sockets(option):
         try:
             _require_life(socket, patience)
-            return ask(socket, command, arguments)
         except NoDaemonError as error:
             out_of_reach = str(error)
-    try:
-        return _read_state(load_config(option), command, arguments or {})
-    except RefusedError as error:
-        raise RefusedError(f"{out_of_reach}, and {error}") from None
+        else:
+            return partial(ask, socket)
+    config = load_config(option)
+
+    def from_state(command: str, arguments: Arguments) -> Any:
+        try:
+            return _read_state(config, command, arguments)
+        except RefusedError as error:
+            raise RefusedError(f"{out_of_reach}, and {error}") from None
+
+    return from_state
 
 
 def _require_life(socket: Path, patience: timedelta) -> None:

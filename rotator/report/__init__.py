@@ -4,11 +4,12 @@ Pure functions over one snapshot of the database, the policy in force, a moment 
 return frozen records; ``shape`` turns those into JSON and back. Imports the core and the ports, nothing else.
 """
 
-from rotator.report.lists import AuditFilter, AuditList, KeyList, TokenList, audit, keys, tokens
+from rotator.report.lists import KeyList, TokenList, keys, tokens
 from rotator.report.records import Health, Problem, Report
 from rotator.report.shape import from_json, rfc3339, schema, to_json
 from rotator.report.status import status
 from rotator.report.timeline import Plan, PlanEntry, Step, plan
+from rotator.report.trail import AuditFilter, AuditList, audit
 
 __all__ = [
     "AuditFilter",

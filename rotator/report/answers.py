@@ -11,11 +11,12 @@ from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
 from rotator.errors import ConfigError
 from rotator.ports import Snapshot
-from rotator.report.lists import AuditFilter, AuditList, KeyList, TokenList, audit, keys, tokens
+from rotator.report.lists import KeyList, TokenList, keys, tokens
 from rotator.report.proof import ChainProof, prove
 from rotator.report.records import Report
 from rotator.report.status import status
 from rotator.report.timeline import Plan, plan
+from rotator.report.trail import AuditFilter, AuditList, AuditPage, audit, page
 
 Arguments = Mapping[str, str | int | bool | None]
 
@@ -23,6 +24,10 @@ DEFAULT_HORIZON: Final = timedelta(days=90)
 LONGEST_HORIZON: Final = timedelta(days=3653)
 MOST_EVENTS: Final = 1_000_000
 """Of the audit in one answer."""
+LARGEST_PAGE: Final = 5_000
+"""Events of the audit on one page: some megabytes."""
+LAST_EVENT: Final = 2**62
+"""More than any database gets to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +72,32 @@ def _tokens(view: View, arguments: Arguments) -> TokenList:
 
 
 def _audit(view: View, arguments: Arguments) -> AuditList:
-    _expect(arguments, workspace=str, key=str, event=str, since=str, limit=int)
-    workspace, key, event = (arguments.get(name) for name in ("workspace", "key", "event"))
+    _expect(arguments, workspace=str, key=str, event=str, since=str, actor=str, limit=int)
+    workspace, key, event, actor = (arguments.get(name) for name in ("workspace", "key", "event", "actor"))
     since, limit = arguments.get("since"), arguments.get("limit")
     wanted = AuditFilter(
         workspace=None if workspace is None else WorkspaceId(str(workspace)),
         key=None if key is None else str(key),
         event=None if event is None else str(event),
         since=None if since is None else _moment(str(since)),
+        actor=None if actor is None else str(actor),
         limit=AuditFilter().limit if limit is None else int(limit),
     )
     if not 1 <= wanted.limit <= MOST_EVENTS:
         raise ConfigError(f"found a limit of {wanted.limit}, expected 1 to {MOST_EVENTS}")
     return audit(view.snapshot, wanted)
+
+
+def _audit_page(view: View, arguments: Arguments) -> AuditPage:
+    _expect(arguments, after=int, limit=int)
+    after, limit = arguments.get("after"), arguments.get("limit")
+    wanted = LARGEST_PAGE if limit is None else int(limit)
+    if not 1 <= wanted <= LARGEST_PAGE:
+        raise ConfigError(f"found a limit of {wanted}, expected 1 to {LARGEST_PAGE}")
+    first = 0 if after is None else int(after)
+    if not 0 <= first <= LAST_EVENT:
+        raise ConfigError(f"found {first} as the last event that is known, expected 0 to {LAST_EVENT}")
+    return page(view.snapshot, first, wanted)
 
 
 def _moment(text: str) -> datetime:
@@ -106,7 +124,7 @@ def _expect(arguments: Arguments, **known: type) -> None:
             raise ConfigError(f"the argument {name} is {value!r}; expected {known[name].__name__}")
 
 
-Answer = Report | Plan | KeyList | TokenList | AuditList | ChainProof
+Answer = Report | Plan | KeyList | TokenList | AuditList | AuditPage | ChainProof
 
 READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxyType(
     {
@@ -115,6 +133,7 @@ READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxy
         "keys.list": _keys,
         "tokens.list": _tokens,
         "audit.list": _audit,
+        "audit.page": _audit_page,
         "audit.verify": _proof,
     }
 )
@@ -127,6 +146,7 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
         "keys.list": KeyList,
         "tokens.list": TokenList,
         "audit.list": AuditList,
+        "audit.page": AuditPage,
         "audit.verify": ChainProof,
     }
 )

@@ -1,18 +1,15 @@
-"""The lists: keys, tokens, audit events."""
+"""The lists: keys and tokens."""
 
-import fnmatch
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
 
-from rotator.core.events import Detail
 from rotator.core.model import ALWAYS, Algorithm, Jti, KeysetName, Kid, Origin, Phase, SinkId, Token, WorkspaceId
 from rotator.core.planner import ready_at
 from rotator.core.policy import Policy
-from rotator.ports import AuditRow, DeliveryRow, Snapshot
+from rotator.ports import DeliveryRow, Snapshot
 from rotator.report.known import known_keysets
 
 # --------------------------------------------------------------------------------------------------------------- keys
@@ -199,82 +196,3 @@ def _delivery_state(row: DeliveryRow) -> DeliveryState:
     if row.due_at is None:
         return DeliveryState.DELIVERED
     return DeliveryState.FAILING if row.attempts else DeliveryState.OPEN
-
-
-# -------------------------------------------------------------------------------------------------------------- audit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
-    """One event of the audit."""
-
-    seq: int
-    at: datetime
-    event: str
-    keyset: KeysetName | None
-    workspace: WorkspaceId | None
-    kid: Kid | None
-    jti: Jti | None
-    actor: str
-    reason: str
-    details: dict[str, Detail]
-    hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditList:
-    """Events in the order in which they were committed, the newest last."""
-
-    events: tuple[AuditEntry, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditFilter:
-    """Which events are asked for; None: all of them."""
-
-    workspace: WorkspaceId | None = None
-    key: str | None = None
-    """A kid, or its beginning."""
-    event: str | None = None
-    """A name, or a pattern such as ``token.*``."""
-    since: datetime | None = None
-    limit: int = 50
-
-    @property
-    def takes_all(self) -> bool:
-        """Tell whether nothing but the number is limited."""
-        return self.workspace is None and self.key is None and self.event is None and self.since is None
-
-    def takes(self, row: AuditRow) -> bool:
-        """Tell whether ``row`` is asked for."""
-        event = row.event
-        return (
-            (self.workspace is None or event.workspace == self.workspace)
-            and (self.key is None or (event.kid or "").startswith(self.key))
-            and (self.event is None or fnmatch.fnmatchcase(event.name, self.event))
-            and (self.since is None or event.at >= self.since)
-        )
-
-
-def audit(snapshot: Snapshot, wanted: AuditFilter) -> AuditList:
-    """Return the last events that ``wanted`` takes."""
-    after = max(0, snapshot.audit_head().seq - wanted.limit) if wanted.takes_all else 0
-    rows = deque((row for row in snapshot.audit(after) if wanted.takes(row)), maxlen=wanted.limit)
-    return AuditList(events=tuple(_event(row) for row in rows))
-
-
-def _event(row: AuditRow) -> AuditEntry:
-    event = row.event
-    return AuditEntry(
-        seq=row.seq,
-        at=event.at,
-        event=event.name.value,
-        keyset=event.keyset,
-        workspace=event.workspace,
-        kid=event.kid,
-        jti=event.jti,
-        actor=event.actor,
-        reason=event.reason,
-        details=dict(event.details),
-        hash=row.hash,
-    )

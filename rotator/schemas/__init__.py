@@ -11,16 +11,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from rotator.cli.checking import CheckReport
-from rotator.report.lists import AuditList, KeyList, TokenList
+from rotator.report.lists import KeyList, TokenList
 from rotator.report.proof import ChainProof
 from rotator.report.records import Done, Pass, Report, ShownToken
 from rotator.report.shape import schema
 from rotator.report.timeline import Plan
+from rotator.report.trail import AuditEntry, AuditList
 
 DIRECTORY: Final = Path(__file__).parent
 
 SHAPES: Final[Mapping[str, type]] = MappingProxyType(
     {
+        "audit-export": AuditEntry,  # of each line
         "audit-list": AuditList,
         "audit-verify": ChainProof,
         "check": CheckReport,
