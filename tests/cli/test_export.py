@@ -30,8 +30,10 @@ def test_every_line_fits_the_schema_and_is_an_event_of_the_list(started: Shell) 
 
 
 def test_a_daemon_gives_the_same_export(daemon: Shell) -> None:
-    _, out, _ = daemon("audit", "export")
-    assert lines(out) == json.loads(daemon("audit", "list", "--limit", "1000", "--json")[1])["events"]
+    exported = lines(daemon("audit", "export")[1])
+    listed = json.loads(daemon("audit", "list", "--limit", "1000", "--json")[1])["events"]
+    assert len(exported) > 10
+    assert listed[: len(exported)] == exported  # it may have gone on since
 
 
 def test_a_copy_proves_itself(started: Shell) -> None:
