@@ -25,6 +25,7 @@ from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from rotator.adapters.calendar import CronCalendar
+from rotator.adapters.signature import verify_signature
 from rotator.config.settings import ControlSettings
 from rotator.control_client import address_of, connect
 from rotator.control_places import Places
@@ -34,8 +35,9 @@ from rotator.core.schedule import Calendar
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError, RotatorError
 from rotator.ports import Clock, EventLog, RequestRow, Store
-from rotator.report.answers import READING, Arguments, View
+from rotator.report.answers import FOR_OPERATORS, READING, Arguments, View
 from rotator.report.shape import to_json
+from rotator.report.verdict import PublishedSet
 
 LINE_LIMIT: Final = 64 * 1024
 LINE_TIMEOUT: Final = timedelta(seconds=5)
@@ -96,6 +98,7 @@ class ControlServer:
     wake: Callable[[], None]
     take_answer: Callable[[int], Secret[str] | None]
     log: EventLog
+    published_set: PublishedSet
     calendar: Calendar = field(default_factory=CronCalendar)
     several_replicas: bool = False
     peer_of: Callable[[socket.socket], Peer] = peer_of
@@ -210,7 +213,8 @@ class ControlServer:
             return _refusal(RotatorError("the daemon failed at this; its log says how: journalctl -u rotator"))
 
     def _admit(self, peer: Peer, command: str) -> None:
-        needed = REQUESTS[command].role if command in REQUESTS else Role.VIEWER
+        reading = Role.OPERATOR if command in FOR_OPERATORS else Role.VIEWER
+        needed = REQUESTS[command].role if command in REQUESTS else reading
         keeper = Doorkeeper(self.settings)
         if keeper.role(peer) >= needed:
             return
@@ -232,6 +236,8 @@ class ControlServer:
                 now=self.clock.read().now,
                 calendar=self.calendar,
                 faults=self.faults(),
+                verify_signature=verify_signature,
+                published_set=self.published_set,
                 several_replicas=self.several_replicas,
             )
             return to_json(READING[call.command](view, call.arguments))

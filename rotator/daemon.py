@@ -11,6 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final, TextIO
@@ -20,6 +21,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from rotator import __version__
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.notify import Notifier
+from rotator.adapters.publish import read_set
 from rotator.config import load
 from rotator.config.settings import Config, Settings
 from rotator.control import ControlServer
@@ -127,6 +129,7 @@ class Daemon:
             wake=self.alarm.wake,
             take_answer=lambda request_id: engine.run.answers.pop(request_id, None),
             log=self.log,
+            published_set=partial(read_set, state.config.settings.publish_directory),
         )
 
     def _handle_signals(self) -> None:

@@ -72,7 +72,12 @@ def settings(path: Path, **groups: tuple[str, ...]) -> ControlSettings:
 
 
 def server_of(loop: Loop, path: Path, **rest: Any) -> ControlServer:
-    given: dict[str, Any] = {"settings": settings(path), "faults": dict, "policy": Policy} | rest
+    given: dict[str, Any] = {
+        "settings": settings(path),
+        "faults": dict,
+        "policy": Policy,
+        "published_set": lambda _: None,
+    } | rest
     return ControlServer(
         store=loop.store,
         clock=SystemClock(),
@@ -301,8 +306,8 @@ def test_request_that_takes_long_goes_on_without_its_peer(server: ControlServer,
     [
         (None, set()),
         ("viewers", {"status"}),
-        ("operators", {"status", "token.show"}),
-        ("admins", {"status", "token.show", "clock.accept", "config.accept"}),
+        ("operators", {"status", "token.verify", "token.show"}),
+        ("admins", {"status", "token.verify", "token.show", "clock.accept", "config.accept"}),
     ],
 )
 def test_groups_give_roles(
@@ -313,7 +318,7 @@ def test_groups_give_roles(
     loop.peer = replace(NOBODY, gid=700) if group else NOBODY
     groups = {} if group is None else {group: ("mine",)}
     with server_of(loop, path, settings=settings(path, **groups)):
-        for command in ("status", "token.show", "clock.accept", "config.accept"):
+        for command in ("status", "token.verify", "token.show", "clock.accept", "config.accept"):
             arguments = {"workspace": "acme"} if command == "token.show" else {}
             if command in may:
                 ask(path, command, arguments, "why")
@@ -321,7 +326,9 @@ def test_groups_give_roles(
                 with pytest.raises(RefusedError, match=r"unknown\(54321\) may not use '" + command):
                     ask(path, command, arguments, "why")
     denied = [fields["command"] for name, fields in loop.events if name == "control.denied"]
-    assert denied == [name for name in ("status", "token.show", "clock.accept", "config.accept") if name not in may]
+    assert denied == [
+        name for name in ("status", "token.verify", "token.show", "clock.accept", "config.accept") if name not in may
+    ]
     with loop.store.read() as snapshot:
         assert snapshot.open_requests() == ()
 

@@ -46,7 +46,7 @@ def problem_with(arguments: list[str]) -> str:
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             option = next((each for each in command.params if word.partition("=")[0] in each.opts), None)
             if word in ("--help", "-h"):
                 continue

@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from rotator.adapters.calendar import CronCalendar
+from rotator.adapters.signature import verify_signature
 from rotator.adapters.store import SqlStore, open_store
 from rotator.core.durations import format_duration
 from rotator.core.events import EventName
@@ -34,6 +36,13 @@ POLICY = Policy(
         ACME: WorkspacePolicy(id=ACME, keyset=DEFAULT_KEYSET, security_period=8 * DAY, grace_period=DAY),
     },
 )
+AROUND: dict[str, Any] = {
+    "policy": POLICY,
+    "now": NOW,
+    "calendar": CronCalendar(),
+    "verify_signature": verify_signature,
+    "published_set": lambda _: None,
+}
 ACTIVE, SPARE = Kid("active"), Kid("spare")
 HERE = ReplicaId("local")
 
@@ -556,12 +565,13 @@ def test_schema_is_the_one_that_was_shipped(name: str) -> None:
         ("tokens.list", "tokens-list"),
         ("audit.list", "audit-list"),
         ("audit.verify", "audit-verify"),
+        ("token.verify", "verify"),
     ],
 )
 def test_answers_fit_their_schema_and_read_back(store: SqlStore, command: str, name: str) -> None:
     """What is printed is what the schema says, and the record again when it is read."""
     with store.read() as snapshot:
-        view = View(snapshot=snapshot, policy=POLICY, now=NOW, calendar=CronCalendar(), faults={"kek": "gone"})
+        view = View(snapshot=snapshot, **AROUND, faults={"kek": "gone"})
         found = READING[command](view, {})
     printed = json.loads(json.dumps(to_json(found)))
     jsonschema.validate(printed, load(name), format_checker=jsonschema.FormatChecker())
@@ -585,6 +595,10 @@ def test_answer_of_another_version_is_refused() -> None:
         ("plan", {"for_seconds": 10**20}, "from a second to 3653 days"),
         ("audit.list", {"limit": 10**30}, "expected 1 to 1000000"),
         ("audit.list", {"limit": 0}, "found a limit of 0"),
+        ("token.verify", {"token": 5}, "the argument token is of another kind; expected str"),
+        ("token.verify", {"roles": "admin"}, "the argument roles is not a list of texts in JSON"),
+        ("token.verify", {"roles": "[1]"}, "not a list of texts"),
+        ("token.verify", {"roles": "[" * 100000}, "not a list of texts"),
         ("audit.page", {"limit": 5001}, "expected 1 to 5000"),
         ("audit.page", {"after": -1}, "found -1 as the last event that is known"),
         ("audit.page", {"after": 10**30}, "expected 0 to"),
@@ -597,6 +611,6 @@ def test_wrong_arguments_are_refused(
 ) -> None:
     """By name, with what was expected."""
     with store.read() as snapshot:
-        view = View(snapshot=snapshot, policy=POLICY, now=NOW, calendar=CronCalendar(), faults={})
+        view = View(snapshot=snapshot, **AROUND, faults={})
         with pytest.raises(ConfigError, match=problem):
             READING[command](view, arguments)

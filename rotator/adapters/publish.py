@@ -334,6 +334,14 @@ class TreePublisher:
         return PublishError(f"cannot {verb} {self._directory / path}: {describe(error)}")
 
 
+def read_set(directory: Path, keyset: KeysetName) -> bytes | None:
+    """Return the bytes of the set that verifiers are served from the tree at ``directory``; None if there is none."""
+    try:
+        return read_regular(directory / _places(keyset)[0], READ_LIMIT_BYTES)[0]
+    except OSError:
+        return None
+
+
 def _places(keyset: KeysetName) -> tuple[str, ...]:
     own = f"keysets/{keyset}/jwks.json"
     return (own, ".well-known/jwks.json") if keyset == DEFAULT_KEYSET else (own,)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from rotator import __version__
-from rotator.cli import auditing, configuring, looking, publishing, running
+from rotator.cli import auditing, configuring, looking, publishing, running, verifying
 from rotator.cli.asking import clock, token
 from rotator.cli.options import ConfigOption
 from rotator.errors import RotatorError
@@ -49,6 +49,7 @@ app.add_typer(looking.keys, name="keys")
 app.add_typer(looking.tokens, name="tokens")
 app.add_typer(token, name="token")
 app.command()(looking.jwks)
+app.command()(verifying.verify)
 app.add_typer(auditing.audit, name="audit")
 app.add_typer(clock, name="clock")
 app.add_typer(configuring.config_commands, name="config")

@@ -150,6 +150,8 @@ def _read_state(config: Config, command: str, arguments: Arguments) -> Any:
 
 def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", command: str, arguments: Arguments) -> Any:
     from rotator.adapters.calendar import CronCalendar  # noqa: PLC0415 - heavy
+    from rotator.adapters.publish import read_set  # noqa: PLC0415 - heavy
+    from rotator.adapters.signature import verify_signature  # noqa: PLC0415 - heavy
     from rotator.cli import outside  # noqa: PLC0415 - heavy
     from rotator.report.answers import READING, View  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
@@ -161,6 +163,8 @@ def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", comman
         now=reading.now,
         calendar=CronCalendar(),
         faults=outside.find_faults(config, snapshot, reading, witnessed) if command == "status" else {},
+        verify_signature=verify_signature,
+        published_set=partial(read_set, config.settings.publish_directory),
         several_replicas=outside.several_replicas(config.settings),
     )
     return to_json(READING[command](view, arguments))

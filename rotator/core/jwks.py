@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid
+from rotator.core.strict_json import parse
 
 PUBLIC_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "EC": ("crv", "x", "y"),  # RFC 7518 §6.2.1
@@ -66,9 +67,9 @@ def publishable(text: str, *, kid: Kid, algorithm: Algorithm) -> str:
 
 def _public_half(text: str, default: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     try:
-        jwk = _parse(text)
+        jwk = parse(text)
     except ValueError as error:
-        raise JwksError(f"a public JWK is not JSON: {error}") from None
+        raise JwksError(f"a public JWK cannot be read: {error}") from None
     if not isinstance(jwk, dict):
         raise JwksError("a public JWK is a JSON object, and this is not one")
     jwk = {**default, **jwk}
@@ -106,10 +107,10 @@ def parse_set(content: bytes) -> tuple[tuple[Kid, str], ...] | None:
     verifiers accept, stands under a name that no key of ours can have.
     """
     try:
-        document = _parse(content.decode())
+        document = parse(content.decode())
         keys = document.get("keys") if isinstance(document, dict) else None
         return _entries(keys) if isinstance(keys, list) else None
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 
@@ -127,20 +128,6 @@ def parse_kids(content: bytes) -> tuple[Kid, ...] | None:
     """Return the kids of a published set in its order; None where :func:`parse_set` gives None."""
     entries = parse_set(content)
     return None if entries is None else tuple(kid for kid, _ in entries)
-
-
-def _parse(text: str) -> object:
-    document: object = json.loads(text, object_pairs_hook=_unique_members)
-    json.dumps(document, ensure_ascii=False).encode()  # raises for half a surrogate pair, which no log or file can take
-    return document
-
-
-def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse a member name that is there twice: parsers differ in which one they take (RFC 7517 §4)."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
-    return members
 
 
 # ----------------------------------------------------------------------------------------------- documents beside it

@@ -1,5 +1,6 @@
 """The reading commands: the same names, arguments and answers over the control socket and in process."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Final
 from rotator.core.model import WorkspaceId
 from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
+from rotator.core.secret import Secret
 from rotator.errors import ConfigError
 from rotator.ports import Snapshot
 from rotator.report.lists import KeyList, TokenList, keys, tokens
@@ -17,6 +19,7 @@ from rotator.report.records import Report
 from rotator.report.status import status
 from rotator.report.timeline import Plan, plan
 from rotator.report.trail import AuditFilter, AuditList, AuditPage, audit, page
+from rotator.report.verdict import Bench, PublishedSet, Verdict, VerifySignature, Wanted, judge
 
 Arguments = Mapping[str, str | int | bool | None]
 
@@ -39,6 +42,8 @@ class View:
     now: datetime
     calendar: Calendar
     faults: Mapping[str, str]
+    verify_signature: VerifySignature
+    published_set: PublishedSet
     several_replicas: bool = False
 
 
@@ -116,15 +121,41 @@ def _proof(view: View, arguments: Arguments) -> ChainProof:
     return prove(view.snapshot, None if head is None else str(head))
 
 
+def _verify(view: View, arguments: Arguments) -> Verdict:
+    _expect(arguments, token=str, audiences=str, permissions=str, roles=str)
+    token = Secret(str(arguments.get("token") or ""))
+    wanted = Wanted(**{name: _texts(name, arguments.get(name)) for name in ("audiences", "permissions", "roles")})
+    bench = Bench(
+        snapshot=view.snapshot,
+        policy=view.policy,
+        now=view.now,
+        verify_signature=view.verify_signature,
+        published_set=view.published_set,
+    )
+    return judge(token, wanted, bench)
+
+
+def _texts(name: str, value: str | int | None) -> tuple[str, ...]:
+    """Read a list of texts, which goes through the socket as one text in JSON."""
+    try:
+        found = json.loads(str(value or "[]"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ConfigError(f"the argument {name} is not a list of texts in JSON")
+    return tuple(found)
+
+
 def _expect(arguments: Arguments, **known: type) -> None:
     for name, value in arguments.items():
         if name not in known:
             raise ConfigError(f"unknown argument {name!r}; known are: {', '.join(known) or 'none'}")
         if value is not None and type(value) is not known[name]:
-            raise ConfigError(f"the argument {name} is {value!r}; expected {known[name].__name__}")
+            shown = "of another kind" if name == "token" else repr(value)
+            raise ConfigError(f"the argument {name} is {shown}; expected {known[name].__name__}")
 
 
-Answer = Report | Plan | KeyList | TokenList | AuditList | AuditPage | ChainProof
+Answer = Report | Plan | KeyList | TokenList | AuditList | AuditPage | ChainProof | Verdict
 
 READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxyType(
     {
@@ -135,9 +166,13 @@ READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxy
         "audit.list": _audit,
         "audit.page": _audit_page,
         "audit.verify": _proof,
+        "token.verify": _verify,
     }
 )
 """By the name that goes over the control socket."""
+
+FOR_OPERATORS: Final = frozenset({"token.verify"})
+"""What viewers may not ask; all else is for them."""
 
 ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
     {
@@ -148,5 +183,6 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
         "audit.list": AuditList,
         "audit.page": AuditPage,
         "audit.verify": ChainProof,
+        "token.verify": Verdict,
     }
 )

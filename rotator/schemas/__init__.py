@@ -17,6 +17,7 @@ from rotator.report.records import Done, Pass, Report, ShownToken
 from rotator.report.shape import schema
 from rotator.report.timeline import Plan
 from rotator.report.trail import AuditEntry, AuditList
+from rotator.report.verdict import Verdict
 
 DIRECTORY: Final = Path(__file__).parent
 
@@ -34,6 +35,7 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "status": Report,
         "token-show": ShownToken,
         "tokens-list": TokenList,
+        "verify": Verdict,
     }
 )
 """By the name of the file, which is that of the command."""

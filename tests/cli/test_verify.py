@@ -1,0 +1,121 @@
+"""``rotator verify``: where the token comes from, who may ask, what is shown, and that the token is left nowhere."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from rotator.schemas import load
+from tests.cli.conftest import COMMAND, Shell
+from tests.e2e.world import Site
+
+
+@pytest.fixture
+def token(site: Site) -> str:
+    """Name the file that the state will deliver it to, and read it when asked."""
+    return str(site.config.parent / "delivered" / "w0" / "token")
+
+
+def test_a_delivered_token_is_valid(started: Shell, token: str) -> None:
+    code, out, err = started("verify", "--file", token)
+    assert (code, err) == (0, "")
+    first, *checks = out.splitlines()
+    assert first.startswith("VALID  workspace w0, until 20")
+    assert len(checks) == 11
+    assert all(line.startswith("  ✓  ") for line in checks)
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_from_standard_input(started: Shell, site: Site, token: str, ending: str) -> None:
+    """So that it is in no list of processes."""
+    text = Path(token).read_text().strip() + ending
+    command = [*COMMAND, "verify", "-", "--json", "-c", str(site.config)]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    verdict = json.loads(done.stdout)
+    jsonschema.validate(verdict, load("verify"), format_checker=jsonschema.FormatChecker())
+    assert verdict["valid"] is True
+
+
+def test_a_daemon_gives_the_same_verdict_and_keeps_nothing(daemon: Shell, site: Site, token: str) -> None:
+    text = Path(token).read_text().strip()
+    before = json.loads(daemon("audit", "verify", "--json")[1])["head_seq"]
+    verdict = json.loads(daemon("verify", text, "--json")[1])
+    assert verdict["valid"] is True
+    assert "its key is in the published set" in [check["text"] for check in verdict["checks"]]
+    code, out, _ = daemon("verify", text[:-4] + "AAAA")
+    assert code == 1
+    assert out.startswith("REFUSED  it was not signed by key ")
+    events = json.loads(daemon("audit", "list", "--json", "--limit", "1000")[1])["events"]
+    since = [event["event"] for event in events if event["seq"] > before]
+    assert not [name for name in since if name.startswith("token.s")]
+    part = text.split(".")[1].encode()
+    assert part not in b"".join(path.read_bytes() for path in site.state.rglob("*") if path.is_file())
+
+
+def test_what_is_asked_for(started: Shell, token: str) -> None:
+    assert started("verify", "-f", token, "--role", "nobody")[0] == 1
+    code, out, _ = started("verify", "-f", token, "--require", "a:b", "--require", "c:d", "--audience", "elsewhere")
+    assert code == 1
+    assert out.startswith("REFUSED  it is for ")
+    assert "(and 2 more)" in out
+    assert "  ✗  permission: it has no permission c:d" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("verify",), 2, "name one token: as the argument, as - for standard input, or with --file FILE"),
+        (("verify", "x", "--file", "y"), 2, "name one token"),
+        (("verify", "--file", "/none/there"), 1, "/none/there cannot be read: No such file or directory"),
+        (("verify", "--file", "/"), 1, "/ cannot be read: Is a directory"),
+    ],
+)
+def test_wrong_ways_to_ask(started: Shell, arguments: tuple[str, ...], code: int, said: str) -> None:
+    found, _, err = started(*arguments)
+    assert found == code
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "REFUSED  it is empty"),
+        (b"\xff\xfe.\x00.\x1b[2J", "REFUSED  its header has characters outside base64url"),
+        (b"a" * 10_000_000, "REFUSED  it has more than 32768 characters"),
+        (b"e30.e30.", "REFUSED  its header has no text as alg"),
+        (b"\n", "REFUSED  it is empty"),
+    ],
+)
+def test_what_is_no_token_is_refused_without_asking_anybody(
+    shell: Shell, tmp_path: Path, content: bytes, said: str
+) -> None:
+    """There is no state here at all."""
+    (tmp_path / "token").write_bytes(content)
+    code, out, err = shell("verify", "--file", str(tmp_path / "token"))
+    assert (code, err) == (1, "")
+    assert out.startswith(said)
+
+
+def test_an_endless_input_is_read_no_further_than_a_token_is_long(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(io.RawIOBase):
+        count = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int:
+            self.count += (size := len(memoryview(buffer)))  # type: ignore[arg-type]  # a buffer it is
+            return size
+
+    endless = Endless()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(endless)))
+    assert shell("verify", "-")[0] == 1
+    assert endless.count < 100_000
