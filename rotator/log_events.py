@@ -214,6 +214,9 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             "An older database was found and brought in line with the witness.",
             "database_seq witness_seq witness_hash",
         ),
+        EventName.BACKUP_RESTORED: _entry(
+            Level.WARNING, "A person put a backup in the place of the database.", "file database_seq"
+        ),
         EventName.KEK_ADDED: _entry(Level.INFO, "A key-encryption key came into use.", "kek_id"),
         EventName.CLOCK_ACCEPTED: _entry(Level.WARNING, "An operator vouched for the clock."),
         EventName.CONFIG_APPLIED: _entry(

@@ -185,6 +185,24 @@ def open_readonly(config: Config) -> Iterator[SqlStore]:
         store.close()
 
 
+@contextmanager
+def open_copy(config: Config, database: Path, log: EventLog) -> Iterator[Run]:
+    """Give a run on a copy of an SQLite database, beside the real witness and tree: to see what a start would do.
+
+    Whoever uses it writes to nothing but that copy.
+    """
+    with ExitStack() as stack:
+        store = open_store(f"sqlite:///{database}", create=False)
+        stack.callback(store.close)
+        maker = JwtMaker()
+        stack.callback(maker.close)
+        runs: list[Run] = []
+        witness = FileWitness(config.settings.state_directory / WITNESS, lambda: runs[0].ready_sealer)
+        run = Run(_surroundings(config, store, None, maker, witness, log), config.policy)
+        runs.append(run)
+        yield run
+
+
 @dataclass(frozen=True, slots=True)
 class Offline:
     """An engine without a daemon, for one command."""

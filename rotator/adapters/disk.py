@@ -17,7 +17,7 @@ import secrets
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol
@@ -139,20 +139,38 @@ def write_durably(path: Path, content: bytes, mode: int, *, disk: Disk = REAL_DI
 
 def replace_file(directory_fd: int, name: str, content: bytes, mode: int, *, disk: Disk = REAL_DISK) -> None:
     """Do what :func:`write_durably` does for ``name`` in an opened directory."""
+
+    def write(fd: int, _temporary: str) -> None:
+        disk.write(fd, content)
+
+    _replace(directory_fd, name, mode, write, disk)
+
+
+def fill_durably(path: Path, mode: int, fill: Callable[[Path], None], *, disk: Disk = REAL_DISK) -> None:
+    """Do what :func:`write_durably` does where another program's code writes the content.
+
+    ``fill`` is given an empty file of mode 0600 beside ``path`` and must have closed it when it returns; whatever it
+    raises leaves what is at ``path`` as it was.
+    """
+    with open_directory(path.parent) as directory_fd:
+        _replace(directory_fd, path.name, mode, lambda _fd, temporary: fill(path.with_name(temporary)), disk)
+
+
+def _replace(directory_fd: int, name: str, mode: int, fill: Callable[[int, str], None], disk: Disk) -> None:
     for leftover in disk.leftovers(directory_fd, name):
         disk.unlink(leftover, directory_fd)
     temporary = f".{name}.{secrets.token_hex(4)}.tmp"
     try:
         fd = disk.create(temporary, directory_fd)
         try:
-            disk.write(fd, content)
+            fill(fd, temporary)
             disk.chmod(fd, mode)
             # A failed fsync is final: the kernel may have dropped the pages, and a second one would lie (fsync(2)).
             disk.fsync(fd)
         finally:
             os.close(fd)
         disk.rename(temporary, name, directory_fd)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one that says what is wrong
             disk.unlink(temporary, directory_fd)
         raise

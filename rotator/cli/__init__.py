@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from rotator import __version__
-from rotator.cli import auditing, configuring, looking, publishing, running, verifying
+from rotator.cli import auditing, backing_up, configuring, leaving, looking, publishing, running, verifying
 from rotator.cli.asking import clock, token
 from rotator.cli.options import ConfigOption
 from rotator.errors import RotatorError
@@ -49,11 +49,14 @@ app.add_typer(looking.keys, name="keys")
 app.add_typer(looking.tokens, name="tokens")
 app.add_typer(token, name="token")
 app.command()(looking.jwks)
+app.command()(leaving.export)
 app.command()(verifying.verify)
 app.add_typer(auditing.audit, name="audit")
 app.add_typer(clock, name="clock")
 app.add_typer(configuring.config_commands, name="config")
 app.add_typer(publishing.published, name="published")
+app.command()(backing_up.backup)
+app.command()(backing_up.restore)
 app.command()(running.demo)
 
 

@@ -18,6 +18,7 @@ from rotator.adapters.witness import FileWitness
 from rotator.config.settings import Config, Settings
 from rotator.core.model import KeysetName
 from rotator.core.timeguard import Reading, judge
+from rotator.engine.recover import is_behind_witness
 from rotator.errors import KekError, PublishError, WitnessError
 from rotator.ports import Snapshot, WitnessRecord
 from rotator.wiring import WITNESS, read_kek
@@ -174,9 +175,7 @@ def _witness_problem(config: Config, snapshot: Snapshot, witnessed: Witnessed) -
             f"the database is of installation {installation}, and the witness {path} knows another one,"
             f" {record.installation}. {way_out}"
         )
-    ahead = record.audit_seq > head.seq
-    other = record.audit_seq > head.anchor_seq and snapshot.audit_hash(record.audit_seq) != record.audit_hash
-    if ahead or other:
+    if is_behind_witness(snapshot, record):
         return (
             f"the database is older than the witness {path}, or another copy of it: it ends at event {head.seq}, the "
             f"witness knows event {record.audit_seq}. `rotator run` takes it for a restored backup: what was revoked "

@@ -73,6 +73,19 @@ def verify_chain(links: Iterable[Link], anchor: Mark, head: Mark | None = None) 
     return None
 
 
+def is_behind(head: Mark, anchor: Mark, known: Mark, hash_there: str | None) -> bool:
+    """Tell whether a chain from ``anchor`` to ``head`` lacks what was ``known`` of it: it is an older one, or another.
+
+    ``hash_there``: what the chain has at the place of ``known``; None for nothing. What lies before the anchor was
+    pruned, and says nothing.
+    """
+    if known.seq > head.seq:
+        return True
+    if known.seq < anchor.seq or known.seq == 0:
+        return False
+    return hash_there != known.hash
+
+
 def _problem(before: Mark, link: Link) -> str:
     if link.seq <= before.seq:
         return f"it comes after event {before.seq}"

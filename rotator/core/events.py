@@ -23,6 +23,7 @@ class EventName(StrEnum):
 
     STATE_CREATED = "state.created"
     STATE_RESTORED = "state.restored"
+    BACKUP_RESTORED = "backup.restored"
     KEK_ADDED = "kek.added"
     CLOCK_ACCEPTED = "clock.accepted"
     CONFIG_APPLIED = "config.applied"

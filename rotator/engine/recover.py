@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
+from rotator.core.audit import Mark, is_behind
 from rotator.core.events import Event, EventName
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
 from rotator.core.schedule import share
@@ -29,7 +30,7 @@ def reconcile(run: Run, reading: Reading) -> None:
         head = snapshot.audit_head()
         run.installation = snapshot.installation()
         run.revoked_kids |= {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
-        behind = record is not None and _is_behind(snapshot, record)
+        behind = record is not None and is_behind_witness(snapshot, record)
     run.head = head
     if record is not None:
         if record.installation != run.installation:
@@ -60,13 +61,15 @@ def reconcile(run: Run, reading: Reading) -> None:
     run.reconciled = True
 
 
-def _is_behind(snapshot: Snapshot, record: WitnessRecord) -> bool:
+def is_behind_witness(snapshot: Snapshot, record: WitnessRecord) -> bool:
+    """Tell whether the witness knows what the database lacks: an older one, or another copy, was put in its place."""
     head = snapshot.audit_head()
-    if record.audit_seq > head.seq:
-        return True
-    if record.audit_seq < head.anchor_seq or record.audit_seq == 0:
-        return False
-    return snapshot.audit_hash(record.audit_seq) != record.audit_hash
+    return is_behind(
+        Mark(head.seq, head.hash),
+        Mark(head.anchor_seq, head.anchor_hash),
+        Mark(record.audit_seq, record.audit_hash),
+        snapshot.audit_hash(record.audit_seq),
+    )
 
 
 def _revocations(transaction: Transaction, record: WitnessRecord, reading: Reading) -> Iterator[Event]:

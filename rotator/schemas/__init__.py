@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from rotator.backing_up import Backup
 from rotator.cli.checking import CheckReport
 from rotator.report.lists import KeyList, TokenList
 from rotator.report.proof import ChainProof
@@ -18,6 +19,7 @@ from rotator.report.shape import schema
 from rotator.report.timeline import Plan
 from rotator.report.trail import AuditEntry, AuditList
 from rotator.report.verdict import Verdict
+from rotator.restoring import Restored
 
 DIRECTORY: Final = Path(__file__).parent
 
@@ -26,11 +28,13 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "audit-export": AuditEntry,  # of each line
         "audit-list": AuditList,
         "audit-verify": ChainProof,
+        "backup": Backup,
         "check": CheckReport,
         "keys-list": KeyList,
         "clock-accept": Done,
         "config-accept": Done,
         "plan": Plan,
+        "restore": Restored,
         "run-once": Pass,
         "status": Report,
         "token-show": ShownToken,

@@ -14,6 +14,7 @@ from rotator.adapters.disk import (
     OsDisk,
     describe,
     ensure_directory,
+    fill_durably,
     lock_directory,
     open_directory,
     read_bounded,
@@ -150,6 +151,28 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"old"
     assert len(names(tmp_path)) == 2
     write_durably(tmp_path / "file", b"new", 0o644, disk=OsDisk())
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_that_another_program_fills_is_whole_or_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RefusedError("no more room")
+
+    with pytest.raises(RefusedError):
+        fill_durably(tmp_path / "file", 0o600, fail)
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+    def write(path: Path) -> None:
+        path.write_bytes(b"new")
+
+    disk = RecordingDisk()
+    fill_durably(tmp_path / "file", 0o640, write, disk=disk)
+    assert disk.steps == ["leftovers", "create", "chmod", "fsync", "rename", "fsync_directory"]
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
     assert names(tmp_path) == ["file"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotator.core.audit import Broken, Mark, expected_hash, verify_chain
+from rotator.core.audit import Broken, Mark, expected_hash, is_behind, verify_chain
 from rotator.core.events import GENESIS, Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId
 
@@ -144,3 +144,22 @@ def test_rewritten_chain_differs_from_a_kept_head() -> None:
     found = verify_chain(rows, BEGINNING, kept)
     assert found is not None
     assert found.seq == 3
+
+
+@pytest.mark.parametrize(
+    ("known", "there", "behind"),
+    [
+        (Mark(9, "h9"), None, True),  # the database ends before it
+        (Mark(8, "h8"), "h8", False),
+        (Mark(8, "h8"), "other", True),  # as long, and another one
+        (Mark(5, "h5"), "h5", False),
+        (Mark(5, "h5"), "other", True),
+        (Mark(5, "h5"), None, True),  # in the gap that an earlier restore left
+        (Mark(3, "h3"), "h3", False),  # the anchor
+        (Mark(3, "h3"), "other", True),
+        (Mark(2, "h2"), None, False),  # pruned: nobody can tell
+        (Mark(0, GENESIS), None, False),  # nothing was known
+    ],
+)
+def test_a_chain_is_behind_what_was_known_of_it(known: Mark, there: str | None, behind: bool) -> None:
+    assert is_behind(Mark(8, "h8"), Mark(3, "h3"), known, there) is behind

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from rotator.adapters.store.backup import copy_database, put_in_place, set_aside
 from rotator.core.actions import Reason
 from rotator.core.events import EventName
 from rotator.core.model import Phase
-from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Site, tokens_in_order
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, T0, Site, tokens_in_order
 
 
 def back_up(site: Site, *, tree: bool = False) -> Path:
@@ -200,4 +201,39 @@ def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
     site.advance(31 * SECOND)
     assert len(site.events(EventName.STATE_RESTORED)) == 1
     site.advance(10 * DAY, pace=6 * HOUR)
+    site.assert_sound()
+
+
+def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: Site) -> None:
+    """From before rotations and a revocation, as `rotator backup` and `restore` do it: only the revoked one is lost."""
+    site.main.start()
+    site.advance(10 * DAY + HOUR, pace=6 * HOUR)
+    copy_database(site.database, site.root / "backup.db")
+    while not site.signing_keys(Phase.GRACE):
+        site.advance(6 * HOUR, pace=6 * HOUR)
+    (demoted,) = [key.kid for key in site.signing_keys(Phase.GRACE)]
+    revoked = site.active()
+    assert revoked is not None
+    site.revoked.add(revoked)
+    site.main.run.revoked_kids.add(revoked)
+    site.main.settle()
+    site.main.restart()
+    site.advance(2 * HOUR)
+    made_since = [key.kid for key in site.signing_keys() if key.created_at > T0 + 11 * DAY]
+    assert made_since
+    assert demoted in site.main.kids()
+
+    site.main.stop()
+    (site.root / "aside").mkdir()
+    assert set_aside(site.database, site.root / "aside")
+    put_in_place(site.root / "backup.db", site.database)
+    site.main.start()
+    assert len(site.log.named("restore.found")) == 1
+    assert demoted in site.main.kids()
+    assert revoked not in site.main.kids()
+    assert site.active() != revoked
+    site.advance(15 * DAY, pace=6 * HOUR)
+    assert revoked not in site.main.kids()
+    assert {row.event.workspace for row in site.events(EventName.TOKEN_ISSUED)} == {"acme", "umbrella"}
+    assert tokens_in_order(site.main.post.delivered)
     site.assert_sound()

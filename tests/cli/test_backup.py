@@ -1,0 +1,207 @@
+"""`rotator backup` and `rotator restore`, as a person and a script meet them."""
+
+import json
+import shutil
+import sqlite3
+import stat
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from rotator.schemas import load
+from tests.cli.conftest import Shell
+from tests.e2e.world import Site
+
+
+def events_in(database: Path) -> list[str]:
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        return [row[0] for row in connection.execute("SELECT name FROM audit ORDER BY seq")]
+
+
+def sealed_with(site: Site) -> bytes:
+    return (site.state / "kek").read_text().split()[1].encode()
+
+
+def test_a_backup_beside_a_running_daemon(daemon: Shell, site: Site) -> None:
+    """It is private, holds no KEK, and what belongs with it is said."""
+    target = site.root / "kept.db"
+    code, out, err = daemon("backup", str(target))
+    assert (code, err) == (0, "")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert sealed_with(site) not in target.read_bytes()
+    assert str(site.state / "kek") in out
+    assert str(site.config) in out
+    assert f"rotator restore {target}" in out
+    code, out, _ = daemon("backup", str(target), "--json")
+    made = json.loads(out)
+    jsonschema.validate(made, load("backup"))
+    assert made["audit_seq"] == len(events_in(target))
+
+
+@pytest.mark.parametrize("place", ["database", "published", "other"])
+def test_a_backup_goes_over_nothing_else(started: Shell, site: Site, place: str) -> None:
+    targets = {
+        "database": site.database,
+        "published": site.state / "public" / "kept.db",
+        "other": site.root / "notes.txt",
+    }
+    (site.root / "notes.txt").write_text("notes")
+    before = site.database.read_bytes()
+    code, out, err = started("backup", str(targets[place]))
+    assert (code, out) == (1, "")
+    assert "name another" in err
+    assert (site.root / "notes.txt").read_text() == "notes"
+    assert site.database.read_bytes() == before
+    assert not targets["published"].exists()
+
+
+def test_a_backup_of_another_installation_is_not_replaced(started: Shell, site: Site) -> None:
+    target = site.root / "kept.db"
+    assert started("backup", str(target))[0] == 0
+    with sqlite3.connect(target) as connection:
+        connection.execute("UPDATE installation SET id = 'another'")
+    code, _, err = started("backup", str(target))
+    assert code == 1
+    assert "a backup of another installation (another)" in err
+
+
+def test_a_place_that_is_not_there(started: Shell, site: Site) -> None:
+    code, _, err = started("backup", str(site.root / "missing" / "kept.db"))
+    assert code == 1
+    assert "no backup was made" in err
+    assert "create the directory" in err
+
+
+def test_postgresql_is_told_how(site: Site, shell: Shell) -> None:
+    url = "postgresql://rotator@db.example.com/rotator"
+    site.config.write_text(site.config.read_text() + f"state: {{url: '{url}'}}\n")
+    code, _, err = shell("backup", str(site.root / "kept.dump"))
+    assert code == 1
+    assert f"pg_dump --format=custom --file={site.root / 'kept.dump'} {url}" in err
+    code, _, err = shell("restore", str(site.root / "kept.dump"))
+    assert code == 1
+    assert "pg_restore --clean" in err
+
+
+# ------------------------------------------------------------------------------------------------------------- restore
+
+
+def test_a_restore_and_what_it_leaves(started: Shell, site: Site) -> None:
+    """The database of before is kept, the person and the reason are in the audit, and the daemon finds all well."""
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    assert started("token", "show", "w0", "--offline")[0] == 0
+    assert "token.shown" in events_in(site.database)
+    code, out, err = started("restore", str(target), "--yes", "--reason", "the wrong disk was wiped")
+    assert (code, err) == (0, "")
+    assert "older than the witness, which knows of 1 later event\n" in out
+    assert "each of the 2 workspaces gets a fresh one" in out
+    (kept,) = (site.state / "replaced").glob("*/rotator.db")
+    assert str(kept) in out
+    assert "token.shown" in events_in(kept)
+    assert events_in(site.database)[-1] == "backup.restored"
+    assert not list(site.state.glob(".restore-*"))
+    assert stat.S_IMODE(site.database.stat().st_mode) == 0o600
+    site.rotator("run", "--once")
+    last = [event for event in site.events() if event["name"] in ("backup.restored", "state.restored")]
+    assert [event["name"] for event in last] == ["backup.restored", "state.restored"]
+    assert last[0]["reason"] == "the wrong disk was wiped"
+    assert last[0]["actor"] != "rotator"
+    assert json.loads(started("audit", "verify", "--json")[1])["intact"]
+
+
+def test_a_rehearsal_changes_nothing_and_works_beside_a_daemon(daemon: Shell, site: Site) -> None:
+    target = site.root / "kept.db"
+    daemon("backup", str(target))
+    before = sorted(path.name for path in site.state.iterdir())
+    code, out, _ = daemon("restore", str(target), "--rehearse", "--json")
+    assert code == 0
+    found = json.loads(out)
+    jsonschema.validate(found, load("restore"), format_checker=jsonschema.FormatChecker())
+    assert (found["rehearsed"], found["replaced"]) == (True, [])
+    assert found["forecast"]["keysets"][0]["signs"] in daemon("keys", "list", "--json")[1]
+    assert sorted(path.name for path in site.state.iterdir()) == before
+    code, _, err = daemon("restore", str(target), "--yes")
+    assert code == 1
+    assert "stop it first" in err
+
+
+def test_a_restore_asks_and_without_a_terminal_wants_to_be_told(started: Shell, site: Site) -> None:
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    before = site.database.stat().st_ino
+    code, out, err = started("restore", str(target))
+    assert code == 1
+    assert "say --yes" in err
+    assert "keyset default" in out
+    assert site.database.stat().st_ino == before
+
+
+def test_a_backup_of_another_installation_is_refused(started: Shell, site: Site) -> None:
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    with sqlite3.connect(target) as connection:
+        connection.execute("UPDATE installation SET id = 'another'")
+    code, _, err = started("restore", str(target), "--yes")
+    assert code == 1
+    assert "the backup is of installation another, and the witness beside the state is of" in err
+
+
+def test_a_backup_that_the_kek_does_not_open_is_refused(started: Shell, site: Site) -> None:
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    name = (site.state / "kek").read_text().split()[0]
+    (site.state / "kek").write_text(f"{name} {'A' * 43}\n")
+    code, _, err = started("restore", str(target), "--yes")
+    assert code == 1
+    assert "the KEK of this machine does not open the backup" in err
+
+
+def test_a_file_that_is_no_backup_is_refused(started: Shell, site: Site) -> None:
+    code, _, err = started("restore", str(site.config), "--yes")
+    assert code == 1
+    assert "is not an SQLite database" in err
+
+
+def test_a_database_that_is_damaged_or_gone_makes_room(started: Shell, site: Site) -> None:
+    """The very case that backups are for; also on a new disk, where not even the directory is there."""
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    site.database.write_bytes(b"nothing" * 4000)
+    code, out, err = started("restore", str(target), "--yes")
+    assert (code, err) == (0, "")
+    site.rotator("run", "--once")
+    kek = (site.state / "kek").read_bytes()
+    shutil.rmtree(site.state)
+    site.state.mkdir(mode=0o700)
+    (site.state / "kek").write_bytes(kek)
+    (site.state / "kek").chmod(0o600)
+    code, out, err = started("restore", str(target), "--yes")
+    assert (code, err) == (0, "")
+    assert "warning: there is no witness" in out
+    site.rotator("run", "--once")
+
+
+def test_a_key_in_the_published_file_that_nobody_knows_is_named(started: Shell, site: Site) -> None:
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    path = site.state / "public" / "keysets" / "default" / "jwks.json"
+    document = json.loads(path.read_text())
+    document["keys"].append({**document["keys"][0], "kid": "a-stranger"})
+    path.write_text(json.dumps(document))
+    code, out, _ = started("restore", str(target), "--rehearse")
+    assert code == 0
+    assert "a-stranger is in the published file and known to nobody" in out
+
+
+def test_public_keys_are_exported(started: Shell, site: Site) -> None:
+    """As the set that is published, and as PEM that others' tools read."""
+    code, out, _ = started("export")
+    assert (code, out) == (0, site.jwks.read_text())
+    code, out, _ = started("export", "--format", "pem", "--keyset", "default")
+    assert code == 0
+    assert out.count("-----BEGIN PUBLIC KEY-----") == 2
+    for key in json.loads(site.jwks.read_text())["keys"]:
+        assert f"kid: {key['kid']}\nalg: ES256\n-----BEGIN" in out
+    assert started("export", "--keyset", "no/such")[0] == 2
