@@ -49,6 +49,12 @@ def marked(mark: str, path: Path = README) -> str:
     return text.strip()
 
 
+def block_with(language: str, words: str, path: Path = README) -> str:
+    """Return the text of the one block in ``language`` that contains ``words``."""
+    (text,) = [block.text for block in blocks(path) if block.language == language and words in block.text]
+    return text
+
+
 def shell_commands(text: str) -> Iterator[list[str]]:
     """Return the words of each simple command in shell text, without comments, redirections and here-documents."""
     for line in _HEREDOC.sub("", text).replace("\\\n", " ").splitlines():

@@ -1,5 +1,6 @@
 """What is installed, and that the command line starts light."""
 
+import json
 import re
 import subprocess
 import sys
@@ -80,3 +81,14 @@ def test_what_is_imported_is_declared() -> None:
     }
     assert imported - declared == set()
     assert imported >= {"cryptography", "joserfc", "pyyaml", "sqlalchemy"}
+
+
+def test_the_packages_of_node_are_pinned_and_no_registry_is_named() -> None:
+    """Whoever installs them takes them from where their own npm is told to."""
+    directory = ROOT / "tests" / "interop" / "node"
+    wanted = json.loads((directory / "package.json").read_text())["dependencies"]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values()), wanted
+    packages = json.loads((directory / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert wanted.keys() <= {path.removeprefix("node_modules/") for path in packages}
+    assert [path for path, package in packages.items() if "resolved" in package or "integrity" not in package] == []
