@@ -362,13 +362,14 @@ def test_timeline_is_what_the_planner_will_do(store: SqlStore) -> None:
         found = plan(snapshot, replace(POLICY, workspaces={}), NOW, CronCalendar(), horizon=180 * DAY)
     told = [(event.what, event.subject, event.at, event.estimated) for event in found.events]
     lead = POLICY.keysets[DEFAULT_KEYSET].lead
-    assert told[:3] == [
+    assert told[:4] == [
         (Step.PUBLISH, "(default #3)", NOW + 79 * DAY - lead, True),
         (Step.ACTIVATE, SPARE, NOW + 79 * DAY, False),
+        (Step.DEMOTE, ACTIVE, NOW + 79 * DAY, False),
         (Step.RETIRE, ACTIVE, NOW + 79 * DAY + 31 * DAY, False),
     ]
-    assert [event.what for event in found.events[3:5]] == [Step.PUBLISH, Step.ACTIVATE]
-    assert all(event.estimated for event in found.events[3:5])
+    assert [event.what for event in found.events[4:6]] == [Step.PUBLISH, Step.ACTIVATE]
+    assert all(event.estimated for event in found.events[4:6])
     assert list(found.events) == sorted(found.events, key=lambda event: event.at)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from rotator import __version__
-from rotator.cli import auditing, backing_up, configuring, leaving, looking, publishing, running, verifying
+from rotator.cli import auditing, backing_up, configuring, leaving, looking, planning, publishing, running, verifying
 from rotator.cli.asking import clock, token
 from rotator.cli.options import ConfigOption
 from rotator.errors import RotatorError
@@ -44,7 +44,7 @@ def root(
 app.command()(running.run)
 app.command()(configuring.check)
 app.command()(looking.status)
-app.command()(looking.plan)
+app.command()(planning.plan)
 app.add_typer(looking.keys, name="keys")
 app.add_typer(looking.tokens, name="tokens")
 app.add_typer(token, name="token")

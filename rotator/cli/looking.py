@@ -1,4 +1,4 @@
-"""Commands that look: status, plan, the lists, the published set. They change nothing."""
+"""Commands that look: status, the lists, the published set. They change nothing."""
 
 import sys
 from typing import Annotated
@@ -27,30 +27,6 @@ def status(context: typer.Context, *, config: ConfigOption = None, as_json: Json
     else:
         pages.show_status(Screen.of(), found.report)
     raise typer.Exit(0 if found.report.state is Health.OK else 3)
-
-
-def plan(
-    context: typer.Context,
-    *,
-    horizon: Annotated[str, typer.Option("--for", help="How far to look ahead: 12h, 30d, 8w.")] = "90d",
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the timeline ahead.
-
-    It has every publication, activation and retirement of a key and every rotation of a token.
-    """
-    from rotator.cli import pages  # noqa: PLC0415 - heavy
-    from rotator.cli.output import answer, print_json, span  # noqa: PLC0415 - heavy
-    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
-    from rotator.report.timeline import Plan  # noqa: PLC0415 - heavy
-
-    seconds = int(span(horizon, "--for").total_seconds())
-    found = answer(config_of(context, config), "plan", Plan, {"for_seconds": seconds})
-    if as_json:
-        print_json(found.json)
-    else:
-        pages.show_plan(Screen.of(), found.report)
 
 
 @keys.command("list")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from rotator.cli.plan_pages import subject_of
 from rotator.cli.screen import Screen, short
 from rotator.cli.times import absolute, both, relative
 from rotator.core.alarms import OVERDUE_AFTER
@@ -15,7 +16,6 @@ from rotator.report.lists import DeliveryState, KeyEntry, KeyList, TokenEntry, T
 from rotator.report.proof import ChainProof
 from rotator.report.records import Health, KeysetStatus, Report
 from rotator.report.shape import rfc3339
-from rotator.report.timeline import Plan, PlanEntry
 from rotator.report.trail import AuditEntry, AuditList
 
 _STYLES: Final = {Health.OK: "bold green", Health.DEGRADED: "bold yellow", Health.CRITICAL: "bold red"}
@@ -67,7 +67,7 @@ def _keyset(keyset: KeysetStatus, now: datetime) -> Iterator[tuple[str, str]]:
     yield "in the set", ", ".join(f"{count} {_PHASE_WORDS[phase]}" for phase, count in keyset.keys.items())
     if keyset.next_event is not None:
         event = keyset.next_event
-        yield "next", f"{both(event.at, now)}: {event.what} {_subject(event)}"
+        yield "next", f"{both(event.at, now)}: {event.what} {subject_of(event)}"
     if keyset.fault:
         failures = "once" if keyset.failures == 1 else f"{keyset.failures} times in a row"
         yield "failed", f"{failures}: {keyset.fault}"
@@ -100,40 +100,6 @@ def _rest(report: Report) -> Iterator[tuple[str, str]]:
         yield "requests", f"{report.open_requests} being worked on"
     yield "audit", f"event {report.audit.seq}, head {short(report.audit.hash)}"
     yield "next due", "nothing" if report.next_due_at is None else both(report.next_due_at, report.at)
-
-
-# --------------------------------------------------------------------------------------------------------------- plan
-
-
-def show_plan(screen: Screen, plan: Plan) -> None:
-    """Show the timeline."""
-    if not plan.events:
-        screen.line(f"nothing is due until {absolute(plan.until)}")
-        return
-    rows = [
-        (
-            ("~" if event.estimated else "") + absolute(event.at),
-            relative(event.at, plan.from_at),
-            event.what,
-            _subject(event),
-            event.why,
-        )
-        for event in plan.events
-    ]
-    screen.table(("AT", "", "WHAT", "SUBJECT", "WHY"), rows, wrapped="WHY")
-    if any(event.estimated for event in plan.events):
-        screen.line()
-        screen.line("~ hangs on a key or token that is yet to be made: it may come a little earlier or later", "dim")
-    for note in plan.notes:
-        screen.line(note, "yellow")
-
-
-def _subject(event: PlanEntry) -> str:
-    if event.workspace is not None or event.count > 1:
-        return (
-            event.subject if event.count == 1 or event.workspace is None else f"{event.subject} ({event.count} times)"
-        )
-    return ", ".join(short(kid) for kid in event.subject.split(", "))
 
 
 # -------------------------------------------------------------------------------------------------------------- lists

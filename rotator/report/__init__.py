@@ -5,10 +5,11 @@ return frozen records; ``shape`` turns those into JSON and back. Imports the cor
 """
 
 from rotator.report.lists import KeyList, TokenList, keys, tokens
+from rotator.report.plans import Plan, plan
 from rotator.report.records import Health, Problem, Report
 from rotator.report.shape import from_json, rfc3339, schema, to_json
 from rotator.report.status import status
-from rotator.report.timeline import Plan, PlanEntry, Step, plan
+from rotator.report.timeline import PlanEntry, Step
 from rotator.report.trail import AuditFilter, AuditList, audit
 
 __all__ = [

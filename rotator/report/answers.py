@@ -14,10 +14,10 @@ from rotator.core.secret import Secret
 from rotator.errors import ConfigError
 from rotator.ports import Snapshot
 from rotator.report.lists import KeyList, TokenList, keys, tokens
+from rotator.report.plans import Plan, plan
 from rotator.report.proof import ChainProof, prove
 from rotator.report.records import Report
 from rotator.report.status import status
-from rotator.report.timeline import Plan, plan
 from rotator.report.trail import AuditFilter, AuditList, AuditPage, audit, page
 from rotator.report.verdict import Bench, PublishedSet, Verdict, VerifySignature, Wanted, judge
 
@@ -53,12 +53,14 @@ def _status(view: View, arguments: Arguments) -> Report:
 
 
 def _plan(view: View, arguments: Arguments) -> Plan:
-    _expect(arguments, for_seconds=int)
+    _expect(arguments, for_seconds=int, what_if=str)
     given = arguments.get("for_seconds")
     seconds = DEFAULT_HORIZON.total_seconds() if given is None else int(given)
     if not 0 < seconds <= LONGEST_HORIZON.total_seconds():
         raise ConfigError(f"the timeline ahead goes from a second to {LONGEST_HORIZON.days} days")
-    return plan(view.snapshot, view.policy, view.now, view.calendar, horizon=timedelta(seconds=seconds))
+    what_if = str(arguments.get("what_if") or "")
+    horizon = timedelta(seconds=seconds)
+    return plan(view.snapshot, view.policy, view.now, view.calendar, horizon=horizon, what_if=what_if)
 
 
 def _keys(view: View, arguments: Arguments) -> KeyList:

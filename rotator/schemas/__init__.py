@@ -13,10 +13,10 @@ from typing import Any, Final
 from rotator.backing_up import Backup
 from rotator.cli.checking import CheckReport
 from rotator.report.lists import KeyList, TokenList
+from rotator.report.plans import Plan
 from rotator.report.proof import ChainProof
 from rotator.report.records import Done, Pass, Report, ShownToken
 from rotator.report.shape import schema
-from rotator.report.timeline import Plan
 from rotator.report.trail import AuditEntry, AuditList
 from rotator.report.verdict import Verdict
 from rotator.restoring import Restored

@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from rotator.cli import pages
+from rotator.cli import pages, plan_pages
 from rotator.cli.screen import Screen
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, Jti, KekId, Kid, Origin, Phase, ReplicaId, SinkId
 from rotator.report.lists import DeliveryEntry, DeliveryState, KeyEntry, KeyList, TokenEntry, TokenList
+from rotator.report.plans import Plan
 from rotator.report.records import (
     AuditStatus,
     ClockStatus,
@@ -23,7 +24,7 @@ from rotator.report.records import (
     Standby,
     WorkspaceCounts,
 )
-from rotator.report.timeline import Plan, PlanEntry, Step
+from rotator.report.timeline import PlanEntry, Step
 from tests.contract.records import ACME, DAY, FILE, HOUR, NOW
 
 KEYSET = KeysetStatus(
@@ -66,7 +67,7 @@ REPORT = Report(
 
 def shown(page: str, *arguments: object) -> str:
     stream = io.StringIO()
-    getattr(pages, page)(Screen.of(stream), *arguments)
+    getattr(plan_pages if page == "show_plan" else pages, page)(Screen.of(stream), *arguments)
     return stream.getvalue()
 
 

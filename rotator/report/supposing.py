@@ -1,0 +1,145 @@
+"""What things would be like: the keysets and workspaces after a change that is only supposed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from rotator.core import lifecycle
+from rotator.core.actions import Reason
+from rotator.core.model import KeysetName, KeysetState, Kid, WorkspaceId, WorkspaceState
+from rotator.core.planner import IN_SET, active_key
+from rotator.core.policy import KeysetPolicy, Policy
+from rotator.core.schedule import Calendar
+from rotator.core.stored_policy import policy_from_json
+from rotator.core.tokens import SyncPlan, plan_sync
+from rotator.errors import ConfigError
+from rotator.ports import KeysetRow, Snapshot
+from rotator.report.known import KnownKeyset, known_keyset, known_keysets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All that the time ahead is told from."""
+
+    policy: Policy
+    keysets: tuple[KnownKeyset, ...]
+    workspaces: Mapping[WorkspaceId, WorkspaceState]
+    revoked: tuple[Kid, ...] = ()
+    """Supposed to be revoked at this moment."""
+
+    def unused_from(self, name: KeysetName, now: datetime) -> datetime | None:
+        """Return when the last token on a keyset that left the config ends; None while the config has it."""
+        if name in self.policy.keysets:
+            return None
+        on_it = [state for state in self.workspaces.values() if state.keyset == name]
+        if any(state.removed_at is None for state in on_it):
+            return None
+        return max((end for state in on_it if (end := state.current_expires_at) is not None), default=now)
+
+
+def standing(snapshot: Snapshot, policy: Policy, now: datetime) -> World:
+    """Return how things stand under the policy in force."""
+    states = {state.id: state for state in snapshot.workspaces()}
+    return World(policy=policy, keysets=known_keysets(snapshot, policy, now), workspaces=states)
+
+
+# ----------------------------------------------------------------------------------------------------- another config
+
+
+def in_force(snapshot: Snapshot, wanted: Policy, now: datetime) -> World:
+    """Return how things stand under what the database was brought in step with, whatever the config says by now.
+
+    It holds all of a keyset's policy but the rotation window: where that is not the one of ``wanted``, rotations after
+    the next one are told without it.
+    """
+    keysets = []
+    policies: dict[KeysetName, KeysetPolicy] = {}
+    for row in snapshot.keysets():
+        if row.ended_at is not None:
+            continue
+        policy = _policy_of(row, wanted)
+        if not policy.ending:
+            policies[row.name] = policy
+        known = known_keyset(snapshot, row, Policy(keysets=policies), now)
+        state = replace(known.state, schedule_fingerprint=policy.schedule_fingerprint)
+        keysets.append(KnownKeyset(known.row, policy, state))
+    states = {state.id: state for state in snapshot.workspaces()}
+    return World(policy=replace(wanted, keysets=policies), keysets=tuple(keysets), workspaces=states)
+
+
+def _policy_of(row: KeysetRow, wanted: Policy) -> KeysetPolicy:
+    stored = policy_from_json(row.policy)
+    same = wanted.keysets.get(row.name)
+    if same is not None and same.schedule_fingerprint == row.schedule_fingerprint and same.issuer == stored.issuer:
+        return same
+    ending = replace(stored, ending=True)
+    return ending if ending.schedule_fingerprint == row.schedule_fingerprint else stored
+
+
+def changed(
+    snapshot: Snapshot, before: World, wanted: Policy, now: datetime, calendar: Calendar
+) -> tuple[World, SyncPlan]:
+    """Return how things would stand with ``wanted`` loaded at ``now``, and what loading it would do to workspaces."""
+    sync = plan_sync(before.workspaces.values(), wanted, now, calendar)
+    states = dict(before.workspaces)
+    states |= {state.id: state for state in (*sync.new, *sync.updated, *sync.removed)}
+    known = known_keysets(snapshot, wanted, now)
+    there = {each.row.name for each in known}
+    new = [_new_keyset(policy, now) for name, policy in wanted.keysets.items() if name not in there]
+    return World(policy=wanted, keysets=(*known, *new), workspaces=states), sync
+
+
+def _new_keyset(policy: KeysetPolicy, now: datetime) -> KnownKeyset:
+    row = KeysetRow(name=policy.name, due_at=now, schedule_fingerprint=policy.schedule_fingerprint)
+    state = KeysetState(name=policy.name, schedule_fingerprint=policy.schedule_fingerprint, first_publication=True)
+    return KnownKeyset(row, policy, state)
+
+
+# --------------------------------------------------------------------------------------------------------- what-if
+
+
+def suppose(world: World, text: str, now: datetime) -> World:
+    """Return the world after ``revoke:KID`` or ``rotate:KEYSET``; raise :class:`ConfigError` for any other ``text``."""
+    kind, _, name = text.partition(":")
+    if kind == "revoke" and name:
+        return _revoked(world, name, now)
+    if kind == "rotate" and name:
+        return _rotated(world, name, now)
+    raise ConfigError(f"--what-if: found {text!r}, expected revoke:KID (or the beginning of one) or rotate:KEYSET")
+
+
+def _revoked(world: World, name: str, now: datetime) -> World:
+    there = [(known, key) for known in world.keysets for key in known.state.keys if key.phase in IN_SET]
+    found = [pair for pair in there if pair[1].kid == name] or [pair for pair in there if pair[1].kid.startswith(name)]
+    if not found:
+        raise ConfigError(f"--what-if: no key in a published set is {name!r}; see: rotator keys list")
+    if len(found) > 1:
+        kids = ", ".join(key.kid for _, key in found)
+        raise ConfigError(f"--what-if: {len(found)} keys begin with {name!r}: {kids}")
+    ((known, key),) = found
+    keys = tuple(lifecycle.revoke(each, now=now) if each is key else each for each in known.state.keys)
+    after = KnownKeyset(known.row, known.policy, replace(known.state, keys=keys))
+    states = {
+        state.id: replace(state, due_at=min(state.due_at, now), due_reason=Reason.KEY_REVOKED)
+        for state in world.workspaces.values()
+        if state.current_kid == key.kid and state.removed_at is None
+    }
+    return replace(_with_keyset(world, known, after), workspaces={**world.workspaces, **states}, revoked=(key.kid,))
+
+
+def _rotated(world: World, name: str, now: datetime) -> World:
+    known = next((each for each in world.keysets if each.row.name == name), None)
+    if known is None:
+        names = ", ".join(each.row.name for each in world.keysets)
+        raise ConfigError(f"--what-if: there is no keyset {name!r}; there are: {names}")
+    active = active_key(known.state)
+    keys = tuple(replace(key, rotate_at=now) if key is active else key for key in known.state.keys)
+    return _with_keyset(world, known, KnownKeyset(known.row, known.policy, replace(known.state, keys=keys)))
+
+
+def _with_keyset(world: World, before: KnownKeyset, after: KnownKeyset) -> World:
+    return replace(world, keysets=_replaced(world.keysets, before, after))
+
+
+def _replaced(keysets: Iterable[KnownKeyset], before: KnownKeyset, after: KnownKeyset) -> tuple[KnownKeyset, ...]:
+    return tuple(after if known is before else known for known in keysets)
