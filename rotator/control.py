@@ -70,6 +70,9 @@ REQUESTS: Final[Mapping[str, Request]] = MappingProxyType(
         "token.show": Request(Role.OPERATOR, ("workspace",)),
         "clock.accept": Request(Role.ADMIN, reason_required=True),
         "config.accept": Request(Role.ADMIN, reason_required=True),
+        "key.revoke": Request(Role.ADMIN, ("kid",), reason_required=True),
+        "token.revoke": Request(Role.ADMIN, ("jti",), reason_required=True),
+        "workspace.revoke": Request(Role.ADMIN, ("workspace",), reason_required=True),
     }
 )
 

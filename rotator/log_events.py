@@ -234,6 +234,9 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.KEYSET_ENDED: _entry(
             Level.INFO, "The last key of a keyset that left the config is out of its set.", "keyset"
         ),
+        EventName.KEYSET_REVOKED: _entry(
+            Level.CRITICAL, "Every key of a keyset was revoked, its spares included; it gets fresh ones.", "keyset keys"
+        ),
         EventName.KEYSET_PUBLISHED: _entry(
             Level.INFO,
             "A published set was written, and read back as it should be.",
@@ -259,7 +262,18 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             Level.INFO, "A workspace has a new current token.", "workspace keyset kid jti sequence expires_at"
         ),
         EventName.TOKEN_RETIRED: _entry(Level.INFO, "A token has expired.", "workspace keyset kid jti"),
-        EventName.TOKEN_REVOKED: _entry(Level.WARNING, "A token was revoked before its end.", "workspace kid jti"),
+        EventName.TOKEN_REVOKED: _entry(
+            Level.WARNING, "A token was revoked before its end.", "workspace keyset kid jti"
+        ),
+        EventName.TOKENS_REVOKED: _entry(
+            Level.WARNING,
+            "The unexpired tokens on a revoked key were revoked with it. One event for all of them: each workspace has "
+            "one of its own when its next token is issued, with the reason key_revoked.",
+            "keyset kid tokens workspaces",
+        ),
+        EventName.WORKSPACE_REVOKED: _entry(
+            Level.WARNING, "Every token of a workspace was revoked; it gets a new one.", "workspace keyset tokens"
+        ),
         EventName.TOKEN_SHOWN: _entry(Level.WARNING, "A token was shown to a person.", "workspace keyset kid jti"),
         EventName.TOKEN_DELIVERED: _entry(
             Level.INFO, "A sink holds a workspace's token.", "workspace jti sink sequence attempts"

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     KEYSET_ENDED = "keyset_ended"
     CLAIMS_CHANGED = "claims_changed"
     KEY_REVOKED = "key_revoked"
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 - the name of a reason, no secret
     REQUESTED = "requested"
     RESTORED = "restored"
     CLOCK_SET_BACK = "clock_set_back"  # it was made by a clock that was ahead

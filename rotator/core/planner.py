@@ -6,8 +6,10 @@ of a plan before a crash, planning again from the new state gives the rest.
 
 The goal state is one active key, one *standby* behind it that every verifier can know, and, while a rotation comes
 near, the key after that. The rules below are tried in order and the first that applies acts: what widens the set
-comes before what narrows it.
+comes before what narrows it, except after a revocation, which waits for nothing.
 
+0. What was revoked, or is none of ours, leaves the published file, and a ready spare takes over from a signer that is
+   lost: neither may hang on whether new keys can be made.
 1. Stored deadlines follow the policy.
 2. Enough spares exist: one behind the active key, two when a rotation is near or nothing signs.
 3. The published file holds exactly the keys that are pending, active or in grace.
@@ -163,6 +165,21 @@ def _over(state: KeysetState, policy: KeysetPolicy) -> bool:
 # ----------------------------------------------------------------------------------------------------------- rules
 
 
+def _withdraw(state: KeysetState, _policy: KeysetPolicy, _now: datetime, _: Calendar) -> KeysetAction | None:
+    """Let what was revoked leave the file. A key that is retired leaves it as well, for it is out of the set."""
+    desired = desired_kids(state)
+    if state.publish_blocked or set(state.published or ()) <= set(desired):
+        return None
+    return PublishSet(state.name, desired)
+
+
+def _take_over(state: KeysetState, policy: KeysetPolicy, now: datetime, calendar: Calendar) -> KeysetAction | None:
+    """Let a ready spare sign at once where no key can."""
+    if activation_reason(state, now) is not Reason.SIGNER_LOST:
+        return None
+    return _activate(state, policy, now, calendar)
+
+
 def _reschedule(state: KeysetState, policy: KeysetPolicy, now: datetime, calendar: Calendar) -> KeysetAction | None:
     """Let stored deadlines follow the policy; nothing gets shorter than what a live token needs.
 
@@ -289,4 +306,14 @@ def _confirm(state: KeysetState, _policy: KeysetPolicy, _now: datetime, _: Calen
 
 Rule = Callable[[KeysetState, KeysetPolicy, datetime, Calendar], KeysetAction | None]
 
-RULES: Final[tuple[Rule, ...]] = (_reschedule, _make, _publish, _activate, _end, _retire, _confirm)
+RULES: Final[tuple[Rule, ...]] = (
+    _withdraw,
+    _take_over,
+    _reschedule,
+    _make,
+    _publish,
+    _activate,
+    _end,
+    _retire,
+    _confirm,
+)

@@ -53,6 +53,17 @@ def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
         _settle(run, name, reading, problem)
 
 
+def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
+    """Publish a set that has lost a revoked key, and do nothing else: a clock that is not trusted allows no more."""
+    with run.around.store.read() as snapshot:
+        observed = observe(run, snapshot, name, reading)
+    if observed is None:
+        return
+    plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
+    if plan and isinstance(plan[0], PublishSet):
+        _try_to_publish(run, plan[0], reading)
+
+
 def needs_a_look(run: Run, row: KeysetRow) -> bool:
     """Tell, cheaply, whether a keyset that is not due needs a turn: its set was changed, or is seen from outside."""
     if run.around.served is not None or f"keyset:{row.name}" in run.faults or f"publish:{row.name}" in run.faults:
@@ -78,13 +89,7 @@ def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
         plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
         for action in plan:
             if isinstance(action, PublishSet):
-                try:
-                    _publish(run, action, reading)
-                except PublishError as error:
-                    problem = str(error)
-                    run.fault(f"publish:{name}", problem, "publish.failed", keyset=name)
-                else:
-                    run.healed(f"publish:{name}")
+                problem = _try_to_publish(run, action, reading) or problem
             elif not _execute(run, action, reading):
                 break
         if not plan:
@@ -144,6 +149,18 @@ def _remember(run: Run, observed: Observed, reading: Reading) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- publish
+
+
+def _try_to_publish(run: Run, action: PublishSet, reading: Reading) -> str:
+    """Publish, and return what went wrong with it; empty when nothing did."""
+    subject = f"publish:{action.keyset}"
+    try:
+        _publish(run, action, reading)
+    except PublishError as error:
+        run.fault(subject, str(error), "publish.failed", keyset=action.keyset)
+        return str(error)
+    run.healed(subject)
+    return ""
 
 
 def _publish(run: Run, action: PublishSet, reading: Reading) -> None:

@@ -43,7 +43,7 @@ def reconcile(run: Run, reading: Reading) -> None:
         run.revoked_jtis |= record.revoked_jtis
         run.witnessed = dict(record.keysets)  # until each keyset was looked at: what is published must not be forgotten
         with run.around.store.begin() as transaction:
-            events = list(_revocations(transaction, record, reading))
+            events = list(_revocations(transaction, record, reading, behind=behind))
             if behind:
                 events = [*_restore(run, transaction, record, reading), *events]
             if events:
@@ -72,14 +72,22 @@ def is_behind_witness(snapshot: Snapshot, record: WitnessRecord) -> bool:
     )
 
 
-def _revocations(transaction: Transaction, record: WitnessRecord, reading: Reading) -> Iterator[Event]:
-    """Carry over revocations that the witness has and the database lost, or never got to."""
+def _revocations(transaction: Transaction, record: WitnessRecord, reading: Reading, *, behind: bool) -> Iterator[Event]:
+    """Carry over revocations that the witness has and the database lost, or never got to.
+
+    What the database never got to is still asked for there, and that request sees to the tokens.
+    """
     for kid in sorted(record.revoked_kids):
         row = transaction.key(kid)
         if row is not None and row.key.phase is not Phase.REVOKED:
             key = lifecycle.revoke(row.key, now=reading.now)
             transaction.update_key(key)
             yield _event(EventName.KEY_REVOKED, key, reading)
+            if behind:
+                found = transaction.revoke_tokens_of_key(kid, reading.now, reading.now)
+                yield _event(EventName.TOKENS_REVOKED, key, reading)._replace(
+                    details={"tokens": found.tokens, "workspaces": found.workspaces}
+                )
     for jti in sorted(record.revoked_jtis):
         token = transaction.token(jti)
         if token is not None and token.token.phase is not Phase.REVOKED:
@@ -118,12 +126,10 @@ def _restore(run: Run, transaction: Transaction, record: WitnessRecord, reading:
 
 def _afresh(state: WorkspaceState, record: WitnessRecord, reading: Reading, spread: timedelta) -> WorkspaceState:
     # Each token ever issued is an event of its own, so that no workspace's sequence can be above the head's.
-    return replace(
-        state,
-        sequence=max(state.sequence, record.audit_seq),
-        due_at=reading.now + spread * share(state.id),
-        due_reason=Reason.RESTORED,
-    )
+    state = replace(state, sequence=max(state.sequence, record.audit_seq))
+    if state.due_reason == Reason.KEY_REVOKED:
+        return state  # it has no token that is good for anything: it waits for nobody
+    return replace(state, due_at=reading.now + spread * share(state.id), due_reason=Reason.RESTORED)
 
 
 def _restore_keyset(

@@ -1,9 +1,12 @@
 """Keeps the witness: what must be known about this installation even when its database is an old one."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
-from rotator.core.model import Phase, SigningKey
+from rotator.core.model import Jti, Kid, Phase, SigningKey
 from rotator.core.planner import active_key, desired_kids
 from rotator.engine.observe import Observed
 from rotator.engine.run import Run
@@ -37,6 +40,29 @@ def _ends_at(run: Run, key: SigningKey, now: datetime) -> datetime | None:
         return end if key.last_exp is None else max(end, key.last_exp)
     ends = [end for end in (key.last_exp, key.grace_until if key.last_exp is None else None) if end is not None]
     return max(ends, default=now)
+
+
+def remember_revoked(run: Run, kids: Iterable[Kid] = (), jtis: Mapping[Jti, datetime] = MappingProxyType({})) -> None:
+    """Write durably what is about to be revoked: from here on no old database brings it back.
+
+    ``jtis`` with the ``exp`` of each. While the witness was not read yet, as at a start whose clock is not trusted,
+    what it says stays as it is but for this. Raises :class:`~rotator.errors.WitnessError`; it is remembered all the
+    same, and written as soon as that can be done.
+    """
+    run.revoked_kids |= set(kids)
+    run.revoked_jtis |= jtis
+    if run.reconciled:
+        write_witness(run)
+        return
+    record = run.around.witness.read()
+    if record is not None:
+        run.around.witness.write(
+            replace(
+                record,
+                revoked_kids=record.revoked_kids | run.revoked_kids,
+                revoked_jtis={**record.revoked_jtis, **run.revoked_jtis},
+            )
+        )
 
 
 def write_witness(run: Run) -> None:

@@ -18,6 +18,7 @@ from rotator.ports.records import (
     KeysetRow,
     ReplicaRow,
     RequestRow,
+    RevokedTokens,
     Sighting,
     TokenRow,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Reading",
     "ReplicaRow",
     "RequestRow",
+    "RevokedTokens",
     "Sealer",
     "ServedSets",
     "Sighting",

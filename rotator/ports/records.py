@@ -92,6 +92,16 @@ class TokenRow:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedTokens:
+    """What the revocation of a key took with it."""
+
+    tokens: int
+    """Marked as revoked."""
+    workspaces: int
+    """Configured, whose current token is on the key: each gets a new one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRow:
     """The state of one sink of one workspace: which token it should hold and which it holds."""

@@ -18,6 +18,7 @@ from rotator.ports.records import (
     KeysetRow,
     ReplicaRow,
     RequestRow,
+    RevokedTokens,
     Sighting,
     TokenRow,
 )
@@ -226,6 +227,13 @@ class Transaction(Snapshot, Protocol):
 
     def revoke_token(self, jti: Jti, at: datetime, reason: str) -> None:
         """Mark one token as revoked and erase its sealed text."""
+        ...
+
+    def revoke_tokens_of_key(self, kid: Kid, at: datetime, due_at: datetime) -> RevokedTokens:
+        """Mark the tokens on ``kid`` that live at ``due_at``, erase their texts, make their workspaces due; in bulk.
+
+        ``due_at``: the latest moment that is certain to have come; workspaces that are due earlier stay so.
+        """
         ...
 
     def want_deliveries(self, rows: Sequence[DeliveryRow]) -> None:

@@ -163,6 +163,38 @@ def test_a_revoked_signer_is_replaced_at_once_by_the_standby() -> None:
     assert world.phases().count(Phase.PENDING) >= 1
 
 
+def test_a_revocation_waits_for_no_new_key() -> None:
+    """The file is written without the revoked key, and the standby signs, before anything else is tried."""
+    world = World(keyset_policy())
+    world.run_until(T0 + 10 * DAY)
+    signer = active_key(world.state)
+    assert signer is not None
+    state = replace(
+        world.state, keys=tuple(revoke(key, now=world.now) if key is signer else key for key in world.state.keys)
+    )
+
+    first = plan_keyset(state, world.policy, world.now, CALENDAR)
+    then = plan_keyset(apply(state, first[0], world.now), world.policy, world.now, CALENDAR)
+
+    assert kinds(first) == ["PublishSet"]
+    assert kinds(then)[:3] == ["ProveKey", "ActivateKey", "MakeKey"]
+
+
+def test_a_standby_takes_over_although_the_revoked_key_cannot_be_taken_out_of_the_file() -> None:
+    """As when the disk is full: the new tokens are on a key that every verifier knows."""
+    world = World(keyset_policy())
+    world.run_until(T0 + 10 * DAY)
+    signer = active_key(world.state)
+    assert signer is not None
+    state = replace(
+        world.state,
+        publish_blocked=True,
+        keys=tuple(revoke(key, now=world.now) if key is signer else key for key in world.state.keys),
+    )
+
+    assert kinds(plan_keyset(state, world.policy, world.now, CALENDAR))[:2] == ["ProveKey", "ActivateKey"]
+
+
 def test_a_second_emergency_waits_for_propagation() -> None:
     """A spare that no verifier can know yet does not sign."""
     world = World(keyset_policy())
@@ -192,7 +224,7 @@ def test_a_signer_whose_private_half_does_not_open_is_replaced_and_stays_publish
     plan = plan_keyset(world.state, world.policy, world.now, CALENDAR)
     world.settle()
 
-    assert any(isinstance(action, MakeKey) and action.reason is Reason.SIGNER_LOST for action in plan)
+    assert kinds(plan) == ["ProveKey", "ActivateKey", "MakeKey", "PublishSet"]
     assert world.phases().count(Phase.ACTIVE) == 1
     assert world.phases().count(Phase.GRACE) == 1
 

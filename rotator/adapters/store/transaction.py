@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import chain, issue, rows, schema
+from rotator.adapters.store import chain, issue, revoke, rows, schema
 from rotator.adapters.store.bulk import Statement, Value, insert, upsert
 from rotator.adapters.store.snapshot import KEYSETS, REQUESTS, TOKENS, WORKSPACES, SqlSnapshot
 from rotator.adapters.store.times import span_to_us, to_us
@@ -22,6 +22,7 @@ from rotator.ports import (
     KeyRow,
     KeysetRow,
     ReplicaRow,
+    RevokedTokens,
     Sighting,
 )
 
@@ -52,10 +53,6 @@ PUT_PUBLICATION: Final = Statement(
 
 RETIRE_TOKEN: Final = Statement(
     "UPDATE tokens SET phase = 'retired', retired_at = ?, sealed = NULL WHERE jti = ? AND phase IN ('active', 'grace')"
-)
-REVOKE_TOKEN: Final = Statement(
-    "UPDATE tokens SET phase = 'revoked', revoked_at = ?, revoke_reason = ?, sealed = NULL"
-    " WHERE jti = ? AND phase <> 'revoked'"
 )
 ERASE_SUPERSEDED: Final = Statement(
     "UPDATE tokens SET sealed = NULL WHERE workspace = ? AND phase = 'grace' AND sealed IS NOT NULL"
@@ -275,7 +272,11 @@ class SqlTransaction(SqlSnapshot):
 
     def revoke_token(self, jti: Jti, at: datetime, reason: str) -> None:
         """Mark one token as revoked and erase its sealed text; the first revocation stands."""
-        REVOKE_TOKEN.run(self._connection, [(to_us(at), reason, jti)])
+        revoke.revoke_token(self._connection, jti, at, reason)
+
+    def revoke_tokens_of_key(self, kid: Kid, at: datetime, due_at: datetime) -> RevokedTokens:
+        """Mark the tokens on ``kid`` that live at ``due_at``, erase their texts, make their workspaces due; in bulk."""
+        return revoke.revoke_tokens_of_key(self._connection, kid, at, due_at)
 
     # ------------------------------------------------------------------------------------------------------ deliveries
 

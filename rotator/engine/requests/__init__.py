@@ -9,19 +9,23 @@ from typing import Final
 
 from rotator.engine.requests.acceptance import accept_clock, accept_config
 from rotator.engine.requests.outcome import Handler, refuse
+from rotator.engine.requests.revocation import revoke_key, revoke_token, revoke_workspace
 from rotator.engine.requests.showing import show_token
 from rotator.engine.run import Run
 from rotator.errors import RefusedError, RotatorError, StoreError
 from rotator.ports import Reading, RequestRow
 
-BEFORE_THE_CLOCK: Final = frozenset({"clock.accept"})
+BEFORE_THE_CLOCK: Final = frozenset({"clock.accept", "key.revoke", "token.revoke", "workspace.revoke"})
 """What works while the clock is held."""
 
 HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
     {
         "clock.accept": accept_clock,
         "config.accept": accept_config,
+        "key.revoke": revoke_key,
+        "token.revoke": revoke_token,
         "token.show": show_token,
+        "workspace.revoke": revoke_workspace,
     }
 )
 

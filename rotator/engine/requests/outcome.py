@@ -1,6 +1,6 @@
 """How a request ends: done, together with what it changed, or refused with the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rotator.core.events import Event
 from rotator.engine.run import Run
@@ -13,10 +13,15 @@ Raises :class:`~rotator.errors.RefusedError` with the reason when it will not.
 """
 
 
-def done(run: Run, transaction: Transaction, request: RequestRow, event: Event, result: str) -> None:
-    """Record a request's event and its end together: killed before, it is done again; after, it is not."""
+def done(
+    run: Run, transaction: Transaction, request: RequestRow, event: Event, result: str, *, before: Sequence[Event] = ()
+) -> None:
+    """Record a request's event and its end together: killed before, it is done again; after, it is not.
+
+    ``before``: events of the same transaction that come before it.
+    """
     transaction.finish_request(request.id, event.at, succeeded=True, result=result)
-    run.head = transaction.append([event])
+    run.head = transaction.append([*before, event])
 
 
 def refuse(run: Run, request: RequestRow, reading: Reading, problem: str) -> None:

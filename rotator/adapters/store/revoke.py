@@ -1,0 +1,43 @@
+"""Marks tokens as revoked: one, or all that hang on a key, in bulk."""
+
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from rotator.adapters.store.bulk import Statement
+from rotator.adapters.store.times import to_us
+from rotator.core.actions import Reason
+from rotator.core.model import Jti, Kid
+from rotator.ports import RevokedTokens
+
+REVOKE_TOKEN: Final = Statement(
+    "UPDATE tokens SET phase = 'revoked', revoked_at = ?, revoke_reason = ?, sealed = NULL"
+    " WHERE jti = ? AND phase <> 'revoked'"
+)
+
+# No index leads from a key to its tokens: one would cost each issue something, and this reads them all once in years.
+REVOKE_TOKENS_OF_KEY: Final = Statement(
+    "UPDATE tokens SET phase = 'revoked', revoked_at = ?, revoke_reason = ?, sealed = NULL"
+    " WHERE kid = ? AND phase IN ('active', 'grace') AND expires_at > ?"
+)
+
+# What failed keeps its pause, for what it failed by is still there.
+MAKE_DUE_BY_KEY: Final = Statement(
+    "UPDATE workspaces SET due_at = CASE WHEN due_at < ? THEN due_at ELSE ? END,"
+    " next_at = CASE WHEN retry_at > ? THEN retry_at WHEN due_at < ? THEN due_at ELSE ? END, due_reason = ?"
+    " WHERE current_kid = ? AND removed_at IS NULL"
+)
+
+
+def revoke_token(connection: sa.Connection, jti: Jti, at: datetime, reason: str) -> None:
+    """Mark one token as revoked and erase its sealed text; the first revocation stands."""
+    REVOKE_TOKEN.run(connection, [(to_us(at), reason, jti)])
+
+
+def revoke_tokens_of_key(connection: sa.Connection, kid: Kid, at: datetime, due_at: datetime) -> RevokedTokens:
+    """Mark every token on ``kid`` that lives at ``due_at``, erase their texts, and make their workspaces due then."""
+    due_us = to_us(due_at)
+    tokens = REVOKE_TOKENS_OF_KEY.run(connection, [(to_us(at), Reason.KEY_REVOKED, kid, due_us)])
+    due = (due_us, due_us, due_us, due_us, due_us, Reason.KEY_REVOKED, kid)
+    return RevokedTokens(tokens, MAKE_DUE_BY_KEY.run(connection, [due]))

@@ -1,0 +1,197 @@
+"""Revocation: what an operator found compromised is refused from now on, and what hung on it is replaced.
+
+In this order, and safe to begin again wherever it was cut off: the witness, so that no backup brings it back; the
+commit; the published set without the key; then, in bulk, the tokens on it and the workspaces that need new ones. What
+counts most is done first, and each step is left out where it was done before.
+
+Works while the clock is not trusted, but for what follows a revocation: then no successor signs and nothing is issued.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from rotator.core import lifecycle
+from rotator.core.actions import Reason
+from rotator.core.events import Event, EventName
+from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, WorkspaceId
+from rotator.engine.keysets import turn_keyset, withdraw
+from rotator.engine.requests.outcome import done
+from rotator.engine.run import Run
+from rotator.engine.witnessing import remember_revoked
+from rotator.errors import RefusedError, WitnessError
+from rotator.ports import Reading, RequestRow, RevokedTokens, Transaction
+
+# --------------------------------------------------------------------------------------------------------------- keys
+
+
+def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
+    """Revoke one key with all that hangs on it."""
+    kid = Kid(str(request.arguments.get("kid", "")))
+    with run.around.store.read() as snapshot:
+        row = snapshot.key(kid)
+    if row is None:
+        raise RefusedError(f"there is no key {kid!r}; `rotator keys list` names them")
+    keyset = row.key.keyset
+    unwritten = _witness(run, [kid])
+    _take_out(run, request, reading, keyset, [kid])
+    with run.around.store.begin() as transaction:
+        found = transaction.revoke_tokens_of_key(kid, reading.now, certain(run, transaction, reading))
+        result = f"key {kid} is revoked{_where(run, keyset)}; {_what_hung_on_it(found)}{unwritten}"
+        done(run, transaction, request, _tokens_revoked(request, reading, keyset, kid, found), result)
+
+
+def _take_out(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
+    """Revoke keys of one keyset, publish the set without them, and let a spare that is ready sign."""
+    with run.around.store.begin() as transaction:
+        row = transaction.lock_keyset(keyset)
+        events = []
+        for kid in kids:
+            stored = transaction.key(kid)
+            if stored is not None and stored.key.phase is not Phase.REVOKED:
+                transaction.update_key(lifecycle.revoke(stored.key, now=reading.now))
+                events.append(_event(EventName.KEY_REVOKED, request, reading, keyset=keyset, kid=kid))
+        if row is not None and row.ended_at is None:
+            transaction.put_keyset(replace(row, due_at=certain(run, transaction, reading), retry_at=None))
+        if events:
+            run.head = transaction.append(events)
+    signing = run.signing.get(keyset)
+    if signing is not None and signing.kid in kids:
+        del run.signing[keyset]
+    for known in [known for known in run.signers if known[0] in kids]:
+        del run.signers[known]
+    if "clock" in run.faults:
+        withdraw(run, keyset, reading)
+    else:
+        turn_keyset(run, keyset, reading)
+
+
+def certain(run: Run, transaction: Transaction, reading: Reading) -> datetime:
+    """Return the latest moment that is certain to have come: what is due then stays due when the clock is set right."""
+    mark = transaction.clock_mark()
+    if "clock" not in run.faults or mark is None:
+        return reading.now
+    return min(reading.now, mark.high_water_at)
+
+
+def _where(run: Run, keyset: KeysetName) -> str:
+    problem = run.faults.get(f"publish:{keyset}") or run.faults.get(f"keyset:{keyset}")
+    if problem:
+        return f", and still in the published set, which could not be written and is tried again: {problem}"
+    signing = run.signing.get(keyset)
+    successor = "no key signs yet" if signing is None else f"key {signing.kid} signs"
+    return f" and out of the published set; {successor}"
+
+
+def _what_hung_on_it(found: RevokedTokens) -> str:
+    if not found.tokens and not found.workspaces:
+        return "no unexpired token hung on it"
+    tokens = "1 token was" if found.tokens == 1 else f"{found.tokens} tokens were"
+    ones = "1 workspace gets a new one" if found.workspaces == 1 else f"{found.workspaces} workspaces get new ones"
+    return f"{tokens} revoked with it, and {ones}"
+
+
+def _tokens_revoked(request: RequestRow, reading: Reading, keyset: KeysetName, kid: Kid, found: RevokedTokens) -> Event:
+    event = _event(EventName.TOKENS_REVOKED, request, reading, keyset=keyset, kid=kid)
+    return event._replace(details={"tokens": found.tokens, "workspaces": found.workspaces})
+
+
+# ------------------------------------------------------------------------------------------------------------- tokens
+
+
+def revoke_token(run: Run, request: RequestRow, reading: Reading) -> None:
+    """Revoke one token; if it is the current one of its workspace, that gets a new one."""
+    jti = Jti(str(request.arguments.get("jti", "")))
+    with run.around.store.read() as snapshot:
+        row = snapshot.token(jti)
+    if row is None:
+        raise RefusedError(f"there is no token {jti!r}; `rotator tokens list --all` names them")
+    workspace = row.token.workspace
+    unwritten = _witness(run, tokens=[row.token])
+    with run.around.store.begin() as transaction:
+        renewed = _revoke(run, transaction, [row.token], workspace, reading)
+        event = _of_token(request, reading, row.token)
+        follows = "it gets a new one" if renewed else "its current token is another one, and stays"
+        result = f"token {jti} of workspace {workspace} is revoked; {follows}{unwritten}"
+        done(run, transaction, request, event, result)
+
+
+def revoke_workspace(run: Run, request: RequestRow, reading: Reading) -> None:
+    """Revoke every token of a workspace. Whether it is there at all is for the config to say: so it gets a new one."""
+    workspace = WorkspaceId(str(request.arguments.get("workspace", "")))
+    with run.around.store.read() as snapshot:
+        state = snapshot.workspace(workspace)
+        if state is None:
+            raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
+        living = [token for token in snapshot.tokens(workspace) if token.phase in (Phase.ACTIVE, Phase.GRACE)]
+    unwritten = _witness(run, tokens=living)
+    with run.around.store.begin() as transaction:
+        renewed = _revoke(run, transaction, living, workspace, reading)
+        event = _event(
+            EventName.WORKSPACE_REVOKED, request, reading, keyset=state.keyset, workspace=workspace
+        )._replace(details={"tokens": len(living)})
+        tokens = "1 token" if len(living) == 1 else f"{len(living)} tokens"
+        follows = "it gets a new one" if renewed else "it has left the config, and gets no new one"
+        result = f"workspace {workspace}: {tokens} revoked; {follows}{unwritten}"
+        before = [_of_token(request, reading, token) for token in living]
+        done(run, transaction, request, event, result, before=before)
+
+
+def _revoke(
+    run: Run, transaction: Transaction, tokens: Sequence[Token], workspace: WorkspaceId, reading: Reading
+) -> bool:
+    """Mark ``tokens`` as revoked; tell whether their workspace is due for a new one."""
+    for token in tokens:
+        transaction.revoke_token(token.jti, reading.now, Reason.TOKEN_REVOKED)
+    state = transaction.workspace(workspace)
+    if state is None or state.removed_at is not None or state.current is None:
+        return False
+    current = transaction.token(state.current)
+    if current is None or current.token.phase is not Phase.REVOKED:
+        return False
+    due_at = min(state.due_at, certain(run, transaction, reading))
+    transaction.update_workspaces([replace(state, due_at=due_at, due_reason=Reason.TOKEN_REVOKED)])
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------------- shared
+
+
+def _witness(run: Run, kids: Sequence[Kid] = (), tokens: Sequence[Token] = ()) -> str:
+    """Let the witness know first; return what to say where it cannot be written.
+
+    A compromised key does not stay in use because of that: the witness is written as soon as it can be.
+    """
+    try:
+        remember_revoked(run, kids, {token.jti: token.expires_at for token in tokens})
+    except WitnessError as error:
+        run.fault("witness", str(error), "witness.refused")
+        return f". Until the witness can be written, put no backup back: it would bring this to life again ({error})"
+    return ""
+
+
+def _event(
+    name: EventName,
+    request: RequestRow,
+    reading: Reading,
+    *,
+    keyset: KeysetName,
+    kid: Kid | None = None,
+    workspace: WorkspaceId | None = None,
+) -> Event:
+    return Event(
+        name=name,
+        at=reading.now,
+        keyset=keyset,
+        kid=kid,
+        workspace=workspace,
+        actor=request.actor,
+        reason=request.reason,
+    )
+
+
+def _of_token(request: RequestRow, reading: Reading, token: Token) -> Event:
+    event = _event(
+        EventName.TOKEN_REVOKED, request, reading, keyset=token.keyset, kid=token.kid, workspace=token.workspace
+    )
+    return event._replace(jti=token.jti)

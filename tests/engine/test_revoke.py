@@ -1,0 +1,419 @@
+"""Revocation: what an operator found compromised is out at once, is replaced, and never comes back."""
+
+import errno
+import os
+from dataclasses import replace
+
+import jwt
+import pytest
+
+from rotator.core.actions import Reason
+from rotator.core.events import EventName
+from rotator.core.model import Kid, Phase
+from rotator.errors import WitnessError
+from rotator.ports import Witness, WitnessRecord
+from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site, without
+from tests.engine.test_restore import back_up, put_back
+
+
+def kid_of(site: Site, name: str) -> str:
+    return str(jwt.get_unverified_header(site.held(name))["kid"])
+
+
+def phase_of(site: Site, kid: str) -> Phase:
+    (key,) = [key for key in site.signing_keys() if key.kid == kid]
+    return key.phase
+
+
+def settled(site: Site) -> tuple[Kid, Kid]:
+    """Start, and wait until the spare is known to all; return the signer and the spare."""
+    site.main.start()
+    site.advance(60 * HOUR, pace=6 * HOUR)
+    signer, (spare,) = site.active(), site.signing_keys(Phase.PENDING)
+    assert signer is not None
+    return signer, spare.kid
+
+
+def test_a_revoked_signer_leaves_the_set_and_its_workspaces_get_tokens_on_the_spare(site: Site) -> None:
+    """In the same moment: nobody waits, no new token is refused, and the private half is gone."""
+    signer, spare = settled(site)
+    before = {name: site.held(name) for name in ("acme", "umbrella")}
+    site.revoked.add(signer)
+    answer = site.ask("key.revoke", kid=signer)
+    assert answer.succeeded
+    assert f"key {spare} signs; 2 tokens were revoked with it, and 2 workspaces get new ones" in answer.result
+    assert signer not in site.main.kids()
+    assert site.active() == spare
+    assert phase_of(site, signer) is Phase.REVOKED
+    assert site.query("SELECT sealed FROM signing_keys WHERE kid = ?", signer) == [(None,)]
+    for name, prior in before.items():
+        assert site.held(name) != prior
+        assert kid_of(site, name) == spare
+    assert site.query("SELECT DISTINCT phase, sealed FROM tokens WHERE kid = ?", signer) == [("revoked", None)]
+    site.advance(6 * DAY, pace=12 * HOUR)
+    assert signer not in site.main.kids()
+    site.assert_sound()
+
+
+def test_who_revoked_and_why_is_in_the_audit(site: Site) -> None:
+    """One event for the key, one for all tokens on it; each new token names its reason."""
+    signer, _ = settled(site)
+    site.revoked.add(signer)
+    site.ask("key.revoke", kid=signer)
+    events = [row.event for row in site.events(EventName.KEY_REVOKED, EventName.TOKENS_REVOKED)]
+    assert [event.name for event in events] == [EventName.KEY_REVOKED, EventName.TOKENS_REVOKED]
+    assert {(event.actor, event.reason, event.kid) for event in events} == {("ada(1000)", "because", signer)}
+    assert events[1].details == {"tokens": 2, "workspaces": 2}
+    reissued = [r.event for r in site.events(EventName.TOKEN_ISSUED) if r.event.reason == Reason.KEY_REVOKED]
+    assert {event.workspace for event in reissued} == {"acme", "umbrella"}
+    site.assert_sound()
+
+
+def test_a_revoked_spare_is_replaced_and_no_token_changes(site: Site) -> None:
+    signer, spare = settled(site)
+    before = {name: site.held(name) for name in ("acme", "umbrella")}
+    answer = site.ask("key.revoke", kid=spare)
+    assert "no unexpired token hung on it" in answer.result
+    assert spare not in site.main.kids()
+    assert site.active() == signer
+    assert {name: site.held(name) for name in before} == before
+    assert len(site.signing_keys(Phase.PENDING)) == 1
+    site.advance(6 * DAY, pace=12 * HOUR)
+    site.assert_sound()
+
+
+def test_workspaces_whose_tokens_hang_on_a_prior_key_get_new_ones_at_once(site: Site) -> None:
+    """A key in grace signs no more, and tokens still live by it: current ones, and superseded ones."""
+    site.main.start()
+    first = site.active()
+    assert first is not None
+    while site.active() == first:
+        site.advance(6 * HOUR, pace=6 * HOUR)
+    assert first in {kid_of(site, name) for name in ("acme", "umbrella")}
+    site.revoked.add(first)
+    answer = site.ask("key.revoke", kid=first)
+    assert "new one" in answer.result
+    assert {kid_of(site, name) for name in ("acme", "umbrella")} == {site.active()}
+    assert first not in site.main.kids()
+    site.assert_sound()
+
+
+def test_a_key_that_was_retired_is_marked_when_it_is_found_compromised_later(site: Site) -> None:
+    site.main.start()
+    first = site.active()
+    assert first is not None
+    site.advance(40 * DAY, pace=DAY)
+    assert phase_of(site, first) is Phase.RETIRED
+    assert site.ask("key.revoke", kid=first).succeeded
+    assert phase_of(site, first) is Phase.REVOKED
+    site.assert_sound()
+
+
+def test_revoking_twice_changes_nothing_more(site: Site) -> None:
+    signer, spare = settled(site)
+    site.revoked.add(signer)
+    site.ask("key.revoke", kid=signer)
+    held = site.held("acme")
+    again = site.ask("key.revoke", kid=signer)
+    assert again.succeeded
+    assert site.active() == spare
+    assert site.held("acme") == held
+    assert len(site.events(EventName.KEY_REVOKED)) == 1
+    site.assert_sound()
+
+
+def test_what_is_not_there_cannot_be_revoked(site: Site) -> None:
+    """And the answer says where the right name is to be found."""
+    settled(site)
+    for kind, argument, listing in (
+        ("key.revoke", "kid", "keys list"),
+        ("token.revoke", "jti", "tokens list"),
+        ("workspace.revoke", "workspace", "tokens list"),
+    ):
+        answer = site.ask(kind, None, **{argument: "nonesuch"})
+        assert not answer.succeeded
+        assert "nonesuch" in answer.result
+        assert listing in answer.result
+    site.assert_sound()
+
+
+# ------------------------------------------------------------------------------------------------------------- tokens
+
+
+def test_a_revoked_current_token_is_replaced(site: Site) -> None:
+    """The key stays: verifiers refuse the token by its id alone, those that ask for it."""
+    signer, _ = settled(site)
+    ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
+    untouched = site.held("umbrella")
+    site.revoked.add(jti)
+    answer = site.ask("token.revoke", jti=jti)
+    assert "it gets a new one" in answer.result
+    assert jwt.decode(site.held("acme"), options={"verify_signature": False})["jti"] != jti
+    assert site.held("umbrella") == untouched
+    assert site.active() == signer
+    assert jti in site.main.run.around.witness.read().revoked_jtis  # type: ignore[union-attr]
+    assert [row.event.actor for row in site.events(EventName.TOKEN_REVOKED)] == ["ada(1000)"]
+    site.assert_sound()
+
+
+def test_a_revoked_superseded_token_leaves_the_current_one(site: Site) -> None:
+    site.main.start()
+    ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
+    site.advance(3 * DAY + HOUR, pace=HOUR)
+    held = site.held("acme")
+    site.revoked.add(jti)
+    answer = site.ask("token.revoke", jti=jti)
+    assert "its current token is another one, and stays" in answer.result
+    assert site.held("acme") == held
+    site.assert_sound()
+
+
+def test_revoking_a_workspace_revokes_all_its_tokens_and_issues_a_new_one(site: Site) -> None:
+    site.main.start()
+    site.advance(3 * DAY + HOUR, pace=HOUR)
+    living = [j for (j,) in site.query("SELECT jti FROM tokens WHERE workspace = 'acme' AND phase <> 'retired'")]
+    assert len(living) == 2
+    site.revoked |= set(living)
+    answer = site.ask("workspace.revoke", workspace="acme")
+    assert answer.result.startswith("workspace acme: 2 tokens revoked; it gets a new one")
+    assert {row.event.jti for row in site.events(EventName.TOKEN_REVOKED)} == set(living)
+    assert jwt.decode(site.held("acme"), options={"verify_signature": False})["jti"] not in living
+    site.assert_sound()
+
+
+def test_a_workspace_that_left_the_config_gets_no_new_token(site: Site) -> None:
+    """What the config says of it stands: revocation does not bring it back."""
+    site.main.start(site.usual("acme", *(f"w{number}" for number in range(12))))
+    site.main.load(without(site.policy, "acme"))
+    ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
+    site.revoked.add(jti)
+    answer = site.ask("workspace.revoke", workspace="acme")
+    assert "it has left the config, and gets no new one" in answer.result
+    assert site.query("SELECT phase FROM tokens WHERE workspace = 'acme'") == [("revoked",)]
+    site.assert_sound()
+
+
+# ------------------------------------------------------------------------------------------------- never comes back
+
+
+def test_two_revocations_in_a_row_survive_a_backup_from_before_both(site: Site) -> None:
+    """The second finds no spare that all know, so it waits; neither key signs, or is published, ever again."""
+    first, second = settled(site)
+    kept = back_up(site)
+    site.advance(HOUR)
+    for kid in (first, second):
+        site.revoked.add(kid)
+        assert site.ask("key.revoke", kid=kid).succeeded
+        site.advance(MINUTE)
+    assert site.active() is None
+    put_back(site, kept)
+    site.main.start()
+    assert not {first, second} & set(site.main.kids())
+    assert {phase_of(site, kid) for kid in (first, second)} == {Phase.REVOKED}
+    assert site.query("SELECT count(*) FROM tokens WHERE kid IN (?, ?) AND phase <> 'revoked'", first, second) == [(0,)]
+    site.advance(4 * DAY, pace=12 * HOUR)
+    assert {kid_of(site, name) for name in ("acme", "umbrella")} == {site.active()}
+    assert site.active() not in (None, first, second)
+    site.assert_sound()
+
+
+def test_a_revoked_token_survives_a_backup_from_before(site: Site) -> None:
+    settled(site)
+    ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
+    kept = back_up(site)
+    site.advance(HOUR)
+    site.revoked.add(jti)
+    site.ask("token.revoke", jti=jti)
+    put_back(site, kept)
+    site.main.start()
+    assert site.query("SELECT phase, sealed FROM tokens WHERE jti = ?", jti) == [("revoked", None)]
+    site.advance(MINUTE)
+    assert jwt.decode(site.held("acme"), options={"verify_signature": False})["jti"] != jti
+    site.assert_sound()
+
+
+class Killed(BaseException):
+    """Ends the process as far as the state goes."""
+
+
+class DyingWitness:
+    """A witness whose process dies right after it was written."""
+
+    def __init__(self, real: Witness) -> None:
+        self.real = real
+
+    def read(self) -> WitnessRecord | None:
+        return self.real.read()
+
+    def write(self, record: WitnessRecord) -> None:
+        self.real.write(record)
+        if record.revoked_kids or record.revoked_jtis:
+            raise Killed
+
+
+class DyingPublisher:
+    """A tree whose process dies before it writes."""
+
+    def __init__(self, real: object) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> object:
+        if name == "publish":
+            raise Killed
+        return getattr(self.real, name)
+
+
+def kill_at(site: Site, *, witness: bool) -> None:
+    run = site.main.run
+    if witness:
+        run.around = replace(run.around, witness=DyingWitness(run.around.witness))
+    else:
+        run.around = replace(run.around, publisher=DyingPublisher(run.around.publisher))  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        site.main.tick()
+    site.main.stop()
+
+
+@pytest.mark.parametrize("witness", [True, False], ids=["before the commit", "before the publication"])
+def test_a_revocation_that_was_cut_off_is_finished_by_the_next_start(site: Site, witness: bool) -> None:
+    """Killed between the witness and the commit, or between the commit and the file: the request is still there."""
+    signer, spare = settled(site)
+    site.revoked.add(signer)
+    number = site.submit("key.revoke", kid=signer)
+    kill_at(site, witness=witness)
+    assert signer in site.main.kids()
+    site.main.start()
+    assert site.answer(number).succeeded
+    assert signer not in site.main.kids()
+    assert site.active() == spare
+    assert {kid_of(site, name) for name in ("acme", "umbrella")} == {spare}
+    assert len(site.events(EventName.KEY_REVOKED)) == 1
+    site.assert_sound()
+
+
+def test_a_token_revocation_that_only_reached_the_witness_is_finished_by_the_next_start(site: Site) -> None:
+    settled(site)
+    ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
+    site.revoked.add(jti)
+    number = site.submit("token.revoke", jti=jti)
+    kill_at(site, witness=True)
+    site.main.start()
+    assert site.answer(number).succeeded
+    assert jwt.decode(site.held("acme"), options={"verify_signature": False})["jti"] != jti
+    site.advance(HOUR)
+    assert site.refused == []
+    assert site.chain() is None
+
+
+# ------------------------------------------------------------------------------------- whatever else is wrong just now
+
+
+def test_a_key_is_revoked_while_the_clock_is_held(site: Site) -> None:
+    """It leaves the set; the spare signs, and tokens are issued, as soon as the clock is trusted again."""
+    signer, spare = settled(site)
+    held = site.held("acme")
+    site.clock.leap(-60 * DAY)
+    site.main.settle()
+    assert "clock" in site.main.run.faults
+    site.revoked.add(signer)
+    answer = site.ask("key.revoke", kid=signer)
+    assert answer.succeeded
+    assert "no key signs yet" in answer.result
+    assert signer not in site.main.kids()
+    assert site.active() is None
+    assert site.held("acme") == held
+    site.clock.leap(60 * DAY)
+    site.advance(MINUTE)
+    assert site.active() == spare
+    assert kid_of(site, "acme") == spare
+    site.assert_sound()
+
+
+def test_a_revocation_under_a_clock_that_is_ahead_makes_nobody_wait_for_that_day(site: Site) -> None:
+    """A token that such a clock takes for expired is revoked, too."""
+    signer, spare = settled(site)
+    site.clock.leap(400 * DAY)
+    site.main.settle()
+    assert "clock" in site.main.run.faults
+    site.revoked.add(signer)
+    assert site.ask("key.revoke", kid=signer).succeeded
+    assert site.query("SELECT DISTINCT phase FROM tokens WHERE kid = ? AND phase <> 'retired'", signer) == [
+        ("revoked",)
+    ]
+    site.clock.leap(-400 * DAY)
+    site.advance(MINUTE)
+    assert site.active() == spare
+    assert kid_of(site, "acme") == spare
+    site.assert_sound()
+
+
+def test_a_revocation_at_a_start_with_a_clock_that_is_not_trusted_reaches_the_witness(site: Site) -> None:
+    """The witness was not read yet, and what it knew before stays."""
+    first, second = settled(site)
+    kept = back_up(site)
+    site.advance(HOUR)
+    site.revoked.add(second)
+    site.ask("key.revoke", kid=second)
+    site.main.stop()
+    site.clock.reboot()
+    site.clock.leap(-60 * DAY)
+    site.main.start()
+    assert "clock" in site.main.run.faults
+    site.revoked.add(first)
+    assert site.ask("key.revoke", kid=first).succeeded
+    assert first not in site.main.kids()
+    site.main.stop()
+    put_back(site, kept)
+    site.clock.leap(60 * DAY)
+    site.main.start()
+    assert {phase_of(site, kid) for kid in (first, second)} == {Phase.REVOKED}
+    site.assert_sound()
+
+
+def test_a_full_disk_of_the_tree_does_not_keep_the_spare_from_signing(site: Site) -> None:
+    """The answer says that the key is still published; it leaves as soon as there is room."""
+    signer, spare = settled(site)
+    site.revoked.add(signer)
+    site.main.tree_disk.full = True
+    answer = site.ask("key.revoke", kid=signer)
+    assert answer.succeeded
+    assert "still in the published set, which could not be written" in answer.result
+    assert signer in site.main.kids()
+    assert site.active() == spare
+    assert kid_of(site, "acme") == spare
+    site.main.tree_disk.full = False
+    site.advance(MINUTE)
+    assert signer not in site.main.kids()
+    site.assert_sound()
+
+
+class FullWitness(DyingWitness):
+    """A witness on a full disk."""
+
+    full = True
+
+    def write(self, record: WitnessRecord) -> None:
+        if self.full:
+            raise WitnessError(f"the witness cannot be written: {os.strerror(errno.ENOSPC)}")
+        self.real.write(record)
+
+
+def test_a_witness_that_cannot_be_written_does_not_keep_a_key_in_use(site: Site) -> None:
+    """The answer says what that means, and the witness has it as soon as there is room."""
+    signer, spare = settled(site)
+    run = site.main.run
+    witness = FullWitness(run.around.witness)
+    run.around = replace(run.around, witness=witness)
+    site.revoked.add(signer)
+    number = site.submit("key.revoke", kid=signer)
+    with pytest.raises(WitnessError):
+        site.main.tick()
+    assert "put no backup back" in site.answer(number).result
+    assert signer not in site.main.kids()
+    assert site.active() == spare
+    witness.full = False
+    site.advance(31 * SECOND)
+    record = witness.read()
+    assert record is not None
+    assert signer in record.revoked_kids
+    site.assert_sound()
