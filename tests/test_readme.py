@@ -16,7 +16,7 @@ from tests.readme import README, ROOT, Block, blocks, documents, marked, shell_c
 
 DOCUMENTS = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in documents()]
 SHELL = {"sh", "bash", "console"}
-MENTIONS = {"cd", "editor", "install", "journalctl", "ln", "rm", "systemctl"}
+MENTIONS = {"cd", "editor", "install", "journalctl", "ln", "man", "rm", "systemctl"}
 """What takes `rotator` for a file, a unit or a user."""
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 # Of click, or of typer's own copy of it, which depends on typer's version.

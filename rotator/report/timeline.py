@@ -65,15 +65,15 @@ def tell(turn: Turn, policy: KeysetPolicy) -> Iterator[PlanEntry]:
             new = [kid for kid in action.kids if kid not in (state.published or ())]
             if new:
                 from_at = at + policy.propagation_period
-                wait = "at once" if state.first_publication else f"from {from_at:%Y-%m-%d %H:%M} on"
-                why = f"a spare, ready to sign {wait}"
+                wait = "at once" if state.first_publication else f"from {from_at:%Y-%m-%d %H:%M}"
+                why = f"spare, may sign {wait}"
                 yield _entry(Step.PUBLISH, ", ".join(new), why, action.keyset, at, estimated=_unborn(keys[new[0]]))
         case ActivateKey():
             why = _REASONS.get(action.reason, str(action.reason))
             estimated = _hangs(state, action, keys)
             yield _entry(Step.ACTIVATE, action.kid, why, action.keyset, at, estimated=estimated)
             if action.prior is not None and action.prior_grace_until is not None:
-                why = f"its successor signs; it stays published until {action.prior_grace_until:%Y-%m-%d}"
+                why = f"in grace until {action.prior_grace_until:%Y-%m-%d}"
                 yield _entry(Step.DEMOTE, action.prior, why, action.keyset, at, estimated=estimated)
         case RetireKey():
             why = _REASONS.get(action.reason, str(action.reason))
