@@ -13,7 +13,7 @@ from typing import Final
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.disk import describe, ensure_directory, lock_directory, require_private
-from rotator.adapters.kek import KekRing, make_kek_file, read_ring_file, read_ring_value
+from rotator.adapters.kek import KekRing, ensure_kek_file, read_ring_file, read_ring_value
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.adapters.publish import TreePublisher
 from rotator.adapters.sealing import SourcedKeyring
@@ -155,8 +155,8 @@ def _prepare_state_directory(path: Path) -> None:
 
 def _make_kek_if_due(source: KekSource) -> None:
     """Make the KEK of a database that has sealed nothing yet, in the one place where we may."""
-    if source.may_create and source.file is not None and not source.file.exists():
-        make_kek_file(source.file)
+    if source.may_create and source.file is not None:
+        ensure_kek_file(source.file)
 
 
 def settle(run: Run) -> None:

@@ -26,7 +26,7 @@ from rotator.errors import RefusedError
 
 LOCK_NAME: Final = "rotator.lock"
 
-_LEFTOVER: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_LEFTOVER: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?:tmp|new)", re.DOTALL)
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_ONLY: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: opening a FIFO must not hang
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -36,7 +36,7 @@ class Disk(Protocol):
     """The steps of a durable write, in the order in which they are taken. Each raises :class:`OSError`."""
 
     def leftovers(self, directory_fd: int, name: str) -> Sequence[str]:
-        """Return temporary files that a killed process left while it was writing ``name``."""
+        """Return what a killed process left while it was writing the file ``name``, or making that directory."""
         ...
 
     def unlink(self, name: str, directory_fd: int) -> None:
@@ -45,6 +45,14 @@ class Disk(Protocol):
 
     def create(self, name: str, directory_fd: int) -> int:
         """Create a file that must not exist, private until :meth:`chmod`; return its descriptor."""
+        ...
+
+    def mkdir(self, name: str, directory_fd: int) -> None:
+        """Make a directory that must not exist, private until :meth:`chmod`."""
+        ...
+
+    def rmdir(self, name: str, directory_fd: int) -> None:
+        """Remove an empty directory."""
         ...
 
     def write(self, fd: int, content: bytes) -> None:
@@ -57,6 +65,10 @@ class Disk(Protocol):
 
     def fsync(self, fd: int) -> None:
         """Return when the file is on the disk."""
+        ...
+
+    def link(self, old: str, new: str, directory_fd: int) -> None:
+        """Give the file the name ``new`` as well, atomically; raise :class:`FileExistsError` if that is taken."""
         ...
 
     def rename(self, old: str, new: str, directory_fd: int) -> None:
@@ -75,7 +87,7 @@ class OsDisk:
         self._left: dict[tuple[int, int], Mapping[str, Sequence[str]]] = {}
 
     def leftovers(self, directory_fd: int, name: str) -> Sequence[str]:
-        """Return temporary files that a killed process left while it was writing ``name``.
+        """Return what a killed process left while it was writing the file ``name``, or making that directory.
 
         Each directory is listed once per process: what this one fails to finish it removes itself, and a directory of
         100,000 tokens must not be listed for each of them.
@@ -99,6 +111,14 @@ class OsDisk:
         """Create a file that must not exist, private until :meth:`chmod`; return its descriptor."""
         return os.open(name, _NEW_FILE, 0o600, dir_fd=directory_fd)
 
+    def mkdir(self, name: str, directory_fd: int) -> None:
+        """Make a directory that must not exist, private until :meth:`chmod`."""
+        os.mkdir(name, 0o700, dir_fd=directory_fd)
+
+    def rmdir(self, name: str, directory_fd: int) -> None:
+        """Remove an empty directory."""
+        os.rmdir(name, dir_fd=directory_fd)
+
     def write(self, fd: int, content: bytes) -> None:
         """Write all of ``content``."""
         view = memoryview(content)
@@ -112,6 +132,10 @@ class OsDisk:
     def fsync(self, fd: int) -> None:
         """Return when the file is on the disk."""
         os.fsync(fd)
+
+    def link(self, old: str, new: str, directory_fd: int) -> None:
+        """Give the file the name ``new`` as well, atomically; raise :class:`FileExistsError` if that is taken."""
+        os.link(old, new, src_dir_fd=directory_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
 
     def rename(self, old: str, new: str, directory_fd: int) -> None:
         """Put the file in the place of ``new``, atomically."""
@@ -157,8 +181,7 @@ def fill_durably(path: Path, mode: int, fill: Callable[[Path], None], *, disk: D
 
 
 def _replace(directory_fd: int, name: str, mode: int, fill: Callable[[int, str], None], disk: Disk) -> None:
-    for leftover in disk.leftovers(directory_fd, name):
-        disk.unlink(leftover, directory_fd)
+    remove_leftovers(directory_fd, name, disk=disk)
     temporary = f".{name}.{secrets.token_hex(4)}.tmp"
     try:
         fd = disk.create(temporary, directory_fd)
@@ -175,6 +198,13 @@ def _replace(directory_fd: int, name: str, mode: int, fill: Callable[[int, str],
             disk.unlink(temporary, directory_fd)
         raise
     disk.fsync_directory(directory_fd)
+
+
+def remove_leftovers(directory_fd: int, name: str, *, disk: Disk = REAL_DISK) -> None:
+    """Remove what a killed process left while it was writing the file ``name``."""
+    for leftover in disk.leftovers(directory_fd, name):
+        if leftover.endswith(".tmp"):
+            disk.unlink(leftover, directory_fd)
 
 
 def sync_file(directory_fd: int, name: str, *, disk: Disk = REAL_DISK) -> None:
@@ -200,13 +230,13 @@ def open_directory(path: Path | str, *, dir_fd: int | None = None, follow_symlin
         os.close(fd)
 
 
-def ensure_directory(path: Path, mode: int) -> None:
+def ensure_directory(path: Path, mode: int, *, disk: Disk = REAL_DISK) -> None:
     """Create ``path`` and its missing parents durably with exactly ``mode``; leave those that exist as they are."""
     if path.is_dir():
         return
-    ensure_directory(path.parent, mode)
+    ensure_directory(path.parent, mode, disk=disk)
     with open_directory(path.parent) as parent_fd:
-        make_directory(parent_fd, path.name, mode)
+        make_directory(parent_fd, path.name, mode, disk=disk)
 
 
 def make_directory(parent_fd: int, name: str, mode: int, *, disk: Disk = REAL_DISK) -> None:
@@ -221,10 +251,16 @@ def make_directory(parent_fd: int, name: str, mode: int, *, disk: Disk = REAL_DI
             pass
         else:
             return
+        for leftover in disk.leftovers(parent_fd, name):
+            if not leftover.endswith(".new"):
+                continue
+            with contextlib.suppress(OSError):  # whatever it is now, it does not stand in the way
+                disk.rmdir(leftover, parent_fd)
         new = f".{name}.{secrets.token_hex(4)}.new"
-        os.mkdir(new, 0o700, dir_fd=parent_fd)
+        disk.mkdir(new, parent_fd)
         with open_directory(new, dir_fd=parent_fd, follow_symlinks=False) as fd:
             disk.chmod(fd, mode)
+            disk.fsync(fd)  # its mode, which the fsync of its parent says nothing of
         disk.rename(new, name, parent_fd)
         disk.fsync_directory(parent_fd)
 

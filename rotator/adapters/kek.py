@@ -24,7 +24,7 @@ from typing import Final, Literal
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from rotator.adapters.disk import REAL_DISK, Disk, open_directory, read_regular
+from rotator.adapters.disk import REAL_DISK, Disk, open_directory, read_regular, remove_leftovers
 from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError
@@ -168,10 +168,18 @@ def make_kek_file(path: Path, *, disk: Disk = REAL_DISK) -> KekRing:
     return KekRing({kek_id: Secret(key)}, str(path))
 
 
+def ensure_kek_file(path: Path, *, disk: Disk = REAL_DISK) -> None:
+    """Make a KEK at ``path`` unless there is one; no copy stays behind of one that a killed process was making."""
+    if not path.exists():
+        make_kek_file(path, disk=disk)
+        return
+    with open_directory(path.parent) as directory_fd:
+        remove_leftovers(directory_fd, path.name, disk=disk)
+
+
 def _create(directory_fd: int, name: str, content: bytes, disk: Disk) -> None:
     """Write a file that must not exist, whole or not at all: a hard link, unlike a rename, replaces nothing."""
-    for leftover in disk.leftovers(directory_fd, name):
-        disk.unlink(leftover, directory_fd)
+    remove_leftovers(directory_fd, name, disk=disk)
     temporary = f".{name}.{secrets.token_hex(4)}.tmp"
     fd = disk.create(temporary, directory_fd)
     try:
@@ -181,7 +189,7 @@ def _create(directory_fd: int, name: str, content: bytes, disk: Disk) -> None:
             disk.fsync(fd)
         finally:
             os.close(fd)
-        os.link(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
+        disk.link(temporary, name, directory_fd)
     finally:
         with contextlib.suppress(OSError):  # an error before this one says more
             disk.unlink(temporary, directory_fd)

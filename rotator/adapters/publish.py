@@ -216,7 +216,7 @@ class TreePublisher:
         self._require_place()
         files = self._files(publication)
         try:
-            ensure_directory(self._directory, DIRECTORY_MODE)
+            ensure_directory(self._directory, DIRECTORY_MODE, disk=self._disk)
         except OSError as error:
             raise self._failed("create", "", error) from error
         for path, content in files:
@@ -249,12 +249,14 @@ class TreePublisher:
         digest = hashlib.sha256(content).hexdigest()[:16]
         directory = self._aside_directory / keyset
         try:
-            ensure_directory(directory, 0o700)
+            ensure_directory(directory, 0o700, disk=self._disk)
             kept = sorted(directory.glob("*.json"))
             if same := [path for path in kept if path.stem.endswith(f"-{digest}")]:
                 return str(same[0])
-            for oldest in kept[: max(0, len(kept) - ASIDE_LIMIT + 1)]:
-                oldest.unlink(missing_ok=True)
+            half_written = directory.glob(".*.tmp")  # a name has the time in it, and is not written a second time
+            with open_directory(directory) as directory_fd:
+                for gone in (*kept[: max(0, len(kept) - ASIDE_LIMIT + 1)], *half_written):
+                    self._disk.unlink(gone.name, directory_fd)
             path = directory / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest}.json"
             write_durably(path, content, 0o600, disk=self._disk)
         except OSError as error:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from rotator.adapters.disk import read_regular, write_durably
+from rotator.adapters.disk import REAL_DISK, Disk, read_regular, write_durably
 from rotator.core.jwks import canonical
 from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid
 from rotator.errors import WitnessError
@@ -30,8 +30,9 @@ _Stamp = tuple[int, int, int]
 class FileWitness:
     """A :class:`~rotator.ports.Witness` at ``path``; ``unlock`` gives a sealer, or raises what the caller is to see."""
 
-    def __init__(self, path: Path, unlock: Callable[[], Sealer]) -> None:
+    def __init__(self, path: Path, unlock: Callable[[], Sealer], *, disk: Disk = REAL_DISK) -> None:
         self._path = path
+        self._disk = disk
         self._unlock = unlock
         self._known: tuple[bytes, KekId, _Stamp] | None = None
         """What the file says, as far as this process wrote or read it."""
@@ -57,7 +58,7 @@ class FileWitness:
             return
         seal = canonical({"kek_id": sealer.kek_id, "mac": sealer.mac(PURPOSE, body).hex()}).encode()
         try:
-            write_durably(self._path, body + b"\n" + seal + b"\n", 0o600)
+            write_durably(self._path, body + b"\n" + seal + b"\n", 0o600, disk=self._disk)
         except OSError as error:
             raise WitnessError(
                 f"the witness {self._path} cannot be written: {error.strerror}; nothing is changed without it, "

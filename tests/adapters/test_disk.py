@@ -229,6 +229,24 @@ def test_missing_directories_get_the_mode_and_existing_ones_keep_theirs(tmp_path
     assert names(tmp_path / "there") == ["a"]
 
 
+def test_a_directory_and_its_mode_are_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    """The fsync of the parent says nothing of the mode: without its own, others might be shut out after a power cut."""
+    disk = RecordingDisk()
+    ensure_directory(tmp_path / "new", 0o755, disk=disk)
+    assert disk.steps == ["leftovers", "chmod", "fsync", "rename", "fsync_directory"]
+
+
+def test_what_a_killed_process_left_of_a_directory_is_cleared_away(tmp_path: Path) -> None:
+    """And not what it left of a file: each goes when its own name is written."""
+    (tmp_path / ".new.0123abcd.new").mkdir()
+    (tmp_path / ".new.0123abcd.tmp").touch()
+    ensure_directory(tmp_path / "new", 0o755, disk=OsDisk())
+    assert names(tmp_path) == [".new.0123abcd.tmp", "new"]
+    (tmp_path / ".file.0123abcd.new").mkdir()
+    write_durably(tmp_path / "file", b"", 0o600, disk=OsDisk())
+    assert names(tmp_path) == [".file.0123abcd.new", ".new.0123abcd.tmp", "file", "new"]
+
+
 def test_a_file_where_a_directory_should_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):

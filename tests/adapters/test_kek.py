@@ -15,6 +15,7 @@ from rotator.adapters.kek import (
     KEY_BYTES,
     KekRing,
     check_value,
+    ensure_kek_file,
     make_kek_file,
     parse_ring,
     read_ring_file,
@@ -225,6 +226,15 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / ".kek.0123abcd.tmp").write_text("half a ke")
     make_kek_file(tmp_path / "kek")
     assert names(tmp_path) == ["kek"]
+
+
+def test_no_second_copy_stays_of_a_kek_whose_making_was_cut_short_at_its_end(tmp_path: Path) -> None:
+    """Killed between the link and the removal of the temporary name: the KEK stands, and is there once."""
+    made = make_kek_file(tmp_path / "kek")
+    (tmp_path / ".kek.0123abcd.tmp").hardlink_to(tmp_path / "kek")
+    ensure_kek_file(tmp_path / "kek", disk=OsDisk())  # of the next process
+    assert names(tmp_path) == ["kek"]
+    assert read_ring_file(tmp_path / "kek").keys == made.keys
 
 
 # ----------------------------------------------------------------------------------------------------------- deriving

@@ -540,6 +540,14 @@ def test_what_is_kept_aside_is_bounded(publisher: TreePublisher) -> None:
     assert sorted(paths[0].parent.iterdir()) == paths[5:]
 
 
+def test_what_a_killed_process_left_half_kept_is_cleared_away(publisher: TreePublisher) -> None:
+    """Its name has the time in it, so that nothing else would ever take it away."""
+    path = Path(publisher.keep_aside(OTHER, b"one", NOW))
+    (path.parent / ".20250101T000000Z-0123.json.0123abcd.tmp").touch()
+    other = Path(publisher.keep_aside(OTHER, b"other", NOW))
+    assert sorted(path.parent.iterdir()) == sorted([path, other])
+
+
 def test_a_set_that_cannot_be_kept_aside_is_an_error(publisher: TreePublisher, tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(PublishError, match="cannot keep a foreign set aside"):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
+from rotator.adapters.disk import REAL_DISK, Disk
 from rotator.adapters.sinks import file
 from rotator.adapters.sinks.command import CommandRunner
 from rotator.core.model import WorkspaceId
@@ -18,15 +19,18 @@ class SinkCourier:
     in one line, the token masked.
     """
 
-    def __init__(self, forbidden: Sequence[Path], on_output: Callable[[WorkspaceId, str], None]) -> None:
+    def __init__(
+        self, forbidden: Sequence[Path], on_output: Callable[[WorkspaceId, str], None], *, disk: Disk = REAL_DISK
+    ) -> None:
         self._forbidden = tuple(forbidden)
+        self._disk = disk
         self._commands = CommandRunner(on_output)
 
     def deliver(self, sink: Sink, parcel: Parcel) -> None:
         """Put ``parcel`` into ``sink``. Raise :class:`~rotator.errors.DeliveryError` when it did not get there."""
         match sink:
             case FileSink():
-                file.deliver(sink, parcel, self._forbidden)
+                file.deliver(sink, parcel, self._forbidden, disk=self._disk)
             case CommandSink():
                 self._commands.deliver(sink, parcel)
             case _:

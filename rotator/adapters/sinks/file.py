@@ -45,7 +45,7 @@ def deliver(sink: FileSink, parcel: Parcel, forbidden: Sequence[Path], *, disk: 
     content = render(sink.format, parcel)
     path = _allowed(sink, forbidden)
     try:
-        ensure_directory(path.parent, DIRECTORY_MODE)
+        ensure_directory(path.parent, DIRECTORY_MODE, disk=disk)
         with open_directory(path.parent) as directory_fd:
             _refuse_irregular(sink.path, path.name, directory_fd)
             replace_file(directory_fd, path.name, content, sink.mode, disk=disk)
