@@ -64,11 +64,20 @@ def reconcile(run: Run, reading: Reading) -> None:
 def is_behind_witness(snapshot: Snapshot, record: WitnessRecord) -> bool:
     """Tell whether the witness knows what the database lacks: an older one, or another copy, was put in its place."""
     head = snapshot.audit_head()
-    return is_behind(
+    known_ahead = is_behind(
         Mark(head.seq, head.hash),
         Mark(head.anchor_seq, head.anchor_hash),
         Mark(record.audit_seq, record.audit_hash),
         snapshot.audit_hash(record.audit_seq),
+    )
+    return known_ahead and not _was_followed(snapshot, record)
+
+
+def _was_followed(snapshot: Snapshot, record: WitnessRecord) -> bool:
+    """Tell whether this very witness was followed by a run that was stopped before it wrote a witness of its own."""
+    return any(
+        row.event.name is EventName.STATE_RESTORED and row.event.details.get("witness_hash") == record.audit_hash
+        for row in snapshot.audit(after=record.audit_seq)
     )
 
 

@@ -184,6 +184,25 @@ def test_a_restore_twice_is_found_twice(site: Site) -> None:
     site.assert_sound()
 
 
+def test_a_restore_that_is_cut_short_before_its_witness_is_not_done_again(site: Site) -> None:
+    """The database says which witness it followed: keys that were made since are not taken for those of a backup."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    site.advance(6 * DAY, pace=6 * HOUR)
+    witness = site.main.witness.read_bytes()
+    put_back(site, kept)
+    site.main.start()
+    pending = {key.kid for key in site.signing_keys(Phase.PENDING)}
+    site.main.stop()
+    site.main.witness.write_bytes(witness)
+    site.main.start()
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    assert {key.kid for key in site.signing_keys(Phase.PENDING)} == pending
+    site.advance(10 * DAY, pace=6 * HOUR)
+    site.assert_sound()
+
+
 def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
     """No key changes its phase by a clock that is not trusted; nothing is issued either."""
     site.main.start()
