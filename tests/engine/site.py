@@ -234,12 +234,17 @@ class Daemon:
     outcome: Outcome | None = None
     keymaker: KeyMaker = field(default_factory=CryptographyKeyMaker)
     tree_disk: Disk = field(default_factory=Disk)
+    disk: OsDisk = field(default_factory=OsDisk)
+    """Of the witness and the file sinks."""
     _maker: JwtMaker | None = None
     _wake: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.state.mkdir(mode=0o700, exist_ok=True)
-        self.post = Post(SinkCourier((self.state, self.tree), lambda _workspace, _text: None))  # files: never cancelled
+        forbidden = (self.state, self.tree)
+        self.post = Post(
+            SinkCourier(forbidden, lambda _workspace, _text: None, disk=self.disk)
+        )  # files: never cancelled
 
     @property
     def state(self) -> Path:
@@ -280,7 +285,7 @@ class Daemon:
                 disk=self.tree_disk,
             ),
             courier=self.post,
-            witness=FileWitness(self.witness, lambda: keyring.unlock(())),
+            witness=FileWitness(self.witness, lambda: keyring.unlock(()), disk=self.disk),
             log=site.log,
             served=self.served,
         )

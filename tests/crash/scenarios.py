@@ -1,0 +1,455 @@
+"""The stories that are stopped before each of their durable steps.
+
+``prepare`` brings the world to where the story begins. ``act`` is the story, whose steps are counted. ``resume`` is
+what happens after a stop: the daemon starts, and a person asks again for what got no answer. ``expect`` says what must
+have come of it in the end, wherever it was stopped.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from rotator.adapters.kek import ensure_kek_file
+from rotator.core.events import EventName
+from rotator.core.model import DEFAULT_KEYSET, Algorithm, Phase
+from rotator.core.policy import Policy
+from rotator.engine import adopt
+from rotator.engine.recover import reconcile
+from rotator.engine.register import register
+from rotator.errors import RefusedError
+from tests.crash.world import World
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SKEW, Site, keyset, policy_of, without, workspace
+
+SECURITY_PERIOD = 6 * DAY
+TOKEN_PERIOD = 36 * HOUR
+TOKEN_GRACE = 12 * HOUR
+KEYSET_GRACE = TOKEN_PERIOD + TOKEN_GRACE + SKEW
+PACE = 8 * HOUR
+
+Story = Callable[[World], None]
+
+
+def nothing(_world: World) -> None:
+    pass
+
+
+def start(world: World) -> None:
+    world.daemon.start()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A story, and how much of it must be counted: so many steps of each kind at least."""
+
+    prepare: Story
+    act: Story
+    resume: Story = start
+    expect: Story = nothing
+    least: Mapping[str, int]
+
+
+def policy(site: Site, *names: str, algorithm: Algorithm = Algorithm.ES256) -> Policy:
+    """Two workspaces with a file each, on a keyset that rotates within a week."""
+    workspaces = [
+        workspace(name, site.sink(name), security_period=TOKEN_PERIOD, grace_period=TOKEN_GRACE)
+        for name in names or ("acme", "umbrella")
+    ]
+    return policy_of(
+        [keyset(security_period=SECURITY_PERIOD, grace_period=KEYSET_GRACE, algorithm=algorithm)], workspaces
+    )
+
+
+def begin(world: World) -> None:
+    world.site.policy = policy(world.site)
+    start(world)
+
+
+def happened(world: World, name: EventName) -> int:
+    return len(world.site.events(name))
+
+
+def until(world: World, name: EventName, times: int) -> None:
+    """Go on until an event has happened so often."""
+    for _ in range(400):
+        if happened(world, name) >= times:
+            return
+        world.site.advance(HOUR, pace=HOUR)
+    raise AssertionError(f"{name} does not come {times} times")
+
+
+def jump(world: World, moment: datetime) -> None:
+    """Let time pass until ``moment`` in one leap, as when the machine had slept: what is due is done at once."""
+    world.site.clock.elapse(moment - world.site.clock.wall)
+    world.daemon.settle()
+
+
+def turns(world: World) -> datetime:
+    """Return when the key that signs is to be followed by the next."""
+    (active,) = world.site.signing_keys(Phase.ACTIVE)
+    assert active.rotate_at is not None
+    return active.rotate_at
+
+
+def shortly_before(world: World, moment: datetime) -> None:
+    world.site.advance(moment - HOUR - world.site.clock.wall, pace=PACE)
+
+
+# --------------------------------------------------------------------------------------------------------- first start
+
+
+def before_everything(world: World) -> None:
+    world.site.policy = policy(world.site)
+    world.site.kek.unlink()
+
+
+def first_start(world: World) -> None:
+    """As production does it: the KEK is made once there is a database that has none (wiring.open_state)."""
+    ensure_kek_file(world.site.kek, disk=world.disk)
+    start(world)
+
+
+# ------------------------------------------------------------------------------------------------------------ rotation
+
+
+def announcement_is_near(world: World) -> None:
+    begin(world)
+    shortly_before(world, turns(world) - world.site.policy.keysets[DEFAULT_KEYSET].lead)
+
+
+def announcement(world: World) -> None:
+    world.site.advance(HOUR + MINUTE, pace=HOUR)
+    assert happened(world, EventName.KEY_MADE) == 3
+
+
+def rotation_is_near(world: World) -> None:
+    begin(world)
+    shortly_before(world, turns(world))
+
+
+def rotation(world: World) -> None:
+    jump(world, turns(world))
+    assert happened(world, EventName.KEY_DESTROYED) == 1
+
+
+def rotated(world: World) -> None:
+    assert happened(world, EventName.KEY_DEMOTED) >= 1
+    assert happened(world, EventName.KEY_DESTROYED) >= 1
+
+
+def in_grace(world: World) -> None:
+    begin(world)
+    until(world, EventName.KEY_DEMOTED, 1)
+    shortly_before(world, _leaves_at(world))
+
+
+def retirement(world: World) -> None:
+    jump(world, _leaves_at(world))
+    assert happened(world, EventName.KEY_RETIRED) == 1
+
+
+def _leaves_at(world: World) -> datetime:
+    (prior,) = world.site.signing_keys(Phase.GRACE)
+    assert prior.grace_until is not None
+    assert prior.last_exp is not None
+    return max(prior.grace_until, prior.last_exp + SKEW)
+
+
+# -------------------------------------------------------------------------------------------------------------- tokens
+
+
+def tokens_are_out(world: World) -> None:
+    begin(world)
+    world.site.advance(DAY, pace=PACE)
+
+
+def reissue(world: World) -> None:
+    jump(world, world.site.clock.wall + TOKEN_PERIOD - DAY)
+    assert happened(world, EventName.TOKEN_DELIVERED) == 4
+
+
+def expiry(world: World) -> None:
+    reissue(world)
+    jump(world, world.site.clock.wall + TOKEN_GRACE + 2 * MINUTE)
+    assert happened(world, EventName.TOKEN_RETIRED) == 2
+
+
+# -------------------------------------------------------------------------------------------------------------- config
+
+
+def other_algorithm(world: World) -> None:
+    world.daemon.load(policy(world.site, algorithm=Algorithm.EDDSA))
+    jump(world, world.site.clock.wall + PROPAGATION)
+    jump(world, turns(world))
+    assert happened(world, EventName.KEY_DEMOTED) == 1
+
+
+def with_the_other_algorithm(world: World) -> None:
+    world.daemon.start(policy(world.site, algorithm=Algorithm.EDDSA))
+
+
+def algorithm_changed(world: World) -> None:
+    live = {key.algorithm for key in world.site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
+    assert live == {Algorithm.EDDSA}
+
+
+def remove_workspace(world: World) -> None:
+    world.site.policy = wanted = without(world.site.policy, "umbrella")
+    with contextlib.suppress(RefusedError):  # half of them: a person has to mean it
+        world.daemon.load(wanted)
+    assert world.site.ask("config.accept").succeeded
+    jump(world, world.site.clock.wall + 2 * DAY)
+
+
+def with_fewer_workspaces(world: World) -> None:
+    world.daemon.start()
+    if "config" in world.daemon.run.faults:
+        assert world.site.ask("config.accept").succeeded
+
+
+def workspace_removed(world: World) -> None:
+    assert world.site.query("SELECT removed_at IS NOT NULL FROM workspaces WHERE id = 'umbrella'") == [(1,)]
+    assert world.site.query("SELECT count(*) FROM deliveries WHERE workspace = 'umbrella'") == [(0,)]
+    assert {row.event.reason for row in world.site.events(EventName.CONFIG_ACCEPTED)} <= {"because"}
+
+
+def change_roles(world: World) -> None:
+    world.daemon.load(_reader(world.site))
+    world.site.advance(HOUR, pace=10 * MINUTE)
+    assert happened(world, EventName.TOKEN_ISSUED) == 4
+
+
+def with_other_roles(world: World) -> None:
+    world.daemon.start(_reader(world.site))
+
+
+def _reader(site: Site) -> Policy:
+    old = site.policy
+    return replace(old, workspaces={name: replace(each, roles=("reader",)) for name, each in old.workspaces.items()})
+
+
+# ------------------------------------------------------------------------------------------------- restore, clock, KEK
+
+
+def backed_up(world: World) -> None:
+    """Put an old database beside a tree and a witness that have gone on; to put it there is a person's work."""
+    site = world.site
+    begin(world)
+    site.advance(2 * DAY, pace=PACE)
+    site.main.stop()
+    kept = world.root / "backup"
+    shutil.copy(site.database, kept)
+    start(world)
+    site.advance(7 * DAY, pace=PACE)
+    site.main.stop()
+    for end in ("-wal", "-shm"):
+        site.database.with_name(f"rotator.db{end}").unlink(missing_ok=True)
+    kept.replace(site.database)
+    world.notes["put back"] = "the database is older than the tree until it has been held against the witness"
+
+
+def restored(world: World) -> None:
+    assert happened(world, EventName.STATE_RESTORED) == 1
+
+
+def clock_is_held(world: World) -> None:
+    """Suspend the machine: the time is right, and nobody told the clock of this boot."""
+    begin(world)
+    world.site.advance(DAY, pace=PACE)
+    world.notes["clock"] = "held"
+    world.site.clock.leap(40 * DAY)
+    world.site.clock.true += 40 * DAY
+    world.daemon.settle()
+    assert "clock" in world.daemon.run.faults
+
+
+def accept_clock(world: World) -> None:
+    assert world.site.ask("clock.accept").succeeded
+    world.site.advance(MINUTE)
+
+
+def start_and_accept(world: World) -> None:
+    world.daemon.start()
+    if "clock" in world.daemon.run.faults:
+        accept_clock(world)
+
+
+def clock_accepted(world: World) -> None:
+    assert happened(world, EventName.CLOCK_ACCEPTED) == 1
+
+
+def kek_is_away(world: World) -> None:
+    """While it was, tokens fell due."""
+    begin(world)
+    world.site.advance(HOUR)
+    world.site.kek.rename(world.root / "kek.kept")
+    world.site.advance(35 * HOUR, pace=PACE)
+    assert "kek" in world.daemon.run.faults
+
+
+def kek_is_back(world: World) -> None:
+    (world.root / "kek.kept").rename(world.site.kek)
+    world.site.advance(HOUR, pace=HOUR)
+    assert world.daemon.run.faults == {}
+
+
+# ----------------------------------------------------------------------------------------------------- a foreign tree
+
+
+def tree_without_database(world: World) -> None:
+    """Lose the database for good, its witness too; the published tree is still served."""
+    site = world.site
+    begin(world)
+    site.advance(DAY, pace=PACE)
+    site.main.stop()
+    for path in (site.database, site.main.witness):
+        path.unlink()
+    site.log.audited.clear()
+    world.generations.clear()
+    world.sealed.clear()
+    for path in site.main.tree.rglob("jwks.meta.json"):
+        path.unlink()  # generations begin anew
+
+
+def take_over(world: World) -> None:
+    """Do what the command does, in the same order (rotator.published)."""
+    world.daemon.start(settle=False)
+    run = world.daemon.run
+    with run.around.store.read() as snapshot:
+        known = snapshot.keks()
+    run.sealer = run.around.keyring.unlock(known)
+    reading = run.around.clock.read()
+    reconcile(run, reading)
+    register(run, reading)
+    adopt.adopt_published(run, reading, TOKEN_PERIOD + TOKEN_GRACE + HOUR)
+    world.daemon.stop()
+    start(world)
+
+
+def adopted(world: World) -> None:
+    assert happened(world, EventName.KEY_ADOPTED) == 2
+
+
+def set_aside(world: World) -> None:
+    """As `published replace`: the tokens that are out are refused from here on, by choice."""
+    if "replaced" not in world.notes:
+        world.site.revoked |= set(world.site.tokens)
+    world.daemon.start(settle=False)
+    run = world.daemon.run
+    with run.around.store.read() as snapshot:
+        known = snapshot.keks()
+    run.sealer = run.around.keyring.unlock(known)
+    reading = run.around.clock.read()
+    reconcile(run, reading)
+    register(run, reading)
+    adopt.replace_published(run, reading)
+    if "replaced" not in world.notes:
+        world.notes["replaced"] = "whoever holds a copy of the old set is not promised anything"
+        world.site.history.clear()
+    world.daemon.stop()
+    start(world)
+
+
+def kept_aside(world: World) -> None:
+    (kept,) = (world.daemon.state / "aside" / "default").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+# --------------------------------------------------------------------------------------------------------- the drawers
+
+
+def tree_defaced(world: World) -> None:
+    begin(world)
+    world.site.advance(HOUR)
+    world.daemon.jwks().unlink()
+    shutil.rmtree(world.root / "delivered")
+
+
+def repair(world: World) -> None:
+    world.site.advance(2 * HOUR, pace=HOUR)
+
+
+SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
+    {
+        "first start": Scenario(
+            prepare=before_everything,
+            act=first_start,
+            resume=first_start,
+            least={"commit": 20, "write": 9, "mkdir": 7, "link": 1, "rename": 15, "deliver": 2, "log": 2},
+        ),
+        "announcement": Scenario(
+            prepare=announcement_is_near,
+            act=announcement,
+            expect=rotated,
+            least={"commit": 9, "create": 4, "write": 4, "fsync": 4, "rename": 4, "fsync_directory": 4, "log": 1},
+        ),
+        "rotation": Scenario(
+            prepare=rotation_is_near,
+            act=rotation,
+            expect=rotated,
+            least={"commit": 8, "checkpoint": 1, "rename": 1},
+        ),
+        "retirement": Scenario(prepare=in_grace, act=retirement, expect=rotated, least={"commit": 7, "rename": 4}),
+        "re-issue and delivery": Scenario(
+            prepare=tokens_are_out, act=reissue, least={"commit": 7, "deliver": 2, "rename": 4, "log": 2}
+        ),
+        "expiry": Scenario(prepare=tokens_are_out, act=expiry, least={"commit": 12, "deliver": 2, "rename": 5}),
+        "algorithm": Scenario(
+            prepare=tokens_are_out,
+            act=other_algorithm,
+            resume=with_the_other_algorithm,
+            expect=algorithm_changed,
+            least={"commit": 40, "checkpoint": 2, "deliver": 4, "rename": 17},
+        ),
+        "workspace removed": Scenario(
+            prepare=tokens_are_out,
+            act=remove_workspace,
+            resume=with_fewer_workspaces,
+            expect=workspace_removed,
+            least={"commit": 17, "deliver": 1, "rename": 6},
+        ),
+        "roles": Scenario(
+            prepare=tokens_are_out,
+            act=change_roles,
+            resume=with_other_roles,
+            least={"commit": 12, "deliver": 2, "rename": 5},
+        ),
+        "restore": Scenario(
+            prepare=backed_up,
+            act=start,
+            expect=restored,
+            least={"commit": 17, "checkpoint": 1, "mkdir": 2, "rename": 7},
+        ),
+        "clock accept": Scenario(
+            prepare=clock_is_held,
+            act=accept_clock,
+            resume=start_and_accept,
+            expect=clock_accepted,
+            least={"commit": 16, "deliver": 2, "rename": 8},
+        ),
+        "KEK back": Scenario(prepare=kek_is_away, act=kek_is_back, least={"commit": 8, "deliver": 2, "rename": 4}),
+        "adopt": Scenario(
+            prepare=tree_without_database,
+            act=take_over,
+            resume=take_over,
+            expect=adopted,
+            least={"commit": 17, "rename": 4},
+        ),
+        "replace": Scenario(
+            prepare=tree_without_database,
+            act=set_aside,
+            resume=set_aside,
+            expect=kept_aside,
+            least={"commit": 20, "unlink": 4, "mkdir": 2, "rename": 11},
+        ),
+        "repair": Scenario(
+            prepare=tree_defaced, act=repair, least={"commit": 12, "mkdir": 3, "deliver": 2, "rename": 9}
+        ),
+    }
+)
+"""By name."""
+
+AFTERWARDS: timedelta = 7 * DAY
+"""How long the world goes on after a stop: a rotation of the key, and four of each token."""
