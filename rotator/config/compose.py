@@ -18,9 +18,18 @@ from rotator.config.schema import (
     WorkspaceDefaults,
     WorkspaceShape,
 )
-from rotator.core.contract import Verifiers, default_propagation, least_grace, longest_lifetimes
+from rotator.core.contract import default_propagation, least_grace, longest_lifetimes
 from rotator.core.model import DEFAULT_KEYSET, KeysetName, WorkspaceId
-from rotator.core.policy import CommandSink, FileSink, KeysetPolicy, Policy, RotationWindow, Sink, WorkspacePolicy
+from rotator.core.policy import (
+    CommandSink,
+    FileSink,
+    KeysetPolicy,
+    Policy,
+    RotationWindow,
+    Sink,
+    Verifiers,
+    WorkspacePolicy,
+)
 
 DEFAULT_SECURITY_PERIOD: Final = timedelta(days=30)
 DEFAULT_GRACE_PERIOD: Final = timedelta(hours=24)
@@ -78,6 +87,7 @@ class Composer:
             workspaces=composed,
             clock_skew=self.shape.clock_skew,
             clock_max_gap=self.shape.clock.max_gap,
+            verifiers=verifiers,
         )
 
     # ------------------------------------------------------------------------------------------------- keysets

@@ -11,7 +11,7 @@ from rotator.config.problems import Report
 from rotator.config.profiles import MAX_CACHE
 from rotator.config.schema import ConfigShape, ConsumersShape
 from rotator.config.settings import ControlSettings, KekKind, KekSource, LogSettings, RetentionSettings, Settings
-from rotator.core.contract import Verifiers
+from rotator.core.policy import Verifiers
 from rotator.core.secret import Secret
 
 DEFAULT_MAX_CACHE: Final = MAX_CACHE["confluent"]

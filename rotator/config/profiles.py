@@ -19,4 +19,21 @@ MAX_CACHE: Final[dict[str, timedelta]] = {
     "step-ca": timedelta(hours=12),
     "tibco": timedelta(hours=24),
 }
-"""Without what a verifier does when it meets an unknown kid, for some refuse it (Envoy, Istio, step-ca)."""
+"""How long it uses a copy when no unknown kid makes it fetch another: see :data:`REFETCHES_AFTER`."""
+
+REFETCHES_AFTER: Final[dict[str, timedelta]] = {
+    "aws-api-gateway": timedelta(0),
+    "dotnet": timedelta(minutes=5),
+    "jose": timedelta(seconds=30),
+    "jwks-rsa": timedelta(0),
+    "mod_auth_openidc": timedelta(0),
+    "nimbus": timedelta(seconds=30),
+    "pyjwt": timedelta(0),
+    "smallrye": timedelta(minutes=30),
+    "spring": timedelta(seconds=30),
+}
+"""How long after its last fetch a verifier that meets an unknown kid fetches the set again, by its defaults.
+
+Those that are not here wait for their copy to end (Envoy, Istio, step-ca), or do not say that they fetch again
+(Confluent, TIBCO).
+"""

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from rotator.core.durations import format_duration, round_up
 from rotator.core.model import Algorithm, KeysetName
-from rotator.core.policy import KeysetPolicy, Policy, RotationWindow, WorkspacePolicy
+from rotator.core.policy import KeysetPolicy, Policy, RotationWindow, Verifiers, WorkspacePolicy
 from rotator.core.schedule import Calendar
 
 JWK_BYTES: Final = {Algorithm.ES256: 204, Algorithm.RS256: 451, Algorithm.EDDSA: 120}
@@ -63,14 +63,6 @@ class Finding:
     def subject(self) -> str:
         """The path with dots, such as ``keysets.default.propagation_period``."""
         return ".".join(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Verifiers:
-    """What is promised about those who verify, and about the way to them."""
-
-    max_cache: timedelta
-    publish_lag: timedelta
 
 
 @dataclass(frozen=True, slots=True)

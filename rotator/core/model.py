@@ -85,6 +85,18 @@ class SigningKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What an operator wants of a keyset: that another key begins to sign. The next activation fulfils it."""
+
+    asked_at: datetime
+    actor: str
+    """Who asked, as the audit names people."""
+    reason: str = ""
+    emergency: bool = False
+    """Do not wait until every verifier can know the key: it may sign once it was read back from this replica's tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeysetState:
     """All that the planner knows of one keyset at one moment."""
 
@@ -114,6 +126,8 @@ class KeysetState:
     """
     in_use: bool = True
     """A configured workspace, or an unexpired current token, depends on this keyset."""
+    wish: Wish | None = None
+    """Asked for by an operator, and not fulfilled yet."""
 
 
 class Token(NamedTuple):
@@ -132,6 +146,19 @@ class Token(NamedTuple):
     superseded_at: datetime | None = None
     revoked_at: datetime | None = None
     retired_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How long a token that an operator had replaced stays valid beside its successor, if not to its own end."""
+
+    jti: Jti
+    workspace: WorkspaceId
+    ends_at: datetime
+    """From then on the token counts as revoked."""
+    actor: str
+    """Who asked for the replacement, as the audit names people."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,9 @@ comes before what narrows it, except after a revocation, which waits for nothing
 2. Enough spares exist: one behind the active key, two when a rotation is near or nothing signs.
 3. The published file holds exactly the keys that are pending, active or in grace.
 4. A spare signs only after ``propagation_period`` in public, after it proved itself from the published file, and, when
-   the rotation is a planned one, with the key after it just as long in public.
+   the rotation is a planned one, with the key after it just as long in public. An operator's wish makes a rotation due
+   now, by the same rule; in an emergency that the operator chose, a spare signs once it was read back and has proved
+   itself.
 5. A key leaves when its grace is over and the last token on it has ended.
 6. Erased private halves are gone from the disk.
 """
@@ -115,6 +117,23 @@ def is_ready(state: KeysetState, key: SigningKey, policy: KeysetPolicy, now: dat
     return when is not None and when <= now
 
 
+def is_emergency(state: KeysetState) -> bool:
+    """Tell whether an operator chose that the next key need not be known to every verifier when it begins to sign."""
+    return state.wish is not None and state.wish.emergency
+
+
+def may_sign_at(state: KeysetState, kid: Kid, policy: KeysetPolicy) -> datetime | None:
+    """Return when ``kid`` may begin to sign: when it is ready, in an emergency as soon as this replica publishes it."""
+    if is_emergency(state):
+        return ALWAYS if kid in (state.published or ()) else None
+    return ready_at(state, kid, policy)
+
+
+def spares_needed(state: KeysetState, reason: Reason) -> int:
+    """Return how many spares must be out for one to begin to sign: a planned activation leaves one behind it."""
+    return 2 if reason in (Reason.SECURITY_PERIOD, Reason.REQUESTED) and not is_emergency(state) else 1
+
+
 def announce_at(key: SigningKey, policy: KeysetPolicy) -> datetime | None:
     """Return when the key after the next is to be made, given the active ``key``."""
     return None if key.rotate_at is None else key.rotate_at - policy.lead
@@ -129,7 +148,7 @@ def activation_reason(state: KeysetState, now: datetime) -> Reason | None:
         return Reason.SIGNER_LOST
     if active.rotate_at is None or active.rotate_at <= now:
         return Reason.SECURITY_PERIOD
-    return None
+    return None if state.wish is None else Reason.REQUESTED
 
 
 def next_due(state: KeysetState, policy: KeysetPolicy, now: datetime) -> datetime | None:
@@ -152,7 +171,7 @@ def _leaves_at(key: SigningKey, policy: KeysetPolicy) -> datetime | None:
 
 def _wanted_spares(state: KeysetState, policy: KeysetPolicy, now: datetime) -> int:
     active = active_key(state)
-    if active is None or not can_sign(active):
+    if active is None or not can_sign(active) or state.wish is not None:
         return 2
     announcement = announce_at(active, policy)
     return 2 if announcement is None or announcement <= now else 1
@@ -236,12 +255,12 @@ def _activate(state: KeysetState, policy: KeysetPolicy, now: datetime, calendar:
     reason = None if _over(state, policy) else activation_reason(state, now)
     if reason is None:
         return None
-    ready = [key for key in spares(state, policy) if is_ready(state, key, policy, now)]
+    ready = _fit(state, spares(state, policy), policy, now)
     if reason is Reason.SIGNER_LOST and not ready:
         # A change of algorithm is under way: a spare of the old one serves better than no signer.
         pending = [key for key in state.keys if key.phase is Phase.PENDING and can_sign(key)]
-        ready = [key for key in pending if is_ready(state, key, policy, now)]
-    if len(ready) < (2 if reason is Reason.SECURITY_PERIOD else 1):
+        ready = _fit(state, pending, policy, now)
+    if len(ready) < spares_needed(state, reason):
         return None
     successor = ready[0]
     if successor.proven_at is None:
@@ -255,6 +274,11 @@ def _activate(state: KeysetState, policy: KeysetPolicy, now: datetime, calendar:
         prior=None if active is None else active.kid,
         prior_grace_until=None if active is None else now + policy.grace_period,
     )
+
+
+def _fit(state: KeysetState, keys: Sequence[SigningKey], policy: KeysetPolicy, now: datetime) -> Sequence[SigningKey]:
+    moments = ((key, may_sign_at(state, key.kid, policy)) for key in keys)
+    return [key for key, moment in moments if moment is not None and moment <= now]
 
 
 def _end(state: KeysetState, policy: KeysetPolicy, now: datetime, _: Calendar) -> KeysetAction | None:

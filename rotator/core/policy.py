@@ -124,6 +124,16 @@ class WorkspacePolicy:
         return _fingerprint(issuer, self.keyset, self.audience, self.roles, self.permissions)
 
 
+@dataclass(frozen=True, slots=True)
+class Verifiers:
+    """What is promised about those who verify, and about the way to them."""
+
+    max_cache: timedelta
+    """The longest that one of them holds a copy of a set."""
+    publish_lag: timedelta
+    """From the writing of a file until everyone who fetches gets it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The whole of what is wanted."""
@@ -132,6 +142,7 @@ class Policy:
     workspaces: Mapping[WorkspaceId, WorkspacePolicy] = field(default_factory=dict)
     clock_skew: timedelta = timedelta(seconds=60)
     clock_max_gap: timedelta = timedelta(days=30)
+    verifiers: Verifiers = Verifiers(max_cache=timedelta(hours=24), publish_lag=timedelta(seconds=60))
 
     def longest_lifetime(self, keyset: KeysetName) -> timedelta:
         """Of any token that the policy lets a workspace have on ``keyset``; zero without one."""

@@ -104,4 +104,4 @@ def _activate(state: KeysetState, action: ActivateKey, now: datetime) -> KeysetS
             return lifecycle.demote(key, now=now, grace_until=action.prior_grace_until or now)
         return key
 
-    return replace(state, keys=tuple(change(key) for key in state.keys), ever_active=True)
+    return replace(state, keys=tuple(change(key) for key in state.keys), ever_active=True, wish=None)

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from rotator.core.actions import Reason
 from rotator.core.durations import format_duration
-from rotator.core.planner import activation_reason, ready_at, spares
+from rotator.core.planner import activation_reason, ready_at, spares, spares_needed
 from rotator.report.known import KnownKeyset
 from rotator.report.steps import next_step
 
@@ -30,7 +29,7 @@ def what_helps(known: KnownKeyset, now: datetime, faults: Mapping[str, str]) -> 
     reason = activation_reason(known.state, now)
     if reason is None:
         return f"{_DAEMON}; it does what is due by itself"
-    return _until_takeover(known, now, needed=2 if reason is Reason.SECURITY_PERIOD else 1)
+    return _until_takeover(known, now, needed=spares_needed(known.state, reason))
 
 
 def _until_takeover(known: KnownKeyset, now: datetime, *, needed: int) -> str:

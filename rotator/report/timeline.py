@@ -88,6 +88,7 @@ def tell(turn: Turn, policy: KeysetPolicy) -> Iterator[PlanEntry]:
 _REASONS: Final[dict[str, str]] = {
     "first": "the first key",
     "security_period": "the security period ends",
+    "requested": "an operator asked for it",
     "signer_lost": "no key can sign",
     "grace_over": "its grace is over",
     "keyset_ended": "the keyset left the config",

@@ -9,7 +9,6 @@ from rotator.core.contract import (
     Finding,
     Gap,
     Severity,
-    Verifiers,
     check_policy,
     default_propagation,
     keys_at_most,
@@ -17,7 +16,7 @@ from rotator.core.contract import (
     least_propagation,
 )
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, WorkspaceId
-from rotator.core.policy import KeysetPolicy, Policy, RotationWindow, WorkspacePolicy
+from rotator.core.policy import KeysetPolicy, Policy, RotationWindow, Verifiers, WorkspacePolicy
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 D, H, M = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)

@@ -505,6 +505,7 @@ def policies(draw: st.DrawFn) -> KeysetPolicy:
             st.tuples(st.just("break"), st.integers(0, 5)),
             st.tuples(st.just("vanish"), st.none()),
             st.tuples(st.just("disk"), st.booleans()),
+            st.tuples(st.just("wish"), st.booleans()),
         ),
         max_size=14,
     ),
@@ -512,7 +513,10 @@ def policies(draw: st.DrawFn) -> KeysetPolicy:
 def test_no_history_breaks_an_invariant_and_each_prefix_of_a_plan_is_safe(
     first: KeysetPolicy, moves: list[tuple[str, object]]
 ) -> None:
-    """Outages, changed policies, revocations, broken records, lost files: invariants hold, and plans resume."""
+    """Outages, changed policies, revocations, broken records, lost files, wishes: invariants hold, and plans resume.
+
+    A key that signs although some verifier cannot know it is one that an operator chose.
+    """
     world = World(first)
     for move, argument in moves:
         check_prefixes(world.state, world.policy, world)
@@ -533,9 +537,13 @@ def test_no_history_breaks_an_invariant_and_each_prefix_of_a_plan_is_safe(
                 )
             case "disk", bool():
                 world.publishing_works = argument
+            case "wish", bool():
+                world.wish(emergency=argument)
     world.publishing_works = True
     world.run_until(world.now + 3 * world.policy.propagation_period)
     assert active_key(world.state) is not None
+    assert world.state.wish is None
+    assert world.too_early == []
 
 
 def change_key(world: World, move: str, index: int) -> None:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from rotator.core.actions import KeysetAction, MakeKey, PublishSet
+from rotator.core.actions import ActivateKey, KeysetAction, MakeKey, PublishSet
 from rotator.core.invariants import keyset_violations
-from rotator.core.model import Algorithm, KeysetName, KeysetState, Phase
+from rotator.core.model import ALWAYS, Algorithm, KeysetName, KeysetState, Kid, Phase, Wish
 from rotator.core.planner import active_key, next_due, plan_keyset
 from rotator.core.policy import KeysetPolicy, RotationWindow
 from rotator.core.transitions import apply
@@ -62,6 +62,8 @@ class World:
     history: list[tuple[datetime, KeysetAction]] = field(default_factory=list)
     lifetime: timedelta = timedelta(0)
     publishing_works: bool = True
+    too_early: list[Kid] = field(default_factory=list)
+    """Keys that began to sign while a verifier could hold a copy without them, and nobody had chosen that."""
 
     def __post_init__(self) -> None:
         self.state = fresh(self.policy)
@@ -75,6 +77,7 @@ class World:
                 if isinstance(action, PublishSet) and not self.publishing_works:
                     self.state = replace(self.state, publish_blocked=True)
                     continue
+                self._watch(action)
                 self.state = apply(self.state, action, self.now)
                 self.history.append((self.now, action))
                 assert keyset_violations(self.state, self.policy, self.now) == []
@@ -83,6 +86,17 @@ class World:
                 self._sign()
                 return
         raise AssertionError("the plan never ends")
+
+    def wish(self, *, emergency: bool = False) -> None:
+        """Let an operator ask for another key."""
+        self.state = replace(self.state, wish=Wish(asked_at=self.now, actor="ada(1000)", emergency=emergency))
+
+    def _watch(self, action: KeysetAction) -> None:
+        if not isinstance(action, ActivateKey) or (self.state.wish is not None and self.state.wish.emergency):
+            return
+        since = self.state.out_since[action.kid]
+        if since != ALWAYS and since + self.policy.propagation_period > self.now:
+            self.too_early.append(action.kid)
 
     def _sign(self) -> None:
         signer = active_key(self.state)
