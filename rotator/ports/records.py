@@ -159,6 +159,27 @@ class AuditHead:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """A workspace with unexpired tokens on a key."""
+
+    workspace: WorkspaceId
+    tokens: int
+    last_exp: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLoad:
+    """What hangs on a key: unexpired tokens that are current or in grace."""
+
+    tokens: int
+    workspaces: int
+    last_exp: datetime | None
+    """None: nothing hangs on it."""
+    holders: tuple[KeyHolder, ...]
+    """The first of the workspaces, by id."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryAlarm:
     """Open deliveries that have failed at least once, counted by how much of the grace is gone."""
 

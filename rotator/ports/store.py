@@ -6,7 +6,19 @@ from datetime import datetime
 from typing import Protocol
 
 from rotator.core.events import Detail, Event
-from rotator.core.model import Jti, KeysetName, Kid, ReplicaId, SigningKey, SinkId, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import (
+    Jti,
+    KeysetName,
+    Kid,
+    Overlap,
+    ReplicaId,
+    SigningKey,
+    SinkId,
+    Token,
+    Wish,
+    WorkspaceId,
+    WorkspaceState,
+)
 from rotator.core.timeguard import ClockMark
 from rotator.ports.records import (
     AuditHead,
@@ -14,6 +26,7 @@ from rotator.ports.records import (
     DeliveryAlarm,
     DeliveryRow,
     IssuedToken,
+    KeyLoad,
     KeyRow,
     KeysetRow,
     ReplicaRow,
@@ -76,6 +89,10 @@ class Snapshot(Protocol):
         """Return the replicas that are not forgotten."""
         ...
 
+    def wish(self, keyset: KeysetName) -> Wish | None:
+        """Return what an operator asked of a keyset, if it is not fulfilled yet."""
+        ...
+
     def workspaces(self) -> Iterator[WorkspaceState]:
         """Yield every workspace, removed ones included, by id."""
         ...
@@ -102,6 +119,18 @@ class Snapshot(Protocol):
 
     def expired_tokens(self, before: datetime, limit: int) -> tuple[Token, ...]:
         """Return current and superseded tokens with ``exp`` < ``before`` still in their phase, oldest first."""
+        ...
+
+    def tokens_on_key(self, kid: Kid, after: datetime, limit: int) -> KeyLoad:
+        """Return how many tokens with ``exp`` > ``after`` hang on a key, and the first ``limit`` workspaces by id."""
+        ...
+
+    def overlaps(self) -> tuple[Overlap, ...]:
+        """Return every overlap that an operator set and that is not over yet, the first to end first."""
+        ...
+
+    def ended_overlaps(self, now: datetime, limit: int) -> tuple[Overlap, ...]:
+        """Return overlaps with ``ends_at`` ≤ ``now`` whose token has a successor or is no longer valid anyway."""
         ...
 
     def due_deliveries(self, now: datetime, limit: int) -> tuple[DeliveryRow, ...]:
@@ -137,7 +166,7 @@ class Snapshot(Protocol):
         ...
 
     def next_due(self, signing: Sequence[KeysetName]) -> datetime | None:
-        """Return when anything is due next: keysets, workspaces on ``signing`` keysets, deliveries."""
+        """Return when anything is due next: keysets, workspaces on ``signing`` keysets, deliveries, overlaps."""
         ...
 
     def workspace_faults(self) -> tuple[tuple[WorkspaceId, int, str], ...]:
@@ -182,6 +211,14 @@ class Transaction(Snapshot, Protocol):
 
     def raise_last_exp(self, kid: Kid, exp: datetime) -> bool:
         """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active."""
+        ...
+
+    def put_wish(self, keyset: KeysetName, wish: Wish) -> None:
+        """Remember what an operator asks of a keyset, in place of what was asked before."""
+        ...
+
+    def drop_wish(self, keyset: KeysetName) -> None:
+        """Forget what was asked of a keyset: it is fulfilled."""
         ...
 
     def put_sighting(self, sighting: Sighting) -> None:
@@ -234,6 +271,25 @@ class Transaction(Snapshot, Protocol):
 
         ``due_at``: the latest moment that is certain to have come; workspaces that are due earlier stay so.
         """
+        ...
+
+    def lock_workspace(self, workspace: WorkspaceId) -> WorkspaceState | None:
+        """Return one workspace with its row locked until the end of the transaction."""
+        ...
+
+    def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime) -> bool:
+        """Make a workspace's next token due at ``at``, and let its current one end by ``current_ends_at``.
+
+        An earlier failure to issue is forgotten. Return False if there is no such workspace.
+        """
+        ...
+
+    def put_overlaps(self, overlaps: Sequence[Overlap]) -> None:
+        """Store how long replaced tokens stay valid; of two for one token the one that ends first stands."""
+        ...
+
+    def drop_overlaps(self, jtis: Sequence[Jti]) -> None:
+        """Forget overlaps that are over."""
         ...
 
     def want_deliveries(self, rows: Sequence[DeliveryRow]) -> None:

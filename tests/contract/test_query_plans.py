@@ -40,6 +40,9 @@ QUERIES: dict[str, Callable[[Snapshot], object]] = {
     "audit after": lambda snapshot: list(snapshot.audit(after=7)),
     "audit_hash": lambda snapshot: snapshot.audit_hash(7),
     "next_due": lambda snapshot: snapshot.next_due([DEFAULT_KEYSET]),
+    "wish": lambda snapshot: snapshot.wish(DEFAULT_KEYSET),
+    "overlaps": lambda snapshot: snapshot.overlaps(),
+    "ended_overlaps": lambda snapshot: snapshot.ended_overlaps(NOW, 9),
     "next_due of two": lambda snapshot: snapshot.next_due([DEFAULT_KEYSET, KeysetName("other")]),
 }
 
@@ -52,6 +55,9 @@ CHANGES: dict[str, Callable[[Transaction], object]] = {
     "issue": lambda transaction: transaction.issue(
         [issued(state) for state in [transaction.workspace(ACME)] if state is not None]
     ),
+    "lock_workspace": lambda transaction: transaction.lock_workspace(ACME),
+    "make_due": lambda transaction: transaction.make_due(ACME, NOW, "requested", NOW),
+    "drop_overlaps": lambda transaction: transaction.drop_overlaps([Jti("acme-1")]),
     "retire_tokens": lambda transaction: transaction.retire_tokens([Jti("acme-1")], NOW),
     "revoke_token": lambda transaction: transaction.revoke_token(Jti("acme-1"), NOW, "leaked"),
     "delivered": lambda transaction: transaction.delivered(ACME, FILE, 1, NOW),

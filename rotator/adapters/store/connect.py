@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from rotator.adapters.store.migrate import prepare
+from rotator.adapters.store.migrate import Prepared, prepare
 from rotator.adapters.store.problems import place, reported
 from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.transaction import SqlTransaction
@@ -48,7 +48,7 @@ WRITES: Final = "rotator_writes"
 class SqlStore:
     """A :class:`~rotator.ports.Store` over SQLAlchemy."""
 
-    def __init__(self, engine: sa.Engine, *, created: bool, read_only: bool) -> None:
+    def __init__(self, engine: sa.Engine, prepared: Prepared, *, read_only: bool) -> None:
         self._engine = engine
         self._where = place(engine.url)
         self._read_only = read_only
@@ -59,7 +59,8 @@ class SqlStore:
         self._for_reading = engine.execution_options(**reading)
         self._for_writing = engine.execution_options(**{WRITES: True})
         self._files: Final = _files(engine.url) if self._sqlite and not read_only else {}
-        self.created: Final = created
+        self._revision: Final = prepared.revision
+        self.created: Final = prepared.made
         """This open made the database."""
 
     @contextmanager
@@ -82,7 +83,7 @@ class SqlStore:
         with (
             reported(self._where),
             self._for_reading.connect() as connection,
-            closing(SqlSnapshot(connection)) as snapshot,
+            closing(SqlSnapshot(connection, self._revision)) as snapshot,
         ):
             yield snapshot
 
@@ -195,11 +196,11 @@ def open_store(url: str, *, create: bool, read_only: bool = False) -> SqlStore:
     try:
         with reported(where):
             for_writing = engine.execution_options(**{WRITES: True})
-            made = prepare(engine, for_writing, where, create=create, read_only=read_only)
+            prepared = prepare(engine, for_writing, where, create=create, read_only=read_only)
     except BaseException:
         engine.dispose()
         raise
-    return SqlStore(engine, created=made, read_only=read_only)
+    return SqlStore(engine, prepared, read_only=read_only)
 
 
 def _parse(url: str) -> URL:

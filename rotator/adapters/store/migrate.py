@@ -11,7 +11,7 @@ and is refused.
 
 import uuid
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -19,7 +19,7 @@ from rotator.adapters.store.schema import audit_head, installation, metadata
 from rotator.core.events import GENESIS
 from rotator.errors import StoreError
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every migration in ``migrations/versions``, oldest first."""
 
 HEAD: Final = REVISIONS[-1]
@@ -36,8 +36,17 @@ ONE_AT_A_TIME: Final = 0x726F7461
 """Key of the advisory lock under which a PostgreSQL database is made or migrated."""
 
 
-def prepare(engine: sa.Engine, for_writing: sa.Engine, where: str, *, create: bool, read_only: bool) -> bool:
-    """Make or migrate the database as needed; tell whether it was made. Raise :class:`StoreError` if it is unusable.
+class Prepared(NamedTuple):
+    """A database that can be used."""
+
+    made: bool
+    """It was not there before."""
+    revision: str
+    """Of its schema: the newest, or, where it may only be read, the one before."""
+
+
+def prepare(engine: sa.Engine, for_writing: sa.Engine, where: str, *, create: bool, read_only: bool) -> Prepared:
+    """Make or migrate the database as needed. Raise :class:`StoreError` if it is unusable.
 
     ``for_writing`` is ``engine``, with transactions that take the write lock when they begin.
     """
@@ -48,14 +57,13 @@ def prepare(engine: sa.Engine, for_writing: sa.Engine, where: str, *, create: bo
     if found is not None and found not in REVISIONS:
         raise StoreError(_newer(found, where))
     if read_only:
-        _check_readable(found, where)
-        return False
+        return Prepared(made=False, revision=_readable(found, where))
     if found == HEAD:
-        return False
+        return Prepared(made=False, revision=HEAD)
     with for_writing.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-        return _bring_to_head(connection, where)
+        return Prepared(_bring_to_head(connection, where), HEAD)
 
 
 def _bring_to_head(connection: sa.Connection, where: str) -> bool:
@@ -72,11 +80,12 @@ def _bring_to_head(connection: sa.Connection, where: str) -> bool:
     return False
 
 
-def _check_readable(found: str | None, where: str) -> None:
-    if found not in REVISIONS[-2:]:
+def _readable(found: str | None, where: str) -> str:
+    if found is None or found not in REVISIONS[-2:]:
         raise StoreError(
             f"{where} has schema {found}, this version needs {HEAD}. Start the daemon of this version: it migrates"
         )
+    return found
 
 
 def _newer(found: str, where: str) -> str:

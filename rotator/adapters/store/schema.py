@@ -104,6 +104,16 @@ keysets = _table(
 )
 _index("ix_keysets_next_at", keysets.c.next_at)
 
+wishes = _table(
+    "wishes",
+    sa.Column("keyset", Text, sa.ForeignKey("keysets.name"), primary_key=True, nullable=False),
+    _must("asked_at", Int64),
+    _must("emergency", Int64),
+    _must("actor"),
+    _must("reason"),
+    sa.CheckConstraint("emergency IN (0, 1)", name="emergency"),
+)
+
 signing_keys = _table(
     "signing_keys",
     _id("kid"),
@@ -209,6 +219,15 @@ _index("ux_tokens_workspace_sequence", tokens.c.workspace, tokens.c.sequence, un
 _index("ix_tokens_live", tokens.c.expires_at, where=LIVE)
 _index("ix_tokens_ended", tokens.c.expires_at, where=ENDED)
 _index("ux_tokens_status", tokens.c.status_list, tokens.c.status_index, unique=True, where="status_list IS NOT NULL")
+
+token_overlaps = _table(
+    "token_overlaps",
+    _id("jti"),
+    _must("workspace"),
+    _must("ends_at", Int64),
+    _must("actor"),
+    _must("reason"),
+)
 
 deliveries = _table(
     "deliveries",

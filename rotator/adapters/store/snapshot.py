@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import rows, schema
+from rotator.adapters.store import asked, rows, schema
+from rotator.adapters.store.migrate import HEAD
 from rotator.adapters.store.times import from_us, to_us
-from rotator.core.model import Jti, KeysetName, Kid, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import Jti, KeysetName, Kid, Overlap, Token, Wish, WorkspaceId, WorkspaceState
 from rotator.ports import (
     AuditHead,
     AuditRow,
@@ -17,6 +18,8 @@ from rotator.ports import (
     DeliveryAlarm,
     DeliveryRow,
     KekRow,
+    KeyHolder,
+    KeyLoad,
     KeyRow,
     KeysetRow,
     ReplicaRow,
@@ -126,8 +129,9 @@ NEXT_DUE: Final = sa.select(
 class SqlSnapshot:
     """A :class:`~rotator.ports.Snapshot` on one connection, whose transaction its maker began and ends."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, revision: str = HEAD) -> None:
         self._connection = connection
+        self._asks: Final = revision >= asked.SINCE
         self._under_way: set[sa.CursorResult[Any]] = set()
 
     def close(self) -> None:
@@ -214,6 +218,10 @@ class SqlSnapshot:
         known = sa.select(schema.replicas).where(REPLICAS.forgotten_at.is_(None)).order_by(REPLICAS.replica)
         return tuple(map(rows.replica, self._all(known)))
 
+    def wish(self, keyset: KeysetName) -> Wish | None:
+        """Return what an operator asked of a keyset, if it is not fulfilled yet."""
+        return asked.wish(self._connection, keyset) if self._asks else None
+
     # ------------------------------------------------------------------------------------------------------ workspaces
 
     def workspaces(self) -> Iterator[WorkspaceState]:
@@ -273,6 +281,36 @@ class SqlSnapshot:
             .limit(limit)
         )
         return tuple(map(rows.token, self._all(expired)))
+
+    def tokens_on_key(self, kid: Kid, after: datetime, limit: int) -> KeyLoad:
+        """Return how many tokens with ``exp`` > ``after`` hang on a key, and the first ``limit`` workspaces by id."""
+        on_key = (LIVE, TOKENS.kid == kid, TOKENS.expires_at > to_us(after))
+        counted = self._connection.execute(
+            sa.select(
+                sa.func.count(), sa.func.count(sa.distinct(TOKENS.workspace)), sa.func.max(TOKENS.expires_at)
+            ).where(*on_key)
+        ).one()
+        holders = self._all(
+            sa.select(TOKENS.workspace, sa.func.count().label("number"), sa.func.max(TOKENS.expires_at).label("last"))
+            .where(*on_key)
+            .group_by(TOKENS.workspace)
+            .order_by(TOKENS.workspace)
+            .limit(limit)
+        )
+        return KeyLoad(
+            tokens=counted[0],
+            workspaces=counted[1],
+            last_exp=from_us(counted[2]),
+            holders=tuple(KeyHolder(row.workspace, row.number, from_us(row.last)) for row in holders),
+        )
+
+    def overlaps(self) -> tuple[Overlap, ...]:
+        """Return every overlap that an operator set and that is not over yet, the first to end first."""
+        return asked.overlaps(self._connection) if self._asks else ()
+
+    def ended_overlaps(self, now: datetime, limit: int) -> tuple[Overlap, ...]:
+        """Return overlaps with ``ends_at`` ≤ ``now`` whose token has a successor or is no longer valid anyway."""
+        return asked.ended_overlaps(self._connection, now, limit) if self._asks else ()
 
     # ------------------------------------------------------------------------------------------------------ deliveries
 
@@ -344,9 +382,14 @@ class SqlSnapshot:
     # ------------------------------------------------------------------------------------------------------- overviews
 
     def next_due(self, signing: Sequence[KeysetName]) -> datetime | None:
-        """Return when the first keyset, delivery, or workspace on a ``signing`` keyset is due; None: nothing is."""
-        moments = self._connection.execute(NEXT_DUE, {"signing": list(signing)}).one()
-        return from_us(min((moment for moment in moments if moment is not None), default=None))
+        """Return when the first keyset, delivery, overlap, or workspace on a ``signing`` keyset is due.
+
+        None: nothing is.
+        """
+        moments = [from_us(moment) for moment in self._connection.execute(NEXT_DUE, {"signing": list(signing)}).one()]
+        if self._asks:
+            moments.append(asked.next_end(self._connection))
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def counts(self) -> Mapping[str, int]:
         """Return ``workspaces`` (not removed), ``tokens`` (pending, active or in grace), ``events``."""

@@ -6,12 +6,23 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import chain, issue, revoke, rows, schema
+from rotator.adapters.store import asked, chain, issue, pruning, revoke, rows, schema
 from rotator.adapters.store.bulk import Statement, Value, insert, upsert
-from rotator.adapters.store.snapshot import KEYSETS, REQUESTS, TOKENS, WORKSPACES, SqlSnapshot
+from rotator.adapters.store.snapshot import KEYSETS, REQUESTS, WORKSPACES, SqlSnapshot
 from rotator.adapters.store.times import span_to_us, to_us
 from rotator.core.events import Detail, Event, encode_details
-from rotator.core.model import Jti, KeysetName, Kid, ReplicaId, SigningKey, SinkId, WorkspaceId, WorkspaceState
+from rotator.core.model import (
+    Jti,
+    KeysetName,
+    Kid,
+    Overlap,
+    ReplicaId,
+    SigningKey,
+    SinkId,
+    Wish,
+    WorkspaceId,
+    WorkspaceState,
+)
 from rotator.core.timeguard import ClockMark
 from rotator.errors import StoreError
 from rotator.ports import (
@@ -100,15 +111,6 @@ RELEASE_LEASES: Final = Statement(
 REDELIVER: Final = Statement(
     "UPDATE deliveries SET due_at = ?, delivered_sequence = 0 WHERE workspace = ? AND sink = ? AND sequence = ?"
     " AND due_at IS NULL"
-)
-
-# What a workspace that is still configured last had stays, however old: it is why its automation broke.
-DOOMED_TOKENS: Final = sa.and_(
-    sa.text(f"tokens.{schema.ENDED}"),
-    TOKENS.expires_at < sa.bindparam("before"),
-    ~sa.exists().where(
-        WORKSPACES.id == TOKENS.workspace, WORKSPACES.current == TOKENS.jti, WORKSPACES.removed_at.is_(None)
-    ),
 )
 
 
@@ -215,6 +217,14 @@ class SqlTransaction(SqlSnapshot):
         """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active."""
         return RAISE_LAST_EXP.run(self._connection, [(to_us(exp), to_us(exp), kid)]) == 1
 
+    def put_wish(self, keyset: KeysetName, wish: Wish) -> None:
+        """Remember what an operator asks of a keyset, in place of what was asked before."""
+        asked.put_wish(self._connection, keyset, wish)
+
+    def drop_wish(self, keyset: KeysetName) -> None:
+        """Forget what was asked of a keyset: it is fulfilled."""
+        asked.drop_wish(self._connection, keyset)
+
     # -------------------------------------------------------------------------------------------- replicas, sightings
 
     def put_sighting(self, sighting: Sighting) -> None:
@@ -277,6 +287,26 @@ class SqlTransaction(SqlSnapshot):
     def revoke_tokens_of_key(self, kid: Kid, at: datetime, due_at: datetime) -> RevokedTokens:
         """Mark the tokens on ``kid`` that live at ``due_at``, erase their texts, make their workspaces due; in bulk."""
         return revoke.revoke_tokens_of_key(self._connection, kid, at, due_at)
+
+    def lock_workspace(self, workspace: WorkspaceId) -> WorkspaceState | None:
+        """Return one workspace with its row locked until the end of the transaction."""
+        row = self._first(sa.select(*rows.WORKSPACE).where(WORKSPACES.id == workspace).with_for_update())
+        return None if row is None else rows.workspace(row)
+
+    def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime) -> bool:
+        """Make a workspace's next token due at ``at``, and let its current one end by ``current_ends_at``.
+
+        An earlier failure to issue is forgotten. Return False if there is no such workspace.
+        """
+        return asked.make_due(self._connection, workspace, at, reason, current_ends_at)
+
+    def put_overlaps(self, overlaps: Sequence[Overlap]) -> None:
+        """Store how long replaced tokens stay valid; of two for one token the one that ends first stands."""
+        asked.put_overlaps(self._connection, overlaps)
+
+    def drop_overlaps(self, jtis: Sequence[Jti]) -> None:
+        """Forget overlaps that are over."""
+        asked.drop_overlaps(self._connection, jtis)
 
     # ------------------------------------------------------------------------------------------------------ deliveries
 
@@ -382,17 +412,6 @@ class SqlTransaction(SqlSnapshot):
 
         Keys are never deleted, nor the last token of a workspace that is still configured.
         """
-        before = {"before": to_us(tokens_before)}
-        doomed = (
-            sa.select(schema.deliveries.c.workspace, schema.deliveries.c.sink)
-            .join(
-                schema.tokens,
-                (TOKENS.workspace == schema.deliveries.c.workspace) & (TOKENS.jti == schema.deliveries.c.jti),
-            )
-            .where(DOOMED_TOKENS)
-        )
-        theirs = sa.tuple_(schema.deliveries.c.workspace, schema.deliveries.c.sink).in_(doomed)
-        self._connection.execute(sa.delete(schema.deliveries).where(theirs), before)
-        self._connection.execute(sa.delete(schema.tokens).where(DOOMED_TOKENS), before)
-        self._connection.execute(sa.delete(schema.requests).where(REQUESTS.finished_at < to_us(audit_before)))
+        pruning.prune_tokens(self._connection, tokens_before)
+        pruning.prune_requests(self._connection, audit_before)
         return chain.prune_events(self._connection, audit_before)

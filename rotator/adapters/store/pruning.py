@@ -1,0 +1,40 @@
+"""What is deleted when it is past its retention. Keys never are."""
+
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from rotator.adapters.store import schema
+from rotator.adapters.store.times import to_us
+
+TOKENS: Final = schema.tokens.c
+WORKSPACES: Final = schema.workspaces.c
+DELIVERIES: Final = schema.deliveries.c
+
+# What a workspace that is still configured last had stays, however old: it is why its automation broke.
+DOOMED_TOKENS: Final = sa.and_(
+    sa.text(f"tokens.{schema.ENDED}"),
+    TOKENS.expires_at < sa.bindparam("before"),
+    ~sa.exists().where(
+        WORKSPACES.id == TOKENS.workspace, WORKSPACES.current == TOKENS.jti, WORKSPACES.removed_at.is_(None)
+    ),
+)
+
+
+def prune_tokens(connection: sa.Connection, before: datetime) -> None:
+    """Delete ended tokens whose ``exp`` is older, but for the last one of a workspace that is still configured."""
+    bound = {"before": to_us(before)}
+    doomed = (
+        sa.select(DELIVERIES.workspace, DELIVERIES.sink)
+        .join(schema.tokens, (TOKENS.workspace == DELIVERIES.workspace) & (TOKENS.jti == DELIVERIES.jti))
+        .where(DOOMED_TOKENS)
+    )
+    theirs = sa.tuple_(DELIVERIES.workspace, DELIVERIES.sink).in_(doomed)
+    connection.execute(sa.delete(schema.deliveries).where(theirs), bound)
+    connection.execute(sa.delete(schema.tokens).where(DOOMED_TOKENS), bound)
+
+
+def prune_requests(connection: sa.Connection, before: datetime) -> None:
+    """Delete requests that were finished before."""
+    connection.execute(sa.delete(schema.requests).where(schema.requests.c.finished_at < to_us(before)))
