@@ -19,6 +19,7 @@ from rotator.core.actions import (
     MakeKey,
     ProveKey,
     PublishSet,
+    Reason,
     Reschedule,
     RetireKey,
 )
@@ -337,7 +338,11 @@ def _proven(tx: Transaction, observed: Observed, action: ProveKey, now: datetime
 
 
 def _activate(tx: Transaction, observed: Observed, action: ActivateKey, now: datetime) -> Sequence[Event]:
+    """Let the key sign; what an operator asked for is fulfilled by it, and done in the operator's name."""
     events = []
+    wish = observed.state.wish
+    if wish is not None:
+        tx.drop_wish(action.keyset)
     if action.prior is not None and action.prior_grace_until is not None:
         prior = lifecycle.demote(_key(observed, action.prior), now=now, grace_until=action.prior_grace_until)
         tx.update_key(prior)
@@ -348,7 +353,9 @@ def _activate(tx: Transaction, observed: Observed, action: ActivateKey, now: dat
     tx.update_key(key)
     tx.put_keyset(replace(observed.row, ever_active=True))
     events.append(_event(EventName.KEY_ACTIVATED, key, now, action.reason, rotate_at=_stamp(action.rotate_at)))
-    return events
+    if wish is None or not (action.reason is Reason.REQUESTED or wish.emergency):
+        return events
+    return [event._replace(actor=wish.actor) for event in events]
 
 
 def _demote(tx: Transaction, observed: Observed, action: DemoteKey, now: datetime) -> Sequence[Event]:

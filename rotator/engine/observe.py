@@ -57,6 +57,7 @@ def observe(
         publish_blocked=publish_blocked,
         out_since=out_since(sightings, _replicas(run, snapshot), reading),
         in_use=not policy.ending or snapshot.keyset_in_use(name, reading.now),
+        wish=snapshot.wish(name),
     )
     if published is not None and state.published == desired_kids(state):
         intact = run.around.publisher.intact(publication(row, policy, state, reading.now))

@@ -157,6 +157,7 @@ def _restore_keyset(
             schedule_fingerprint=policy.schedule_fingerprint,
             policy=policy_to_json(policy),
         )
+    transaction.drop_wish(name)  # it was fulfilled since, or whoever asked must look again
     known = {key.kid: key for key in witnessed.published}
     sequences = [row.next_sequence - 1, *(key.sequence for key in witnessed.published)]
     transaction.put_keyset(

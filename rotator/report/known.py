@@ -44,6 +44,7 @@ def known_keyset(snapshot: Snapshot, row: KeysetRow, policy: Policy, now: dateti
         first_publication=not row.ever_active and not sightings,
         out_since=out_since(sightings, replicas),
         in_use=not own.ending or snapshot.keyset_in_use(row.name, now),
+        wish=snapshot.wish(row.name),
     )
     if row.set_sha256:
         state = replace(state, published=desired_kids(state))
