@@ -9,7 +9,7 @@ near, the key after that. The rules below are tried in order and the first that 
 comes before what narrows it, except after a revocation, which waits for nothing.
 
 0. What was revoked, or is none of ours, leaves the published file, and a ready spare takes over from a signer that is
-   lost: neither may hang on whether new keys can be made.
+   lost, or that an operator wants replaced at once: neither may hang on whether new keys can be made.
 1. Stored deadlines follow the policy.
 2. Enough spares exist: one behind the active key, two when a rotation is near or nothing signs.
 3. The published file holds exactly the keys that are pending, active or in grace.
@@ -193,8 +193,8 @@ def _withdraw(state: KeysetState, _policy: KeysetPolicy, _now: datetime, _: Cale
 
 
 def _take_over(state: KeysetState, policy: KeysetPolicy, now: datetime, calendar: Calendar) -> KeysetAction | None:
-    """Let a ready spare sign at once where no key can."""
-    if activation_reason(state, now) is not Reason.SIGNER_LOST:
+    """Let a ready spare sign at once where no key can, or where an operator would not wait."""
+    if activation_reason(state, now) is not Reason.SIGNER_LOST and not is_emergency(state):
         return None
     return _activate(state, policy, now, calendar)
 
