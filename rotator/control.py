@@ -3,12 +3,14 @@
 A stream socket; one line of JSON in, one line out:
 
     {"command": "token.show", "arguments": {"workspace": "acme"}, "reason": "why"}
+    {"command": "key.import", "arguments": {"keyset": "default"}, "reason": "why", "secret": "the key"}
     {"ok": true, "result": …}   or   {"ok": false, "error": "…", "exit_code": 1}
 
 Anyone may connect: who is let in is decided by who the kernel says the peer is (SO_PEERCRED), so that a refusal is a
 sentence and not a closed door. root and the service's own user are admins; Unix groups give the other roles. Reading
 commands are answered from the database. All others are stored as a request before they are answered, carried out by the
-daemon's one loop, and waited for; the text of a token goes from the loop to the peer and nowhere else.
+daemon's one loop, and waited for; the text of a token goes from the loop to the peer and nowhere else. A secret that
+comes with a request is sealed before the request is stored, and is in no argument, log line or answer.
 """
 
 import contextlib
@@ -63,6 +65,10 @@ class Request:
     needs: tuple[str, ...] = ()
     """Names of its arguments, all of them text."""
     reason_required: bool = False
+    optional: tuple[str, ...] = ()
+    """Names of arguments that may be left out; text, too."""
+    secret: bool = False
+    """A secret comes with it."""
 
 
 REQUESTS: Final[Mapping[str, Request]] = MappingProxyType(
@@ -70,6 +76,7 @@ REQUESTS: Final[Mapping[str, Request]] = MappingProxyType(
         "token.show": Request(Role.OPERATOR, ("workspace",)),
         "clock.accept": Request(Role.ADMIN, reason_required=True),
         "config.accept": Request(Role.ADMIN, reason_required=True),
+        "key.import": Request(Role.ADMIN, ("keyset",), optional=("until",), secret=True),
         "key.revoke": Request(Role.ADMIN, ("kid",), reason_required=True),
         "token.revoke": Request(Role.ADMIN, ("jti",), reason_required=True),
         "workspace.revoke": Request(Role.ADMIN, ("workspace",), reason_required=True),
@@ -87,6 +94,11 @@ class _Call:
     command: str
     arguments: Arguments
     reason: str
+    secret: Secret[str] | None
+
+
+def _seals_nothing(_draft: RequestRow, _secret: Secret[str]) -> RequestRow:
+    raise RefusedError("no secret can be taken here")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,6 +116,8 @@ class ControlServer:
     published_set: PublishedSet
     calendar: Calendar = field(default_factory=CronCalendar)
     several_replicas: bool = False
+    seal: Callable[[RequestRow, Secret[str]], RequestRow] = _seals_nothing
+    """Returns a request as it may be stored: with the secret that came with it sealed, and bound to it."""
     peer_of: Callable[[socket.socket], Peer] = peer_of
     patience: timedelta = PATIENCE
     line_timeout: timedelta = LINE_TIMEOUT
@@ -247,14 +261,10 @@ class ControlServer:
 
     def _request(self, peer: Peer, call: _Call, wanted: Request) -> object:
         """Store a request, wait for the loop to carry it out, and return what came of it."""
-        arguments = {name: _text(call.arguments, name) for name in wanted.needs}
-        if unknown := sorted(call.arguments.keys() - arguments.keys()):
-            raise ConfigError(f"unknown argument {unknown[0]!r}; known are: {', '.join(wanted.needs) or 'none'}")
-        if wanted.reason_required and not call.reason:
-            raise ConfigError(f"{call.command} goes into the audit: say why with --reason")
+        draft = self._draft(peer, call, wanted)
         with self.store.begin() as transaction:
             request_id = transaction.add_request(
-                call.command, arguments, name_of(peer.uid), peer.uid, call.reason, self.clock.read().now
+                draft.kind, draft.arguments, draft.actor, draft.uid, draft.reason, draft.created_at
             )
         self.wake()
         row = self._wait(request_id)
@@ -266,6 +276,27 @@ class ControlServer:
             raise RefusedError(row.result)
         shown = None if secret is None else secret.reveal()
         return {"request": request_id, "finished": True, "text": row.result, "secret": shown}
+
+    def _draft(self, peer: Peer, call: _Call, wanted: Request) -> RequestRow:
+        """Return the row to store, but for its id."""
+        known = (*wanted.needs, *wanted.optional)
+        if unknown := sorted(call.arguments.keys() - set(known)):
+            raise ConfigError(f"unknown argument {unknown[0]!r}; known are: {', '.join(known) or 'none'}")
+        given = [name for name in known if name in wanted.needs or name in call.arguments]
+        if wanted.reason_required and not call.reason:
+            raise ConfigError(f"{call.command} goes into the audit: say why with --reason")
+        if wanted.secret is not (call.secret is not None):
+            raise ConfigError(f"{call.command} {'lacks its' if wanted.secret else 'takes no'} secret")
+        draft = RequestRow(
+            id=0,
+            kind=call.command,
+            arguments={name: _text(call.arguments, name) for name in given},
+            actor=name_of(peer.uid),
+            uid=peer.uid,
+            reason=call.reason,
+            created_at=self.clock.read().now,
+        )
+        return draft if call.secret is None else self.seal(draft, call.secret)
 
     def _wait(self, request_id: int, patience: timedelta | None = None) -> RequestRow | None:
         give_up_at = time.monotonic() + (self.patience if patience is None else patience).total_seconds()
@@ -344,7 +375,7 @@ def _parse(line: bytes) -> _Call:
         message = json.loads(line.decode())
     except (ValueError, RecursionError):
         raise ConfigError("expected one line of JSON, in UTF-8") from None
-    if not isinstance(message, dict) or not message.keys() <= {"command", "arguments", "reason"}:
+    if not isinstance(message, dict) or not message.keys() <= {"command", "arguments", "reason", "secret"}:
         raise ConfigError("expected an object with command, arguments and reason")
     command, arguments = message.get("command"), message.get("arguments") or {}
     reason = message.get("reason") or ""
@@ -354,7 +385,10 @@ def _parse(line: bytes) -> _Call:
         raise ConfigError("arguments are an object of plain values, without control characters")
     if not isinstance(reason, str) or len(reason) > 1000 or not reason.isprintable():
         raise ConfigError("a reason is text of at most 1000 characters, without control characters")
-    return _Call(command, arguments, reason)
+    secret = message.get("secret")
+    if secret is not None and not isinstance(secret, str):
+        raise ConfigError("a secret is text")
+    return _Call(command, arguments, reason, None if secret is None else Secret(secret))
 
 
 def _is_plain(value: object) -> bool:

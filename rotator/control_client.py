@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError, RotatorError
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=60)
@@ -26,13 +27,16 @@ def ask(
     arguments: Mapping[str, str | int | bool | None] | None = None,
     reason: str = "",
     *,
+    secret: Secret[str] | None = None,
     timeout: timedelta = ANSWER_TIMEOUT,
 ) -> Any:
     """Return the result of ``command``, as JSON.
 
     Raise :class:`NoDaemonError` where no daemon listens, and for a refusal the error that it stands for.
     """
-    message = {"command": command, "arguments": dict(arguments or {}), "reason": reason}
+    message: dict[str, object] = {"command": command, "arguments": dict(arguments or {}), "reason": reason}
+    if secret is not None:
+        message["secret"] = secret.reveal()
     try:
         with connect(path, timeout) as connection, connection.makefile("rb") as stream:
             connection.sendall(json.dumps(message).encode() + b"\n")

@@ -31,7 +31,7 @@ from rotator.errors import RefusedError, RotatorError, StoreError, StoreLostErro
 from rotator.log import CataloguedLog, configure, log_uncaught
 from rotator.ports import EventLog
 from rotator.report import Report, status
-from rotator.wiring import State, open_state, settle
+from rotator.wiring import State, open_state, seal_request, settle
 
 PATIENCE: Final = timedelta(seconds=5)
 """The longest that the loop sleeps before it feeds the watchdog and looks at the clock itself."""
@@ -129,6 +129,7 @@ class Daemon:
             wake=self.alarm.wake,
             take_answer=lambda request_id: engine.run.answers.pop(request_id, None),
             log=self.log,
+            seal=partial(seal_request, engine.run),
             published_set=partial(read_set, state.config.settings.publish_directory),
         )
 

@@ -248,6 +248,11 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             "A published key of a system or database that is gone stays published.",
             "keyset kid grace_until",
         ),
+        EventName.KEY_IMPORTED: _entry(
+            Level.WARNING,
+            "A signing key of another system was imported: it is pending, and keeps its kid.",
+            "keyset kid algorithm sequence",
+        ),
         EventName.KEY_PROVEN: _entry(
             Level.INFO, "A probe signed by a key verified from the published file.", "keyset kid"
         ),

@@ -14,6 +14,7 @@ from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.disk import describe, ensure_directory, lock_directory, require_private
 from rotator.adapters.kek import KekRing, ensure_kek_file, read_ring_file, read_ring_value
+from rotator.adapters.keyfile import read_jwk
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.adapters.publish import TreePublisher
 from rotator.adapters.sealing import SourcedKeyring
@@ -27,11 +28,13 @@ from rotator.core.events import Detail
 from rotator.core.model import ReplicaId, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.engine.housekeeping import Chores
+from rotator.engine.requests.importing import pack
+from rotator.engine.requests.sealed import with_secret
 from rotator.engine.run import Run, Surroundings
 from rotator.engine.tick import Engine
 from rotator.errors import KekError, RefusedError
 from rotator.log import CataloguedLog
-from rotator.ports import EventLog
+from rotator.ports import EventLog, RequestRow
 
 REPLICA: Final = ReplicaId("local")
 """The one replica of an embedded database. Several on one PostgreSQL will need names of their own."""
@@ -203,19 +206,43 @@ def open_copy(config: Config, database: Path, log: EventLog) -> Iterator[Run]:
         yield run
 
 
+def seal_request(run: Run, draft: RequestRow, secret: Secret[str]) -> RequestRow:
+    """Take in the keys that come with a request, so that the row that is stored holds them sealed and no other way.
+
+    Raises :class:`RefusedError` for what is no sound key, and :class:`KekError` while nothing can be sealed.
+    """
+    return with_secret(run.ready_sealer, draft, pack(read_jwk(secret, "the key").keys))
+
+
 @dataclass(frozen=True, slots=True)
 class Offline:
     """An engine without a daemon, for one command."""
 
     engine: Engine
 
-    def submit(self, kind: str, arguments: Mapping[str, Detail], reason: str) -> tuple[bool, str, Secret[str] | None]:
+    def submit(
+        self, kind: str, arguments: Mapping[str, Detail], reason: str, secret: Secret[str] | None = None
+    ) -> tuple[bool, str, Secret[str] | None]:
         """Store a request as the daemon would and carry it out; return whether, what to say, and a secret answer."""
         run = self.engine.run
         uid = os.getuid()
-        now = run.around.clock.read().now
+        draft = RequestRow(
+            id=0,
+            kind=kind,
+            arguments=arguments,
+            actor=f"{user_name(uid)}({uid})",
+            uid=uid,
+            reason=reason,
+            created_at=run.around.clock.read().now,
+        )
+        if secret is not None:
+            with run.around.store.read() as snapshot:
+                run.sealer = run.around.keyring.unlock(snapshot.keks())
+            draft = seal_request(run, draft, secret)
         with run.around.store.begin() as transaction:
-            request_id = transaction.add_request(kind, arguments, f"{user_name(uid)}({uid})", uid, reason, now)
+            request_id = transaction.add_request(
+                kind, draft.arguments, draft.actor, draft.uid, draft.reason, draft.created_at
+            )
         self.engine.tick()
         with run.around.store.read() as snapshot:
             request = snapshot.request(request_id)

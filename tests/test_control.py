@@ -22,8 +22,8 @@ from rotator.control_client import NoDaemonError, ask, connect
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.secret import Secret
-from rotator.errors import ConfigError, RefusedError, RotatorError
-from rotator.ports import AuditRow
+from rotator.errors import ConfigError, KekError, RefusedError, RotatorError
+from rotator.ports import SEALED, AuditRow, RequestRow
 
 NOBODY = Peer(uid=54_321, gid=54_321)
 
@@ -156,6 +156,10 @@ def test_faults_of_the_daemon_are_in_its_answer(loop: Loop, path: Path) -> None:
         (b'{"command": "clock.accept", "reason": 1}\n', "a reason is text"),
         (b'{"command": "status", "arguments": {"x": 1}}\n', "unknown argument 'x'"),
         (b'{"command": "plan", "arguments": {"for_seconds": 1e99}}\n', "arguments are an object"),
+        (b'{"command": "key.import", "arguments": {"keyset": "default"}}\n', "key.import lacks its secret"),
+        (b'{"command": "key.import", "arguments": {"keyset": "default"}, "secret": 1}\n', "a secret is text"),
+        (b'{"command": "key.import", "arguments": {"x": "1"}, "secret": "s"}\n', "known are: keyset, until"),
+        (b'{"command": "config.accept", "reason": "why", "secret": "s"}\n', "config.accept takes no secret"),
         (b"x" * (LINE_LIMIT + 1), "longer than 65536 bytes"),
     ],
 )
@@ -501,3 +505,47 @@ def test_client_waits_for_a_place_in_the_queue(path: Path) -> None:
         later.start()
         stack.enter_context(connect(path, timedelta(seconds=10)))
         later.join()
+
+
+# ----------------------------------------------------------------------------------------------- secrets that come in
+
+
+def sealed(draft: RequestRow, secret: Secret[str]) -> RequestRow:
+    return replace(draft, arguments={**draft.arguments, SEALED: f"{len(secret.reveal())} characters"})
+
+
+def test_a_secret_is_sealed_before_it_is_stored(loop: Loop, path: Path) -> None:
+    """It is in no row, event or answer; what is sealed goes when the request is finished."""
+    loop.outcome = None
+    secret = Secret("the private key")
+    with server_of(loop, path, seal=sealed, patience=timedelta(seconds=0.2)):
+        ask(path, "key.import", {"keyset": "default"}, "why", secret=secret)
+        with loop.store.read() as snapshot:
+            (stored,) = snapshot.open_requests()
+        assert stored.arguments == {"keyset": "default", SEALED: "15 characters"}
+        loop.outcome = (False, "refused", None)
+        with pytest.raises(RefusedError, match="refused"):
+            ask(path, "key.import", {"keyset": "default"}, "why", secret=secret)
+        with loop.store.read() as snapshot:
+            finished = [snapshot.request(number) for number in (1, 2)]
+    assert [row.arguments for row in finished if row is not None] == [{"keyset": "default"}] * 2
+    assert secret.reveal() not in repr((stored, finished, loop.events))
+
+
+def test_a_secret_that_cannot_be_sealed_is_not_stored(loop: Loop, path: Path) -> None:
+    """As while the KEK is away."""
+
+    def no_kek(_draft: RequestRow, _secret: Secret[str]) -> RequestRow:
+        raise KekError("the KEK is away")
+
+    with server_of(loop, path, seal=no_kek), pytest.raises(RefusedError, match="the KEK is away"):
+        ask(path, "key.import", {"keyset": "default"}, secret=Secret("the private key"))
+    with loop.store.read() as snapshot:
+        assert snapshot.request(1) is None
+
+
+def test_only_an_admin_may_import(loop: Loop, path: Path) -> None:
+    loop.peer = NOBODY
+    with server_of(loop, path, seal=sealed), pytest.raises(RefusedError, match=r"may not use 'key\.import'"):
+        ask(path, "key.import", {"keyset": "default"}, secret=Secret("the private key"))
+    assert "the private key" not in repr(loop.events)

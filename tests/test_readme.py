@@ -128,7 +128,7 @@ def test_every_command_in_a_block_exists_with_its_options(path: Path) -> None:
 def test_every_command_named_in_the_text_exists(path: Path) -> None:
     """Commands in backquotes, which may be cut short: `rotator audit`."""
     for line in inline_commands(path):
-        names = " ".join(re.match(r"(?:[a-z]+ ?)*", line)[0].split())  # type: ignore[index]  # it always matches
+        names = " ".join(re.match(r"(?:[a-z]+(?:-[a-z]+)* ?)*", line)[0].split())  # type: ignore[index]  # it always matches
         while names and names not in COMMANDS and " " in names:
             parent, _, last = names.rpartition(" ")
             assert parent not in COMMANDS or not hasattr(COMMANDS[parent], "commands"), f"rotator {names} ({last})"

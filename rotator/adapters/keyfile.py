@@ -7,7 +7,7 @@ is taken apart by one library and put together again by its own numbers, so that
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, assert_never
 
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_private_key,
     load_pem_private_key,
     load_pem_public_key,
 )
@@ -30,6 +31,7 @@ from rotator.core.model import Algorithm, Kid
 from rotator.core.secret import Secret
 from rotator.core.strict_json import parse
 from rotator.errors import RefusedError
+from rotator.ports import FoundKey
 
 LARGEST_BYTES: Final = 48 * 1024
 """Of a file: more than any set that verifiers take, and what fits through the control socket."""
@@ -62,18 +64,6 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519Pri
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 _NO_KEY: Final = (ValueError, TypeError, KeyError, OverflowError, JoseError, UnsupportedAlgorithm, InternalError)
 """What the libraries raise for numbers that make no key."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundKey:
-    """A key of a file, sound and of an algorithm that is known."""
-
-    kid: Kid
-    algorithm: Algorithm
-    public_jwk: str
-    """As it will be published: canonical JSON with ``kid``, ``use`` and ``alg``."""
-    private: Secret[bytes] | None
-    """PKCS #8, DER; None: it is a public key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +345,20 @@ def _found(
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
+
+
+def to_jwk(keys: Iterable[FoundKey]) -> Secret[str]:
+    """Return keys as a JWK Set that :func:`read_jwk` takes for the same keys; private ones with their private half."""
+    return Secret(canonical({"keys": [_jwk(key) for key in keys]}))
+
+
+def _jwk(found: FoundKey) -> Mapping[str, Any]:
+    public = json.loads(found.public_jwk)
+    if found.private is None:
+        return {**public}
+    loaded: Any = load_der_private_key(found.private.reveal(), None)
+    kind: Any = {"EC": ECKey, "OKP": OKPKey, "RSA": RSAKey}[public["kty"]]
+    return {**kind.import_key(loaded).as_dict(private=True), **public}
 
 
 def to_pem(jwks: str) -> str:

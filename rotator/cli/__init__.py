@@ -9,7 +9,18 @@ from typing import Annotated, Any, Final
 import typer
 
 from rotator import __version__
-from rotator.cli import auditing, backing_up, configuring, leaving, looking, planning, publishing, running, verifying
+from rotator.cli import (
+    auditing,
+    backing_up,
+    configuring,
+    importing,
+    leaving,
+    looking,
+    planning,
+    publishing,
+    running,
+    verifying,
+)
 from rotator.cli.asking import clock, token
 from rotator.cli.options import ConfigOption
 from rotator.errors import RotatorError
@@ -50,6 +61,7 @@ app.add_typer(looking.tokens, name="tokens")
 app.add_typer(token, name="token")
 app.command()(looking.jwks)
 app.command()(leaving.export)
+app.command()(importing.import_key)
 app.command()(verifying.verify)
 app.add_typer(auditing.audit, name="audit")
 app.add_typer(clock, name="clock")

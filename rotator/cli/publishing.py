@@ -36,7 +36,8 @@ def adopt(
         typer.echo(
             f"  no token can be issued on it until its new keys have been published for the propagation_period of "
             f"{format_duration(each.propagation_period)}: {each.usable_at:%Y-%m-%d %H:%MZ} if the daemon is started "
-            "now. Let whoever issued tokens so far go on until then"
+            "now. Let whoever issued tokens so far go on until then, or import the key that signs there: rotator "
+            "import-key --offline"
         )
     if not adoptions:
         typer.echo("nothing is adopted: no set is published that the database does not know")

@@ -174,18 +174,25 @@ def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", comman
 
 
 def request(
-    option: Path | None, command: str, arguments: Arguments, reason: str, *, offline: bool
+    option: Path | None,
+    command: str,
+    arguments: Arguments,
+    reason: str,
+    *,
+    offline: bool,
+    secret: Secret[str] | None = None,
 ) -> tuple[str, Secret[str] | None]:
     """Have a changing command carried out; return what to say and, for some, a secret.
 
-    Raise :class:`RefusedError` when it was not done.
+    ``secret`` goes with it: over the socket alone, and sealed before it is stored. Raise :class:`RefusedError` when it
+    was not done.
     """
     if offline:
-        return _submit(load_config(option), command, arguments, reason)
+        return _submit(load_config(option), command, arguments, reason, secret)
     nobody = ""
     for socket in _sockets(option):
         try:
-            answer = ask(socket, command, arguments, reason)
+            answer = ask(socket, command, arguments, reason, secret=secret)
         except NoDaemonError as error:
             nobody = str(error)
             continue
@@ -198,13 +205,15 @@ def request(
     )
 
 
-def _submit(config: Config, command: str, arguments: Arguments, reason: str) -> tuple[str, Secret[str] | None]:
+def _submit(
+    config: Config, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None
+) -> tuple[str, Secret[str] | None]:
     from rotator.log import configure  # noqa: PLC0415 - heavy
     from rotator.wiring import offline  # noqa: PLC0415 - heavy
 
     configure("auto", "warning", os.environ, sys.stderr)
     with offline(config) as state:
-        done, text, secret = state.submit(command, dict(arguments), reason)
+        done, text, shown = state.submit(command, dict(arguments), reason, secret)
     if not done:
         raise RefusedError(text)
-    return text, secret
+    return text, shown

@@ -35,6 +35,7 @@ class EventName(StrEnum):
     KEYSET_PUBLISHED = "keyset.published"
     KEY_MADE = "key.made"
     KEY_ADOPTED = "key.adopted"
+    KEY_IMPORTED = "key.imported"
     KEY_PROVEN = "key.proven"
     KEY_ACTIVATED = "key.activated"
     KEY_DEMOTED = "key.demoted"

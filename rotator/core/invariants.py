@@ -6,7 +6,7 @@ Used by the engine after each change it commits, and by every simulation after e
 from collections import Counter
 from datetime import datetime
 
-from rotator.core.model import KeysetState, Phase
+from rotator.core.model import KeysetState, Origin, Phase
 from rotator.core.planner import spares
 from rotator.core.policy import KeysetPolicy
 
@@ -24,7 +24,7 @@ def keyset_violations(state: KeysetState, policy: KeysetPolicy, now: datetime) -
             found.append(f"{key.kid} is in grace without an end")
         if key.phase is Phase.RETIRED and key.last_exp is not None and key.last_exp + policy.clock_skew > now:
             found.append(f"{key.kid} is retired while a token on it lives until {key.last_exp.isoformat()}")
-    waiting = len(spares(state, policy))
+    waiting = sum(key.origin is not Origin.IMPORTED for key in spares(state, policy))
     if waiting > 2:
         found.append(f"{waiting} spares are waiting; two are enough")
     return found

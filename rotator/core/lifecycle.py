@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from rotator.core.model import Phase, SigningKey, Token
+from rotator.core.model import Origin, Phase, SigningKey, Token
 
 TRANSITIONS: Final[frozenset[tuple[Phase, Phase]]] = frozenset(
     {
@@ -38,6 +38,26 @@ def activate(key: SigningKey, *, now: datetime, rotate_at: datetime) -> SigningK
     """Let ``key`` sign from ``now`` until its successor takes over at ``rotate_at``."""
     check(key.kid, key.phase, Phase.ACTIVE)
     return replace(key, phase=Phase.ACTIVE, activated_at=now, rotate_at=rotate_at)
+
+
+def complete(key: SigningKey) -> SigningKey:
+    """Make an adopted public key, whose private half has come after it, one that may sign.
+
+    It is no transition of one life: what was the record of another system's key becomes a key of ours, before it has
+    signed anything here. ``last_exp`` stays, for tokens of that system are out.
+    """
+    if key.origin is not Origin.ADOPTED or key.phase is not Phase.GRACE:
+        raise IllegalTransitionError(f"{key.kid} is {key.origin} and {key.phase}, and cannot be given a private half")
+    return replace(
+        key,
+        origin=Origin.IMPORTED,
+        phase=Phase.PENDING,
+        has_private=True,
+        proven_at=None,
+        demoted_at=None,
+        grace_until=None,
+        destroyed_at=None,
+    )
 
 
 def demote(key: SigningKey, *, now: datetime, grace_until: datetime) -> SigningKey:

@@ -158,7 +158,7 @@ def next_due(state: KeysetState, policy: KeysetPolicy, now: datetime) -> datetim
         if key.phase is Phase.ACTIVE:
             moments += [key.rotate_at, announce_at(key, policy)]
         elif key.phase is Phase.PENDING:
-            moments.append(ready_at(state, key.kid, policy))
+            moments += [ready_at(state, key.kid, policy), _leaves_at(key, policy)]
         elif key.phase is Phase.GRACE:
             moments.append(_leaves_at(key, policy))
     return min((moment for moment in moments if moment is not None and moment > now), default=None)
@@ -305,6 +305,8 @@ def _retirement_reason(state: KeysetState, key: SigningKey, policy: KeysetPolicy
         return Reason.GRACE_OVER if leaves_at is None or leaves_at <= now else None
     if key.phase is not Phase.PENDING or not key.authentic:
         return None
+    if key.last_exp is not None and key.last_exp + policy.clock_skew > now:
+        return None  # imported, and tokens of the system that it comes from still need its public half
     if _over(state, policy):
         return Reason.KEYSET_ENDED
     if not can_sign(key):

@@ -5,7 +5,7 @@ Used by a command of its own, under the state's lock, before the first start.
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.events import Event, EventName
@@ -16,7 +16,7 @@ from rotator.core.stored_policy import policy_to_json
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
 from rotator.errors import RefusedError
-from rotator.ports import KeysetRow, PublishedSet, Reading
+from rotator.ports import FoundKey, KeysetRow, PublishedSet, Reading, Sighting
 
 ALGORITHM_OF: Final[Mapping[tuple[str, str], Algorithm]] = {
     ("EC", "P-256"): Algorithm.ES256,
@@ -48,6 +48,8 @@ def adopt_published(run: Run, reading: Reading, keep_for: timedelta) -> Mapping[
             transaction.put_keyset(_row(policy, reading, next_sequence=len(keys) + 1))
             for key in keys:
                 transaction.insert_key(new_row(run.ready_sealer, key, None))
+            for sighting in _served_by_now(run, name, reading):
+                transaction.put_sighting(sighting)
             details = {"algorithm": policy.algorithm, "issuer": policy.issuer}
             events = [Event(name=EventName.KEYSET_CREATED, at=reading.now, keyset=name, details=details)]
             events += [
@@ -86,26 +88,42 @@ def _row(policy: KeysetPolicy, reading: Reading, *, next_sequence: int) -> Keyse
 def _keys(name: KeysetName, published: PublishedSet, reading: Reading, keep_for: timedelta) -> list[SigningKey]:
     keys = []
     for sequence, (kid, text) in enumerate(parse_set(published.content) or (), start=1):
-        end = reading.now + keep_for
         algorithm = _algorithm(kid, text)
-        keys.append(
-            SigningKey(
-                kid=kid,
-                keyset=name,
-                sequence=sequence,
-                algorithm=algorithm,
-                phase=Phase.GRACE,
-                created_at=reading.now,
-                origin=Origin.ADOPTED,
-                public_jwk=_publishable(kid, text, algorithm),
-                has_private=False,
-                demoted_at=reading.now,
-                grace_until=end,
-                last_exp=end,
-                destroyed_at=reading.now,
-            )
-        )
+        found = FoundKey(kid, algorithm, _publishable(kid, text, algorithm), None)
+        keys.append(adopted_key(found, name, sequence, reading.now + keep_for, reading))
     return keys
+
+
+def adopted_key(found: FoundKey, name: KeysetName, sequence: int, until: datetime, reading: Reading) -> SigningKey:
+    """Return a public key of another system, to be published until ``until`` and never to sign."""
+    return SigningKey(
+        kid=found.kid,
+        keyset=name,
+        sequence=sequence,
+        algorithm=found.algorithm,
+        phase=Phase.GRACE,
+        created_at=reading.now,
+        origin=Origin.ADOPTED,
+        public_jwk=found.public_jwk,
+        has_private=False,
+        demoted_at=reading.now,
+        grace_until=until,
+        last_exp=until,
+        destroyed_at=reading.now,
+    )
+
+
+def _served_by_now(run: Run, name: KeysetName, reading: Reading) -> list[Sighting]:
+    """Return that no verifier of this tree can hold a set without the keys that were found in it.
+
+    So one whose private half is imported later need not wait. Where the set is not the same in all its places, or is
+    none to be served, this cannot be said of any.
+    """
+    published = run.around.publisher.read(name)
+    return [
+        Sighting(run.around.replica, name, kid, reading.now, None, reading.boot_id, reading.since_boot)
+        for kid in (() if published is None else published.kids)
+    ]
 
 
 def _algorithm(kid: Kid, text: str) -> Algorithm:

@@ -142,7 +142,7 @@ def _nothing_was_served(
     if row.ever_active or any(sightings):
         return False
     keys = tuple(keys)
-    if any(key.origin is Origin.ADOPTED for key in keys):
+    if any(key.origin is not Origin.MADE for key in keys):
         return False
     new = frozenset(key.kid for key in keys if key.phase is Phase.PENDING)
     if published is not None and not frozenset(published.kids) <= new:

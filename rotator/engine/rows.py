@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 from rotator.core.model import SigningKey
+from rotator.core.secret import Secret
 from rotator.engine.run import Run
 from rotator.errors import SealError
 from rotator.ports import KeyMaterial, KeyRow, Sealer, Signer
@@ -21,9 +22,14 @@ def mac_content(key: SigningKey) -> bytes:
 
 def new_row(sealer: Sealer, key: SigningKey, material: KeyMaterial | None) -> KeyRow:
     """Return the row of a key that is stored for the first time; without ``material`` it has a public half only."""
+    return sealed_row(sealer, key, None if material is None else material.private)
+
+
+def sealed_row(sealer: Sealer, key: SigningKey, private: Secret[bytes] | None) -> KeyRow:
+    """Return the row of a key as it is now, its private half (PKCS #8) sealed anew."""
     sealed = None
-    if material is not None:
-        sealed = sealer.seal(PURPOSE_KEY, key.kid, key.kid, key.algorithm, material.private.reveal())
+    if private is not None:
+        sealed = sealer.seal(PURPOSE_KEY, key.kid, key.kid, key.algorithm, private.reveal())
     return KeyRow(key, sealed, sealer.kek_id, sealer.mac(PURPOSE_KEY, mac_content(key)))
 
 

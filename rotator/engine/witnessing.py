@@ -33,7 +33,7 @@ def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
 
 def _ends_at(run: Run, key: SigningKey, now: datetime) -> datetime | None:
     if key.phase is Phase.PENDING:
-        return None
+        return key.last_exp  # None, but for an imported key: of tokens of the system that it comes from
     if key.phase is Phase.ACTIVE:
         horizon = now + run.policy.longest_lifetime(key.keyset) + HORIZON
         end = horizon.replace(minute=0, second=0, microsecond=0)

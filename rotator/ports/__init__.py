@@ -9,6 +9,7 @@ from rotator.ports.delivery import Courier, Parcel
 from rotator.ports.log import EventLog
 from rotator.ports.publishing import Publication, PublishedSet, Publisher, ServedSets
 from rotator.ports.records import (
+    SEALED,
     AuditHead,
     AuditRow,
     DeliveryAlarm,
@@ -24,12 +25,23 @@ from rotator.ports.records import (
     Sighting,
     TokenRow,
 )
-from rotator.ports.secrets import KekRow, KeyMaker, KeyMaterial, Keyring, MintOrder, Sealer, Signer, TokenMaker
+from rotator.ports.secrets import (
+    FoundKey,
+    KekRow,
+    KeyMaker,
+    KeyMaterial,
+    Keyring,
+    MintOrder,
+    Sealer,
+    Signer,
+    TokenMaker,
+)
 from rotator.ports.store import Snapshot, Store, Transaction
 from rotator.ports.time import Clock
 from rotator.ports.witness import Witness, WitnessedKey, WitnessedKeyset, WitnessRecord
 
 __all__ = [
+    "SEALED",
     "AuditHead",
     "AuditRow",
     "Calendar",
@@ -39,6 +51,7 @@ __all__ = [
     "DeliveryAlarm",
     "DeliveryRow",
     "EventLog",
+    "FoundKey",
     "IssuedToken",
     "KekRow",
     "KeyHolder",

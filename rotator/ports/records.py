@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rotator.core.events import Detail, Event
 from rotator.core.model import Jti, KekId, KeysetName, Kid, ReplicaId, SigningKey, SinkId, Token, WorkspaceId
@@ -120,6 +120,10 @@ class DeliveryRow:
     due_at: datetime | None = None
     """When to try next; None: nothing to do."""
     last_error: str = ""
+
+
+SEALED: Final = "sealed"
+"""The argument of a request that holds a secret, sealed and bound to its row; gone when the request is finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,18 @@ class KeyMaterial:
     """PKCS #8, DER."""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key that was made elsewhere: sound, and of an algorithm that is known."""
+
+    kid: Kid
+    algorithm: Algorithm
+    public_jwk: str
+    """As it is published: canonical JSON with ``kid``, ``use`` and ``alg``."""
+    private: Secret[bytes] | None
+    """PKCS #8, DER; None: it is a public key."""
+
+
 class KeyMaker(Protocol):
     """Makes key pairs."""
 

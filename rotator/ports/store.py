@@ -209,6 +209,13 @@ class Transaction(Snapshot, Protocol):
         """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half."""
         ...
 
+    def complete_key(self, row: KeyRow) -> None:
+        """Give an adopted key its private half: store ``row`` in its place, but for ``last_exp``, which never shrinks.
+
+        Raise :class:`StoreError` where there is no adopted key of its kid, keyset, sequence and public half in grace.
+        """
+        ...
+
     def raise_last_exp(self, kid: Kid, exp: datetime) -> bool:
         """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active."""
         ...
@@ -332,7 +339,7 @@ class Transaction(Snapshot, Protocol):
         ...
 
     def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
-        """Record the outcome of a request."""
+        """Record the outcome of a request, and erase its argument :data:`~rotator.ports.records.SEALED`."""
         ...
 
     def append(self, events: Sequence[Event], *, first_seq: int | None = None) -> AuditHead:

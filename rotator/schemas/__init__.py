@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from rotator.backing_up import Backup
 from rotator.cli.checking import CheckReport
+from rotator.cli.taking_in import Import
 from rotator.report.lists import KeyList, TokenList
 from rotator.report.plans import Plan
 from rotator.report.proof import ChainProof
@@ -30,6 +31,7 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "audit-verify": ChainProof,
         "backup": Backup,
         "check": CheckReport,
+        "import-key": Import,
         "keys-list": KeyList,
         "clock-accept": Done,
         "config-accept": Done,

@@ -8,10 +8,10 @@ import pytest
 
 from rotator.adapters.store import SqlStore
 from rotator.core.audit import Broken, Mark, verify_chain
-from rotator.core.events import GENESIS, EventName
+from rotator.core.events import GENESIS, Detail, EventName
 from rotator.core.model import DEFAULT_KEYSET, Phase, WorkspaceId
 from rotator.errors import InvariantError, StoreError
-from rotator.ports import AuditHead, Snapshot
+from rotator.ports import SEALED, AuditHead, Snapshot
 from tests.contract.records import ACME, DAY, FILE, HOUR, NOW, events, issue, key, keyset, workspace
 
 MADE, ISSUED, RESTORED = EventName.KEY_MADE, EventName.TOKEN_ISSUED, EventName.STATE_RESTORED
@@ -178,6 +178,23 @@ def test_ended_tokens_are_pruned_and_keys_are_not(store: SqlStore) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- requests
+
+
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_what_a_request_held_sealed_goes_when_it_is_finished(store: SqlStore, succeeded: bool) -> None:
+    """Whatever became of it; its other arguments stay."""
+    arguments: dict[str, Detail] = {"keyset": "default", SEALED: "kek-1 c2VhbGVk", "until": None}
+    with store.begin() as transaction:
+        number = transaction.add_request("key.import", arguments, "ada(1000)", 1000, "", NOW)
+    with store.begin() as transaction:
+        (waiting,) = transaction.open_requests()
+        assert waiting.arguments == arguments
+        transaction.finish_request(number, NOW + HOUR, succeeded=succeeded, result="done")
+    with store.read() as snapshot:
+        finished = snapshot.request(number)
+    assert finished is not None
+    assert finished.arguments == {"keyset": "default", "until": None}
+    assert (finished.succeeded, finished.result) == (succeeded, "done")
 
 
 def test_request_is_stored_answered_and_pruned(store: SqlStore) -> None:

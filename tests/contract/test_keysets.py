@@ -130,6 +130,59 @@ def test_private_half_cannot_outlive_signing(store: SqlStore) -> None:
         transaction.insert_key(key(phase=Phase.GRACE))
 
 
+def adopted(**changed: object) -> KeyRow:
+    public = replace(
+        key(phase=Phase.GRACE, sealed=None).key,
+        origin=Origin.ADOPTED,
+        demoted_at=NOW,
+        grace_until=NOW + DAY,
+        last_exp=NOW + DAY,
+        destroyed_at=NOW,
+    )
+    return KeyRow(replace(public, **changed), None, KEK, b"mac before")  # type: ignore[arg-type]  # fields, by name
+
+
+def test_adopted_key_is_given_its_private_half(store: SqlStore) -> None:
+    """It is imported and pending then; what tokens of its former system need stays."""
+    completed = replace(
+        adopted().key,
+        origin=Origin.IMPORTED,
+        phase=Phase.PENDING,
+        has_private=True,
+        demoted_at=None,
+        grace_until=None,
+        destroyed_at=None,
+    )
+    row = KeyRow(completed, b"sealed", KekId("kek-2"), b"mac after")
+    with store.begin() as transaction:
+        transaction.put_keyset(keyset())
+        transaction.insert_key(adopted())
+        transaction.complete_key(row)
+    with store.read() as snapshot:
+        assert snapshot.key(KID) == row
+        assert completed.last_exp == NOW + DAY
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        adopted(origin=Origin.MADE),
+        adopted(phase=Phase.RETIRED),
+        adopted(phase=Phase.REVOKED),
+        adopted(public_jwk="another"),
+        adopted(sequence=9),
+        adopted(kid=Kid("another")),
+    ],
+)
+def test_no_other_key_is_given_a_private_half(store: SqlStore, before: KeyRow) -> None:
+    completed = KeyRow(replace(key().key, origin=Origin.IMPORTED), b"sealed", KEK, b"mac")
+    with store.begin() as transaction:
+        transaction.put_keyset(keyset())
+        transaction.insert_key(before)
+    with pytest.raises(StoreError, match="is no adopted key in grace"), store.begin() as transaction:
+        transaction.complete_key(completed)
+
+
 @pytest.mark.parametrize("phase", list(Phase))
 def test_kid_is_never_used_again(store: SqlStore, phase: Phase) -> None:
     """Whatever became of a key, its kid is taken, in every keyset; the transaction goes on."""

@@ -26,6 +26,7 @@ from rotator.core.model import (
 from rotator.core.timeguard import ClockMark
 from rotator.errors import StoreError
 from rotator.ports import (
+    SEALED,
     AuditHead,
     DeliveryRow,
     IssuedToken,
@@ -47,6 +48,11 @@ UPDATE_KEY: Final = Statement(
     " grace_until = ?, retired_at = ?, revoked_at = ?, destroyed_at = ?,"
     " sealed = CASE WHEN ? = 1 THEN sealed ELSE NULL END,"
     " last_exp = CASE WHEN last_exp IS NULL OR last_exp < ? THEN ? ELSE last_exp END WHERE kid = ?"
+)
+COMPLETE_KEY: Final = Statement(
+    "UPDATE signing_keys SET origin = ?, phase = ?, sealed = ?, kek_id = ?, mac = ?, proven_at = NULL,"
+    " demoted_at = NULL, grace_until = NULL, destroyed_at = NULL"
+    " WHERE kid = ? AND keyset = ? AND sequence = ? AND public_jwk = ? AND origin = 'adopted' AND phase = 'grace'"
 )
 RAISE_LAST_EXP: Final = Statement(
     "UPDATE signing_keys SET last_exp = CASE WHEN last_exp > ? THEN last_exp ELSE ? END"
@@ -212,6 +218,26 @@ class SqlTransaction(SqlSnapshot):
         )
         if UPDATE_KEY.run(self._connection, [values]) != 1:
             raise StoreError(f"key {key.kid} is not in the database, and cannot become {key.phase}")
+
+    def complete_key(self, row: KeyRow) -> None:
+        """Give an adopted key its private half: store ``row`` in its place, but for ``last_exp``, which stays.
+
+        Raise :class:`StoreError` where there is no adopted key of its kid, keyset, sequence and public half in grace.
+        """
+        key = row.key
+        values = (
+            key.origin,
+            key.phase,
+            row.sealed,
+            row.kek_id,
+            row.mac,
+            key.kid,
+            key.keyset,
+            key.sequence,
+            key.public_jwk,
+        )
+        if COMPLETE_KEY.run(self._connection, [values]) != 1:
+            raise StoreError(f"key {key.kid} is no adopted key in grace, and cannot be given a private half")
 
     def raise_last_exp(self, kid: Kid, exp: datetime) -> bool:
         """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active."""
@@ -390,12 +416,13 @@ class SqlTransaction(SqlSnapshot):
         return int(stored[0])
 
     def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
-        """Record the outcome of a request."""
-        self._connection.execute(
-            sa.update(schema.requests)
-            .where(REQUESTS.id == request_id)
-            .values(finished_at=to_us(at), succeeded=int(succeeded), result=result)
-        )
+        """Record the outcome of a request, and erase what it held sealed."""
+        outcome: dict[str, object] = {"finished_at": to_us(at), "succeeded": int(succeeded), "result": result}
+        request = self.request(request_id)
+        if request is not None and SEALED in request.arguments:
+            kept = {name: value for name, value in request.arguments.items() if name != SEALED}
+            outcome["arguments"] = encode_details(kept)
+        self._connection.execute(sa.update(schema.requests).where(REQUESTS.id == request_id).values(**outcome))
 
     # ----------------------------------------------------------------------------------------------------------- audit
 

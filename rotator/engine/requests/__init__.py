@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from rotator.engine.requests.acceptance import accept_clock, accept_config
+from rotator.engine.requests.importing import import_keys
 from rotator.engine.requests.outcome import Handler, refuse
 from rotator.engine.requests.revocation import revoke_key, revoke_token, revoke_workspace
 from rotator.engine.requests.showing import show_token
@@ -22,6 +23,7 @@ HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
     {
         "clock.accept": accept_clock,
         "config.accept": accept_config,
+        "key.import": import_keys,
         "key.revoke": revoke_key,
         "token.revoke": revoke_token,
         "token.show": show_token,

@@ -1,0 +1,277 @@
+"""Takes in keys of other systems, into a keyset that runs: a private one to sign in its turn, public ones to stay."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from rotator.core import lifecycle
+from rotator.core.durations import format_duration
+from rotator.core.events import Event, EventName
+from rotator.core.jwks import PUBLIC_MEMBERS
+from rotator.core.model import Algorithm, KeysetName, Kid, Origin, Phase, SigningKey
+from rotator.core.planner import IN_SET
+from rotator.core.policy import KeysetPolicy
+from rotator.core.secret import Secret
+from rotator.engine.adopt import adopted_key
+from rotator.engine.requests.sealed import secret_of
+from rotator.engine.rows import examine, new_row, sealed_row
+from rotator.engine.run import Run
+from rotator.errors import RefusedError
+from rotator.ports import FoundKey, KeysetRow, Reading, RequestRow, Transaction
+
+LONGEST_KEPT: Final = timedelta(days=3653)
+"""A token that lives longer than ten years has no end that anybody waits for."""
+
+LARGEST_SET: Final = 20
+"""Keys in one set; verifiers that read no more than one page of it have long given up."""
+
+
+def pack(keys: Sequence[FoundKey]) -> bytes:
+    """Return keys as bytes to be sealed."""
+    return json.dumps(
+        [
+            {
+                "kid": key.kid,
+                "algorithm": key.algorithm,
+                "public_jwk": key.public_jwk,
+                "private": None if key.private is None else base64.b64encode(key.private.reveal()).decode(),
+            }
+            for key in keys
+        ]
+    ).encode()
+
+
+def _unpack(packed: Secret[bytes]) -> Iterator[FoundKey]:
+    entries: list[dict[str, Any]] = json.loads(packed.reveal())  # authentic: what :func:`pack` made
+    for entry in entries:
+        private = entry["private"]
+        yield FoundKey(
+            kid=Kid(entry["kid"]),
+            algorithm=Algorithm(entry["algorithm"]),
+            public_jwk=entry["public_jwk"],
+            private=None if private is None else Secret(base64.b64decode(private)),
+        )
+
+
+def import_keys(run: Run, request: RequestRow, reading: Reading) -> None:
+    """Store the keys of a request: a private key as pending, public ones in grace until the moment that it names."""
+    keys = tuple(_unpack(secret_of(run, request)))
+    name = KeysetName(str(request.arguments.get("keyset", "")))
+    until = _until(request, reading)
+    policy = run.policy.keysets.get(name)
+    if policy is None:
+        raise RefusedError(f"the config has no keyset {name!r}; it has {', '.join(sorted(run.policy.keysets))}")
+    with run.around.store.begin() as transaction:
+        row = transaction.lock_keyset(name)
+        if row is None or row.ended_at is not None:
+            raise RefusedError(f"keyset {name} is not in the database yet; start the daemon: systemctl start rotator")
+        before = tuple(stored.key for stored in transaction.all_keys())
+        if any(key.private is not None for key in keys):
+            if until is not None:
+                raise RefusedError("a private key signs in its turn and ends by the schedule: leave --until out")
+            (key,) = keys
+            event, result = _take_private(run, transaction, row, policy, key, before, reading)
+            events = [event]
+        else:
+            if until is None:
+                raise RefusedError(
+                    "public keys stay published until the last token on them has ended: say when, with --until or "
+                    "--keep-for"
+                )
+            events, result = _take_public(run, transaction, row, keys, before, until, reading)
+        _require_room(transaction, name)
+        transaction.finish_request(request.id, reading.now, succeeded=True, result=result)
+        run.head = transaction.append([event._replace(actor=request.actor, reason=request.reason) for event in events])
+
+
+def _until(request: RequestRow, reading: Reading) -> datetime | None:
+    text = str(request.arguments.get("until") or "")
+    if not text:
+        return None
+    try:
+        until = datetime.fromisoformat(text)
+    except ValueError:
+        until = None
+    if until is None or until.tzinfo is None:
+        raise RefusedError(f"--until: {text[:40]!r} is no moment; expected RFC 3339 with a zone: 2027-03-01T00:00:00Z")
+    if not reading.now < until <= reading.now + LONGEST_KEPT:
+        raise RefusedError(
+            f"--until: {until:%Y-%m-%d %H:%MZ} is not between now and {LONGEST_KEPT.days} days from now; it is the "
+            "moment at which the last token on the keys ends"
+        )
+    return until
+
+
+def _require_room(transaction: Transaction, name: KeysetName) -> None:
+    count = sum(stored.key.phase in IN_SET for stored in transaction.keys(name))
+    if count > LARGEST_SET:
+        raise RefusedError(f"the set of keyset {name} would have {count} keys; more than {LARGEST_SET} are too many")
+
+
+# ---------------------------------------------------------------------------------------------------------- private
+
+
+def _take_private(
+    run: Run,
+    transaction: Transaction,
+    row: KeysetRow,
+    policy: KeysetPolicy,
+    found: FoundKey,
+    before: Sequence[SigningKey],
+    reading: Reading,
+) -> tuple[Event, str]:
+    if found.algorithm != policy.algorithm:
+        raise RefusedError(
+            f"key {found.kid} is for {found.algorithm}, and keyset {row.name} signs with {policy.algorithm}; import it "
+            f"into a keyset of its own algorithm, or set keysets.{row.name}.algorithm: {found.algorithm}"
+        )
+    known = _known(run, found, before)
+    if known is None:
+        key = _pending(found, row, reading)
+        transaction.insert_key(sealed_row(run.ready_sealer, key, found.private))
+    else:
+        key = _completed(run, transaction, row, found, known)
+        transaction.complete_key(sealed_row(run.ready_sealer, key, found.private))
+    next_sequence = max(row.next_sequence, key.sequence + 1)
+    transaction.put_keyset(replace(row, next_sequence=next_sequence, due_at=reading.now, retry_at=None))
+    event = Event(
+        name=EventName.KEY_IMPORTED,
+        at=reading.now,
+        keyset=row.name,
+        kid=key.kid,
+        details={"algorithm": key.algorithm, "sequence": key.sequence},
+    )
+    queue = [each.sequence for each in before if each.keyset == row.name and each.phase is Phase.PENDING]
+    waiting = sum(sequence < key.sequence for sequence in queue)
+    return event, _told(key, policy, waiting, published=known is not None)
+
+
+def _told(key: SigningKey, policy: KeysetPolicy, waiting: int, *, published: bool) -> str:
+    turn = {0: "it is the next to sign", 1: "one key signs before it"}.get(waiting, f"{waiting} keys sign before it")
+    how = (
+        "its public half is published already"
+        if published
+        else f"it is published from now on, and signs not before the propagation_period of "
+        f"{format_duration(policy.propagation_period)} is over"
+    )
+    return f"key {key.kid} is pending in keyset {key.keyset}: {how}; {turn}"
+
+
+def _pending(found: FoundKey, row: KeysetRow, reading: Reading) -> SigningKey:
+    return SigningKey(
+        kid=found.kid,
+        keyset=row.name,
+        sequence=row.next_sequence,
+        algorithm=found.algorithm,
+        phase=Phase.PENDING,
+        created_at=reading.now,
+        origin=Origin.IMPORTED,
+        public_jwk=found.public_jwk,
+    )
+
+
+def _completed(run: Run, transaction: Transaction, row: KeysetRow, found: FoundKey, known: SigningKey) -> SigningKey:
+    """Return an adopted key as one that may sign; raise :class:`RefusedError` for any other that is there already."""
+    if known.origin is not Origin.ADOPTED or known.phase is not Phase.GRACE or known.kid != found.kid:
+        raise RefusedError(_refusal(found, known))
+    if known.keyset != row.name:
+        raise RefusedError(f"key {known.kid} is adopted in keyset {known.keyset}: import it there, with --keyset")
+    stored = transaction.key(known.kid)
+    if stored is None or not examine(run, stored)[0].authentic:
+        raise RefusedError(f"the row of key {known.kid} is not authentic (rotator status); nothing is added to it")
+    return lifecycle.complete(known)
+
+
+# ----------------------------------------------------------------------------------------------------------- public
+
+
+def _take_public(
+    run: Run,
+    transaction: Transaction,
+    row: KeysetRow,
+    keys: Sequence[FoundKey],
+    before: Sequence[SigningKey],
+    until: datetime,
+    reading: Reading,
+) -> tuple[list[Event], str]:
+    new: list[SigningKey] = []
+    there: list[SigningKey] = []
+    for found in keys:
+        known = _known(run, found, before)
+        if known is None:
+            new.append(adopted_key(found, row.name, row.next_sequence + len(new), until, reading))
+        elif known.phase in IN_SET and known.kid == found.kid:
+            there.append(known)
+        else:
+            raise RefusedError(_refusal(found, known))
+    if not new:
+        raise RefusedError(f"{_refusal(keys[0], there[0])}; nothing is new in what was given")
+    for key in new:
+        transaction.insert_key(new_row(run.ready_sealer, key, None))
+    transaction.put_keyset(replace(row, next_sequence=row.next_sequence + len(new), due_at=reading.now, retry_at=None))
+    events = [
+        Event(
+            name=EventName.KEY_ADOPTED,
+            at=reading.now,
+            keyset=row.name,
+            kid=key.kid,
+            details={"grace_until": until.isoformat()},
+        )
+        for key in new
+    ]
+    text = f"{_count(new)} published with keyset {row.name} until {until:%Y-%m-%d %H:%MZ}: {_names(new)}; never to sign"
+    return events, text + (f". Already there: {_names(there)}" if there else "")
+
+
+def _count(keys: Sequence[SigningKey]) -> str:
+    return "1 key is" if len(keys) == 1 else f"{len(keys)} keys are"
+
+
+def _names(keys: Sequence[SigningKey]) -> str:
+    return ", ".join(key.kid for key in keys)
+
+
+# ------------------------------------------------------------------------------------------------------- known keys
+
+
+def _known(run: Run, found: FoundKey, before: Sequence[SigningKey]) -> SigningKey | None:
+    """Return the key that has this kid, or this very public half under another; raise for one that was revoked."""
+    if found.kid in run.revoked_kids:
+        raise RefusedError(f"key {found.kid} was revoked, and never comes back")
+    mine = _identity(found.public_jwk)
+    same = [key for key in before if key.kid == found.kid]
+    same = same or [key for key in before if _identity(key.public_jwk) == mine]
+    if same and same[0].kid == found.kid and _identity(same[0].public_jwk) != mine:
+        raise RefusedError(
+            f"the kid {found.kid} belongs to another key, {same[0].phase} in keyset {same[0].keyset}; a kid is never "
+            "used twice"
+        )
+    return same[0] if same else None
+
+
+def _identity(public_jwk: str) -> tuple[object, ...]:
+    """Return what makes two JWKs the same key: numbers, for others write them with zeros before them."""
+    jwk = json.loads(public_jwk)
+    return (jwk["kty"], *(_number(jwk[member]) for member in PUBLIC_MEMBERS[jwk["kty"]]))
+
+
+def _number(text: str) -> object:
+    try:
+        return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except ValueError:
+        return text  # the name of a curve
+
+
+def _refusal(found: FoundKey, known: SigningKey) -> str:
+    if known.phase is Phase.REVOKED:
+        return f"key {found.kid} was revoked{_under(found, known)}, and never comes back"
+    if known.phase is Phase.RETIRED:
+        return f"key {found.kid} was used before and is retired{_under(found, known)}; a key is never used twice"
+    return f"key {found.kid} is there already: {known.phase} in keyset {known.keyset}{_under(found, known)}"
+
+
+def _under(found: FoundKey, known: SigningKey) -> str:
+    return "" if known.kid == found.kid else f" under the kid {known.kid}"
