@@ -42,8 +42,10 @@ Each is also an event of the audit trail (`rotator audit`), committed with the c
 reaches the log at least once: after a crash between the commit and the line it comes again, with the same `seq`. The
 log level does not hold these back.
 
-All carry {common} beside the fields listed. `hash` is the head of the chain at this event, so
-that the journal, or the host that it is sent to, holds what `rotator audit verify --head` compares with.
+All carry {common} beside the fields listed. `actor` is `rotator` for the schedule, else a
+person as `NAME(uid)`; then `command` is what that person used, in the words of the control socket. `hash` is the head
+of the chain at this event, so that the journal, or the host that it is sent to, holds what `rotator audit verify
+--head` compares with.
 """
 
 _LOG: Final = """\

@@ -289,8 +289,8 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
     }
 )
 
-AUDIT_FIELDS: Final = ("seq", "hash", "actor", "reason")
-"""What every audit event carries beside its own fields."""
+AUDIT_FIELDS: Final = ("seq", "hash", "actor", "reason", "command")
+"""What every audit event carries beside its own fields; ``command`` where a person caused it."""
 
 _ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
     {str(name): entry for name, entry in (*LOG_EVENTS.items(), *AUDIT_EVENTS.items())}

@@ -53,7 +53,7 @@ def adopt_published(config: Config, keep_for: timedelta, reason: str = "") -> tu
     """
     with _unlocked(config) as (run, reading):
         uid = os.getuid()
-        store = cast("Store", _AttributedStore(run.around.store, f"{user_name(uid)}({uid})", reason))
+        store = cast("Store", _AttributedStore(run.around.store, f"{user_name(uid)}({uid})", reason, "published.adopt"))
         run.around = replace(run.around, store=store)
         found = adopt.found_sets(run)
         adopted = adopt.adopt_published(run, reading, keep_for)
@@ -91,6 +91,7 @@ class _AttributedStore:
     store: Store
     actor: str
     reason: str
+    command: str
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -99,7 +100,7 @@ class _AttributedStore:
     def begin(self) -> Iterator[Transaction]:
         """Open a writing transaction as the store does."""
         with self.store.begin() as transaction:
-            yield cast("Transaction", _AttributedTransaction(transaction, self.actor, self.reason))
+            yield cast("Transaction", _AttributedTransaction(transaction, self.actor, self.reason, self.command))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class _AttributedTransaction:
     transaction: Transaction
     actor: str
     reason: str
+    command: str
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transaction, name)
@@ -114,5 +116,9 @@ class _AttributedTransaction:
     def append(self, events: Iterable[Event], **rest: Any) -> Any:
         """Append ``events`` with the person and the reason."""
         return self.transaction.append(
-            [event._replace(actor=self.actor, reason=self.reason) for event in events], **rest
+            [
+                event._replace(actor=self.actor, reason=self.reason, details={**event.details, "command": self.command})
+                for event in events
+            ],
+            **rest,
         )

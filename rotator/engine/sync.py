@@ -10,9 +10,10 @@ from rotator.core.policy import Policy
 from rotator.core.sinks import sink_id
 from rotator.core.stored_policy import policy_from_json, policy_to_json
 from rotator.core.tokens import SyncPlan, plan_sync
+from rotator.engine.attribution import caused_by
 from rotator.engine.run import Run
 from rotator.errors import RefusedError
-from rotator.ports import DeliveryRow, KeysetRow, Reading, Transaction
+from rotator.ports import DeliveryRow, KeysetRow, Reading, RequestRow, Transaction
 
 LARGEST_LOSS: Final = 0.1
 """A reload that drops a larger share of the workspaces needs ``config accept``."""
@@ -36,11 +37,19 @@ def too_many_dropped(plan: SyncPlan) -> str:
     )
 
 
-def apply_policy(run: Run, policy: Policy, reading: Reading, *, accepted: bool, starting: bool = False) -> None:
+def apply_policy(
+    run: Run,
+    policy: Policy,
+    reading: Reading,
+    *,
+    accepted: bool,
+    starting: bool = False,
+    asked: RequestRow | None = None,
+) -> None:
     """Make ``policy`` the one in force.
 
     Raise :class:`RefusedError`, with nothing changed, when it would drop too many workspaces and is not ``accepted``;
-    at a start it is applied without the removals instead, for the others must go on.
+    at a start it is applied without the removals instead, for the others must go on. ``asked``: who accepted it.
     """
     with run.around.store.read() as snapshot:
         plan = plan_sync(snapshot.workspaces(), policy, reading.now, run.around.calendar)
@@ -65,7 +74,7 @@ def apply_policy(run: Run, policy: Policy, reading: Reading, *, accepted: bool, 
             }
             events.append(Event(name=EventName.CONFIG_APPLIED, at=reading.now, details=counts))
         if events:
-            run.head = transaction.append(events)
+            run.head = transaction.append(events if asked is None else [caused_by(asked, each) for each in events])
     if refusal:
         run.fault("config", refusal, "config.refused")
     else:

@@ -63,7 +63,7 @@ def test_who_revoked_and_why_is_in_the_audit(site: Site) -> None:
     events = [row.event for row in site.events(EventName.KEY_REVOKED, EventName.TOKENS_REVOKED)]
     assert [event.name for event in events] == [EventName.KEY_REVOKED, EventName.TOKENS_REVOKED]
     assert {(event.actor, event.reason, event.kid) for event in events} == {("ada(1000)", "because", signer)}
-    assert events[1].details == {"tokens": 2, "workspaces": 2}
+    assert events[1].details == {"tokens": 2, "workspaces": 2, "command": "key.revoke"}
     reissued = [r.event for r in site.events(EventName.TOKEN_ISSUED) if r.event.reason == Reason.KEY_REVOKED]
     assert {event.workspace for event in reissued} == {"acme", "umbrella"}
     site.assert_sound()

@@ -18,9 +18,7 @@ def accept_clock(run: Run, request: RequestRow, reading: Reading) -> None:
         shift_sightings(run, transaction, transaction.clock_mark(), reading)
         amend_future(run, transaction, reading)
         transaction.set_clock_mark(mark_of(reading))
-        event = Event(
-            name=EventName.CLOCK_ACCEPTED, at=reading.now, actor=request.actor, reason=request.reason or problem
-        )
+        event = Event(name=EventName.CLOCK_ACCEPTED, at=reading.now, reason=request.reason or problem)
         result = f"the clock is trusted as it stands: {reading.now:%Y-%m-%d %H:%M:%S} UTC"
         done(run, transaction, request, event, result)
     run.healed("clock", "clock.released")
@@ -31,9 +29,9 @@ def accept_config(run: Run, request: RequestRow, reading: Reading) -> None:
     policy = run.refused_policy
     if policy is None:
         raise RefusedError("no config waits to be accepted")
-    apply_policy(run, policy, reading, accepted=True)
+    apply_policy(run, policy, reading, accepted=True, asked=request)
     run.refused_policy = None
     run.healed("config")
     with run.around.store.begin() as transaction:
-        event = Event(name=EventName.CONFIG_ACCEPTED, at=reading.now, actor=request.actor, reason=request.reason)
+        event = Event(name=EventName.CONFIG_ACCEPTED, at=reading.now)
         done(run, transaction, request, event, f"the config is in force, with {len(policy.workspaces)} workspaces")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from rotator.core.events import Event
+from rotator.engine.attribution import caused_by
 from rotator.engine.run import Run
 from rotator.ports import Reading, RequestRow, Transaction
 
@@ -18,10 +19,10 @@ def done(
 ) -> None:
     """Record a request's event and its end together: killed before, it is done again; after, it is not.
 
-    ``before``: events of the same transaction that come before it.
+    ``before``: events of the same transaction that come before it. All are told as caused by the request.
     """
     transaction.finish_request(request.id, event.at, succeeded=True, result=result)
-    run.head = transaction.append([*before, event])
+    run.head = transaction.append([caused_by(request, each) for each in (*before, event)])
 
 
 def refuse(run: Run, request: RequestRow, reading: Reading, problem: str) -> None:

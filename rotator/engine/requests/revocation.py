@@ -15,6 +15,7 @@ from rotator.core import lifecycle
 from rotator.core.actions import Reason
 from rotator.core.events import Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, WorkspaceId
+from rotator.engine.attribution import caused_by
 from rotator.engine.keysets import turn_keyset, withdraw
 from rotator.engine.requests.outcome import done
 from rotator.engine.run import Run
@@ -179,15 +180,7 @@ def _event(
     kid: Kid | None = None,
     workspace: WorkspaceId | None = None,
 ) -> Event:
-    return Event(
-        name=name,
-        at=reading.now,
-        keyset=keyset,
-        kid=kid,
-        workspace=workspace,
-        actor=request.actor,
-        reason=request.reason,
-    )
+    return caused_by(request, Event(name=name, at=reading.now, keyset=keyset, kid=kid, workspace=workspace))
 
 
 def _of_token(request: RequestRow, reading: Reading, token: Token) -> Event:

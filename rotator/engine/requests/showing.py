@@ -43,7 +43,5 @@ def show_token(run: Run, request: RequestRow, reading: Reading) -> None:
             workspace=workspace,
             kid=parcel.kid,
             jti=parcel.jti,
-            actor=request.actor,
-            reason=request.reason,
         )
         done(run, transaction, request, event, parcel.jti)

@@ -1,0 +1,16 @@
+"""Who caused an event: the person, by which command, and why. The rest is caused by ``rotator``, the schedule."""
+
+from rotator.core.events import Event
+from rotator.ports import RequestRow
+
+
+def caused_by(request: RequestRow, event: Event) -> Event:
+    """Return ``event`` with the person who asked for it, the command, and the reason where it has none of its own.
+
+    The command stands among the details, which have been in the chain from its first event on.
+    """
+    return event._replace(
+        actor=request.actor,
+        reason=event.reason or request.reason,
+        details={**event.details, "command": request.kind},
+    )
