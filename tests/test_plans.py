@@ -12,7 +12,7 @@ import pytest
 
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.publish import read_set
-from rotator.core.model import Algorithm, KeysetName, Phase
+from rotator.core.model import Algorithm, KeysetName, Kid, Phase
 from rotator.core.policy import Policy
 from rotator.errors import ConfigError
 from rotator.ports import Snapshot
@@ -20,6 +20,7 @@ from rotator.report.differences import Change
 from rotator.report.gantt import LANES_AT_MOST, draw
 from rotator.report.lanes import KeyLane, LanePhase
 from rotator.report.plans import Plan, plan, plan_changed
+from rotator.report.supposing import standing, suppose
 from rotator.report.time_axis import marks
 from rotator.report.timeline import Step
 from tests.engine.site import DAY, HOUR, PROPAGATION, SKEW, Site, keyset, policy_of, workspace
@@ -170,6 +171,16 @@ def test_what_cannot_be_supposed_is_refused(site: Site, snapshot: Snapshot, text
         ahead(site, snapshot, what_if=text)
 
 
+def test_the_beginning_of_a_kid_is_enough_unless_two_keys_have_it(site: Site, snapshot: Snapshot) -> None:
+    world = standing(snapshot, site.policy, site.clock.wall)
+    (known,) = world.keysets
+    keys = tuple(replace(key, kid=Kid(f"same-{place}")) for place, key in enumerate(known.state.keys))
+    doubled = replace(world, keysets=(replace(known, state=replace(known.state, keys=keys)),))
+    with pytest.raises(ConfigError, match="2 keys begin with 'same': same-0, same-1"):
+        suppose(doubled, "revoke:same", site.clock.wall)
+    assert suppose(doubled, "revoke:same-1", site.clock.wall).revoked == ("same-1",)
+
+
 # ---------------------------------------------------------------------------------------------------- another config
 
 
@@ -237,6 +248,27 @@ def test_a_new_keyset_begins_at_once_and_one_that_leaves_ends_with_its_last_toke
     gone = [event for event in found.events if event.what is Step.RETIRE and event.keyset == DEFAULT]
     assert len(gone) == 2
     assert found.files[0].sizes[-1].keys == 0
+
+
+def test_a_keyset_that_is_ending_goes_on_ending(tmp_path: Path) -> None:
+    """It left the config before; the same config again changes nothing, and what is told of its end stays."""
+    site = Site(tmp_path)
+    both = policy_of([keyset(), keyset("payments")], [workspace("acme"), workspace("globex", on="payments")])
+    site.main.start(both)
+    moved = policy_of([keyset()], [workspace("acme"), workspace("globex")])
+    site.main.load(moved)
+    site.advance(HOUR, pace=HOUR)
+    assert site.main.store is not None
+    with site.main.store.read() as snapshot:
+        found = with_config(site, snapshot, moved)
+        assert found.changes is not None
+        assert found.changes.nothing
+        ends = [event for event in found.events if event.what is Step.END or event.keyset == PAYMENTS]
+        assert ends
+        back = with_config(site, snapshot, both).changes
+    assert back is not None
+    assert {each.keyset: each.change for each in back.keysets}[PAYMENTS] is Change.RESCHEDULED
+    site.close()
 
 
 # --------------------------------------------------------------------------------------------------------- the picture
