@@ -1,10 +1,11 @@
-"""Reads pytest's JUnit report: fails on a test that was skipped and is not allowed to be, or counts outcomes.
+"""Reads pytest's JUnit reports: fails on a test that was skipped and is not allowed to be, or counts outcomes.
 
 skips.py JUNIT ALLOWED
-skips.py --count JUNIT
+skips.py --count JUNIT...
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 def main() -> int:
     """Return the exit code."""
     if sys.argv[1] == "--count":
-        return count(Path(sys.argv[2]))
+        return count([Path(each) for each in sys.argv[2:]])
     return compare(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
@@ -32,17 +33,19 @@ def compare(report: Path, allowed_list: Path) -> int:
     return 0 if skipped.keys() == allowed else 1
 
 
-def count(report: Path) -> int:
-    """Print what came out, as pytest does."""
-    suite = next(ElementTree.parse(report).iter("testsuite"))
-    tests, skipped, failures, errors = (int(suite.get(name, 0)) for name in ("tests", "skipped", "failures", "errors"))
+def count(reports: Sequence[Path]) -> int:
+    """Print what came out of all of them, as pytest does for one."""
+    suites = [next(ElementTree.parse(report).iter("testsuite")) for report in reports]
+    tests, skipped, failures, errors = (
+        sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "skipped", "failures", "errors")
+    )
     parts = [f"{tests - skipped - failures - errors} passed"]
     parts += [
         f"{number} {name}"
         for number, name in ((failures, "failed"), (errors, "errors"), (skipped, "skipped"))
         if number
     ]
-    print(f"{', '.join(parts)} in {float(suite.get('time', 0)):.2f}s")
+    print(f"{', '.join(parts)} in {sum(float(suite.get('time', 0)) for suite in suites):.2f}s")
     return 0
 
 
