@@ -200,6 +200,26 @@ def _replace(directory_fd: int, name: str, mode: int, fill: Callable[[int, str],
     disk.fsync_directory(directory_fd)
 
 
+def create_durably(path: Path, content: bytes, mode: int, *, disk: Disk = REAL_DISK) -> None:
+    """Write a file that must not exist, whole or not at all: a hard link, unlike a rename, replaces nothing."""
+    with open_directory(path.parent) as directory_fd:
+        remove_leftovers(directory_fd, path.name, disk=disk)
+        temporary = f".{path.name}.{secrets.token_hex(4)}.tmp"
+        fd = disk.create(temporary, directory_fd)
+        try:
+            try:
+                disk.write(fd, content)
+                disk.chmod(fd, mode)
+                disk.fsync(fd)
+            finally:
+                os.close(fd)
+            disk.link(temporary, path.name, directory_fd)
+        finally:
+            with contextlib.suppress(OSError):  # an error before this one says more
+                disk.unlink(temporary, directory_fd)
+        disk.fsync_directory(directory_fd)
+
+
 def remove_leftovers(directory_fd: int, name: str, *, disk: Disk = REAL_DISK) -> None:
     """Remove what a killed process left while it was writing the file ``name``."""
     for leftover in disk.leftovers(directory_fd, name):

@@ -9,7 +9,6 @@ under them. No message from here ever repeats a line, for it may hold a key.
 
 import base64
 import binascii
-import contextlib
 import hmac
 import os
 import re
@@ -24,7 +23,7 @@ from typing import Final, Literal
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from rotator.adapters.disk import REAL_DISK, Disk, open_directory, read_regular, remove_leftovers
+from rotator.adapters.disk import REAL_DISK, Disk, create_durably, open_directory, read_regular, remove_leftovers
 from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError
@@ -159,8 +158,7 @@ def make_kek_file(path: Path, *, disk: Disk = REAL_DISK) -> KekRing:
     key = secrets.token_bytes(KEY_BYTES)
     content = f"{kek_id} {base64.urlsafe_b64encode(key).decode().rstrip('=')}\n".encode()
     try:
-        with open_directory(path.parent) as directory_fd:
-            _create(directory_fd, path.name, content, disk)
+        create_durably(path, content, 0o600, disk=disk)
     except FileExistsError:
         raise KekError(f"{path} is there already; a KEK is never replaced, for the state is sealed with it") from None
     except OSError as error:
@@ -175,25 +173,6 @@ def ensure_kek_file(path: Path, *, disk: Disk = REAL_DISK) -> None:
         return
     with open_directory(path.parent) as directory_fd:
         remove_leftovers(directory_fd, path.name, disk=disk)
-
-
-def _create(directory_fd: int, name: str, content: bytes, disk: Disk) -> None:
-    """Write a file that must not exist, whole or not at all: a hard link, unlike a rename, replaces nothing."""
-    remove_leftovers(directory_fd, name, disk=disk)
-    temporary = f".{name}.{secrets.token_hex(4)}.tmp"
-    fd = disk.create(temporary, directory_fd)
-    try:
-        try:
-            disk.write(fd, content)
-            disk.chmod(fd, 0o600)
-            disk.fsync(fd)
-        finally:
-            os.close(fd)
-        disk.link(temporary, name, directory_fd)
-    finally:
-        with contextlib.suppress(OSError):  # an error before this one says more
-            disk.unlink(temporary, directory_fd)
-    disk.fsync_directory(directory_fd)
 
 
 # ----------------------------------------------------------------------------------------------------------- checking

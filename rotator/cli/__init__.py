@@ -12,6 +12,7 @@ from rotator import __version__
 from rotator.cli import (
     auditing,
     backing_up,
+    beginning,
     configuring,
     importing,
     leaving,
@@ -52,6 +53,7 @@ def root(
     """Take the options that stand before the command."""
 
 
+app.command()(beginning.init)
 app.command()(running.run)
 app.command()(configuring.check)
 app.command()(looking.status)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from rotator.backing_up import Backup
+from rotator.beginning import Beginning
 from rotator.cli.checking import CheckReport
 from rotator.cli.taking_in import Import
 from rotator.report.lists import KeyList, TokenList
@@ -32,6 +33,7 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "backup": Backup,
         "check": CheckReport,
         "import-key": Import,
+        "init": Beginning,
         "keys-list": KeyList,
         "clock-accept": Done,
         "config-accept": Done,

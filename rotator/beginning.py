@@ -1,0 +1,78 @@
+"""``rotator init``: writes the first config and its key-encryption key; what is there already is never replaced."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rotator.adapters.clock import wall_time
+from rotator.adapters.disk import REAL_DISK, Disk, create_durably, describe, ensure_directory
+from rotator.adapters.kek import ensure_kek_file, read_ring_file
+from rotator.config import load
+from rotator.config.first import FirstAnswers, render
+from rotator.config.settings import DEFAULT_PATH
+from rotator.errors import RefusedError
+
+CONFIG_NAME: Final = DEFAULT_PATH.name
+KEK_NAME: Final = "kek"
+CONFIG_MODE: Final = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What was written, and what to do next."""
+
+    config: str
+    kek: str
+    kek_kept: bool
+    """It was there already, and is used."""
+    next: tuple[str, ...]
+    """Commands, in order."""
+
+
+def begin(directory: Path, answers: FirstAnswers, *, disk: Disk = REAL_DISK) -> Beginning:
+    """Write ``config.yaml`` and ``kek`` into ``directory``: the config last, so that where it is, all is.
+
+    Raises :class:`RefusedError` where there is a config already, :class:`ConfigError` if the answers make no sound one.
+    """
+    directory = directory.absolute()
+    config, kek = directory / CONFIG_NAME, directory / KEK_NAME
+    refusal = RefusedError(f"{config} is there already, and is left as it is; name another directory, or change it")
+    if os.path.lexists(config):
+        raise refusal
+    text = render(answers)
+    _prove(text)
+    try:
+        ensure_directory(directory, 0o755)
+        kept = kek.exists()
+        ensure_kek_file(kek, disk=disk)
+        read_ring_file(kek)
+        create_durably(config, text.encode(), CONFIG_MODE, disk=disk)
+    except FileExistsError:
+        raise refusal from None
+    except OSError as error:
+        raise RefusedError(f"{directory}: {describe(error)}") from None
+    return Beginning(config=str(config), kek=str(kek), kek_kept=kept, next=tuple(_steps(config, answers)))
+
+
+def _prove(text: str) -> None:
+    """Load the config before it is written."""
+    with tempfile.TemporaryDirectory(prefix="rotator-") as scratch:
+        path = Path(scratch) / CONFIG_NAME
+        path.write_text(text, encoding="utf-8")
+        load(path, {}, now=wall_time())
+
+
+def _steps(config: Path, answers: FirstAnswers) -> Iterator[str]:
+    shown = "" if config == DEFAULT_PATH else f" --config {config}"
+    if answers.systemd:
+        yield f"CREDENTIALS_DIRECTORY={config.parent} rotator{shown} check"
+        yield "systemctl enable --now rotator"
+    else:
+        yield f"rotator{shown} check"
+        yield f"rotator{shown} run"
+    yield f"rotator{shown} status"
+    if answers.workspace:
+        yield f"rotator{shown} token show {answers.workspace}"
