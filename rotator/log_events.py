@@ -231,6 +231,11 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             "The deadlines of a keyset follow a changed policy.",
             "keyset algorithm rotate_at:KID grace_until:KID",
         ),
+        EventName.KEYSET_ROTATION_REQUESTED: _entry(
+            Level.WARNING,
+            "An operator asked for another signing key; kid is the one that signs until then.",
+            "keyset kid emergency",
+        ),
         EventName.KEYSET_ENDED: _entry(
             Level.INFO, "The last key of a keyset that left the config is out of its set.", "keyset"
         ),
@@ -263,6 +268,11 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.KEY_DESTROYED: _entry(Level.INFO, "The private half of a key is gone from the disk.", "keyset kid"),
         EventName.KEY_RETIRED: _entry(Level.INFO, "A key has left the published set for good.", "keyset kid"),
         EventName.KEY_REVOKED: _entry(Level.WARNING, "A key was revoked and leaves the set at once.", "keyset kid"),
+        EventName.TOKEN_REPLACEMENT_REQUESTED: _entry(
+            Level.WARNING,
+            "An operator asked for a new token; from overlap_ends_at on the prior one counts as revoked.",
+            "workspace keyset kid jti overlap_ends_at",
+        ),
         EventName.TOKEN_ISSUED: _entry(
             Level.INFO, "A workspace has a new current token.", "workspace keyset kid jti sequence expires_at"
         ),

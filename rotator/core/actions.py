@@ -24,6 +24,7 @@ class Reason(StrEnum):
     KEY_REVOKED = "key_revoked"
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - the name of a reason, no secret
     REQUESTED = "requested"
+    OVERLAP_OVER = "overlap_over"  # an operator had it replaced, and said how long it stays valid
     RESTORED = "restored"
     CLOCK_SET_BACK = "clock_set_back"  # it was made by a clock that was ahead
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rotator.core.actions import IssueToken, Reason
-from rotator.core.model import KeysetName, WorkspaceId, WorkspaceState
+from rotator.core.model import Jti, KeysetName, Overlap, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy, WorkspacePolicy
 from rotator.core.schedule import Calendar, share, token_rotation_due
 
@@ -33,6 +33,31 @@ def plan_token(state: WorkspaceState, policy: WorkspacePolicy, now: datetime, ca
         reason=_reason(state),
         prior=state.current,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapEnds:
+    """What becomes of the overlaps that are over."""
+
+    revoked: tuple[tuple[Overlap, Token], ...]
+    """Their tokens count as revoked from now on."""
+    dropped: tuple[Jti, ...]
+    """Nothing is left to do about them."""
+
+
+def plan_overlaps(found: Iterable[tuple[Overlap, Token | None]], now: datetime) -> OverlapEnds:
+    """Decide on overlaps, each with its token, at ``now``.
+
+    A token that has no successor yet is left alone, however long its overlap is over: its workspace has no other.
+    """
+    revoked: list[tuple[Overlap, Token]] = []
+    dropped: list[Jti] = []
+    for overlap, token in found:
+        if token is None or token.phase in (Phase.RETIRED, Phase.REVOKED):
+            dropped.append(overlap.jti)
+        elif token.phase is Phase.GRACE and overlap.ends_at <= now:
+            revoked.append((overlap, token))
+    return OverlapEnds(tuple(revoked), tuple(dropped))
 
 
 def whole_second(now: datetime) -> datetime:

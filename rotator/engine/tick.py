@@ -19,6 +19,7 @@ from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_s
 from rotator.engine.issue import issue_due
 from rotator.engine.keysets import needs_a_look, turn_keyset
 from rotator.engine.observe import shift_sightings
+from rotator.engine.overlaps import end_overlaps
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register, sign_of_life
 from rotator.engine.requests import handle_requests
@@ -225,6 +226,7 @@ class Engine:
         for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row)))):
             turn_keyset(run, name, reading)
         more = issue_due(run, reading)
+        more = end_overlaps(run, reading) or more
         record_results(run, self.deliveries, reading)
         more = dispatch_due(run, self.deliveries, reading) or more
         if beat:

@@ -284,8 +284,8 @@ class Transaction(Snapshot, Protocol):
         """Return one workspace with its row locked until the end of the transaction."""
         ...
 
-    def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime) -> bool:
-        """Make a workspace's next token due at ``at``, and let its current one end by ``current_ends_at``.
+    def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime | None) -> bool:
+        """Make a workspace's next token due at ``at``, and let its current one end by ``current_ends_at``, if given.
 
         An earlier failure to issue is forgotten. Return False if there is no such workspace.
         """

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from rotator.core.actions import Reason
-from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId, WorkspaceState
+from rotator.core.model import Jti, KeysetName, Kid, Overlap, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import FileSink, Policy, RotationWindow, WorkspacePolicy
 from rotator.core.schedule import key_rotation_due, share, token_rotation_due
-from rotator.core.tokens import epoch_seconds, plan_sync, plan_token
+from rotator.core.tokens import OverlapEnds, epoch_seconds, plan_overlaps, plan_sync, plan_token
 from tests.core.worlds import CALENDAR, DAY, HOUR, T0, keyset_policy
 
 ACME = WorkspacePolicy(
@@ -41,6 +41,32 @@ def state_of(policy: WorkspacePolicy, *, issued_at: datetime = T0) -> WorkspaceS
         schedule_fingerprint=policy.schedule_fingerprint,
         sinks_fingerprint=policy.sinks_fingerprint,
     )
+
+
+def test_an_overlap_ends_a_token_that_has_a_successor_and_no_other() -> None:
+    """One that is retired, revoked or gone leaves nothing to do; the current one of its workspace is left alone."""
+    token = Token(
+        jti=Jti("t1"),
+        workspace=ACME.id,
+        keyset=ACME.keyset,
+        kid=Kid("k"),
+        phase=Phase.GRACE,
+        sequence=1,
+        issued_at=T0,
+        expires_at=T0 + DAY,
+        rotate_at=T0 + HOUR,
+    )
+    overlap = Overlap(token.jti, token.workspace, T0 + HOUR, "ada(1000)")
+
+    def planned(phase: Phase, now: datetime) -> OverlapEnds:
+        return plan_overlaps([(overlap, token._replace(phase=phase))], now)
+
+    assert planned(Phase.GRACE, T0 + HOUR) == OverlapEnds(((overlap, token),), ())
+    assert planned(Phase.GRACE, T0 + HOUR - timedelta(microseconds=1)) == OverlapEnds((), ())
+    assert planned(Phase.ACTIVE, T0 + DAY) == OverlapEnds((), ())
+    for phase in (Phase.RETIRED, Phase.REVOKED):
+        assert planned(phase, T0 + HOUR) == OverlapEnds((), (token.jti,))
+    assert plan_overlaps([(overlap, None)], T0) == OverlapEnds((), (token.jti,))
 
 
 def test_a_token_is_not_planned_before_it_is_due() -> None:

@@ -88,9 +88,9 @@ def drop_overlaps(connection: sa.Connection, jtis: Sequence[Jti]) -> None:
 
 
 def make_due(
-    connection: sa.Connection, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime
+    connection: sa.Connection, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime | None
 ) -> bool:
-    """Make a workspace's next token due, and let its current one end no later than ``current_ends_at``."""
+    """Make a workspace's next token due, and let its current one end by ``current_ends_at``, if one is given."""
     at_us, ends_us = to_us(at), to_us(current_ends_at)
     return MAKE_DUE.run(connection, [(at_us, at_us, reason, ends_us, ends_us, workspace)]) == 1
 

@@ -319,8 +319,8 @@ class SqlTransaction(SqlSnapshot):
         row = self._first(sa.select(*rows.WORKSPACE).where(WORKSPACES.id == workspace).with_for_update())
         return None if row is None else rows.workspace(row)
 
-    def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime) -> bool:
-        """Make a workspace's next token due at ``at``, and let its current one end by ``current_ends_at``.
+    def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime | None) -> bool:
+        """Make a workspace's next token due at ``at``, and let its current one end by ``current_ends_at``, if given.
 
         An earlier failure to issue is forgotten. Return False if there is no such workspace.
         """

@@ -10,7 +10,9 @@ from typing import Final
 from rotator.engine.requests.acceptance import accept_clock, accept_config
 from rotator.engine.requests.importing import import_keys
 from rotator.engine.requests.outcome import Handler, refuse
+from rotator.engine.requests.replacement import replace_token
 from rotator.engine.requests.revocation import revoke_key, revoke_token, revoke_workspace
+from rotator.engine.requests.rotation import rotate_at_once, rotate_keyset
 from rotator.engine.requests.showing import show_token
 from rotator.engine.run import Run
 from rotator.errors import RefusedError, RotatorError, StoreError
@@ -25,6 +27,9 @@ HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
         "config.accept": accept_config,
         "key.import": import_keys,
         "key.revoke": revoke_key,
+        "keyset.rotate": rotate_keyset,
+        "keyset.rotate_at_once": rotate_at_once,
+        "token.replace": replace_token,
         "token.revoke": revoke_token,
         "token.show": show_token,
         "workspace.revoke": revoke_workspace,

@@ -34,7 +34,7 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
     if row is None:
         raise RefusedError(f"there is no key {kid!r}; `rotator keys list` names them")
     keyset = row.key.keyset
-    unwritten = _witness(run, [kid])
+    unwritten = witness_first(run, [kid])
     _take_out(run, request, reading, keyset, [kid])
     with run.around.store.begin() as transaction:
         found = transaction.revoke_tokens_of_key(kid, reading.now, certain(run, transaction, reading))
@@ -108,10 +108,10 @@ def revoke_token(run: Run, request: RequestRow, reading: Reading) -> None:
     if row is None:
         raise RefusedError(f"there is no token {jti!r}; `rotator tokens list --all` names them")
     workspace = row.token.workspace
-    unwritten = _witness(run, tokens=[row.token])
+    unwritten = witness_first(run, tokens=[row.token])
     with run.around.store.begin() as transaction:
         renewed = _revoke(run, transaction, [row.token], workspace, reading)
-        event = _of_token(request, reading, row.token)
+        event = token_revoked(request, reading, row.token)
         follows = "it gets a new one" if renewed else "its current token is another one, and stays"
         result = f"token {jti} of workspace {workspace} is revoked; {follows}{unwritten}"
         done(run, transaction, request, event, result)
@@ -125,7 +125,7 @@ def revoke_workspace(run: Run, request: RequestRow, reading: Reading) -> None:
         if state is None:
             raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
         living = [token for token in snapshot.tokens(workspace) if token.phase in (Phase.ACTIVE, Phase.GRACE)]
-    unwritten = _witness(run, tokens=living)
+    unwritten = witness_first(run, tokens=living)
     with run.around.store.begin() as transaction:
         renewed = _revoke(run, transaction, living, workspace, reading)
         event = _event(
@@ -134,7 +134,7 @@ def revoke_workspace(run: Run, request: RequestRow, reading: Reading) -> None:
         tokens = "1 token" if len(living) == 1 else f"{len(living)} tokens"
         follows = "it gets a new one" if renewed else "it has left the config, and gets no new one"
         result = f"workspace {workspace}: {tokens} revoked; {follows}{unwritten}"
-        before = [_of_token(request, reading, token) for token in living]
+        before = [token_revoked(request, reading, token) for token in living]
         done(run, transaction, request, event, result, before=before)
 
 
@@ -158,7 +158,7 @@ def _revoke(
 # ------------------------------------------------------------------------------------------------------------- shared
 
 
-def _witness(run: Run, kids: Sequence[Kid] = (), tokens: Sequence[Token] = ()) -> str:
+def witness_first(run: Run, kids: Sequence[Kid] = (), tokens: Sequence[Token] = ()) -> str:
     """Let the witness know first; return what to say where it cannot be written.
 
     A compromised key does not stay in use because of that: the witness is written as soon as it can be.
@@ -183,7 +183,8 @@ def _event(
     return caused_by(request, Event(name=name, at=reading.now, keyset=keyset, kid=kid, workspace=workspace))
 
 
-def _of_token(request: RequestRow, reading: Reading, token: Token) -> Event:
+def token_revoked(request: RequestRow, reading: Reading, token: Token) -> Event:
+    """Return the event of a token that a person revoked."""
     event = _event(
         EventName.TOKEN_REVOKED, request, reading, keyset=token.keyset, kid=token.kid, workspace=token.workspace
     )
