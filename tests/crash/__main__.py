@@ -1,13 +1,16 @@
 """``python -m tests.crash``: stop at every point of every scenario, and go on from all that a disk could hold.
 
 ``--share N`` goes on from one in N only; ``--twice N`` stops again amid each recovery, at one in N of its points.
-``--kills N`` kills the real daemon instead, so often.
+``--kills N`` kills the real daemon instead, so often, on real files.
 """
 
 import argparse
 import sys
+import tempfile
 import time
+from pathlib import Path
 
+from tests.crash import kills
 from tests.crash.points import enumerate_points
 from tests.crash.scenarios import SCENARIOS
 
@@ -18,7 +21,12 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}; default: all")
     parser.add_argument("--share", type=int, default=1, metavar="N")
     parser.add_argument("--twice", type=int, metavar="N")
+    parser.add_argument("--kills", type=int, metavar="N")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the kills (default 1)")
     arguments = parser.parse_args()
+    if arguments.kills is not None:
+        with tempfile.TemporaryDirectory(prefix="rotator-kills-") as directory:
+            return kills.main(arguments.kills, arguments.seed, Path(directory))
     names = arguments.scenarios or list(SCENARIOS)
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"no scenario is called {unknown.pop()!r}; they are: {', '.join(SCENARIOS)}")
