@@ -348,7 +348,7 @@ def test_keyset_that_left_the_config_needs_no_signer(store: SqlStore) -> None:
     with store.begin() as transaction:
         state = transaction.workspace(ACME)
         assert state is not None
-        transaction.update_workspaces([replace(state, removed_at=NOW)])
+        transaction.update_workspaces([state._replace(removed_at=NOW)])
     found = report(store, policy=Policy())
     assert (found.state, found.keysets[0].ending) == (Health.OK, True)
 

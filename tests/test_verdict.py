@@ -5,7 +5,6 @@ import sqlite3
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -277,7 +276,7 @@ def test_a_token_of_a_workspace_that_left_the_config(court: Court) -> None:
     with store.begin() as transaction:
         state = transaction.workspace(ACME)
         assert state is not None
-        transaction.update_workspaces([replace(state, removed_at=now)])
+        transaction.update_workspaces([state._replace(removed_at=now)])
     verdict = court(token)
     assert problems(verdict) == ["workspace"]
     assert "left the config" in verdict.verdict

@@ -1,26 +1,30 @@
-"""Signs large batches in a process of its own, so that one processor signs while another one stores.
+"""Signs and seals large batches in a process of its own, so that one processor signs while another one stores.
 
 Within one process the two fight for the interpreter's lock, and each row stored waits for it anew. The child is
-``python -m rotator.adapters.minting`` on one end of a socket pair, and knows nothing between two batches: each brings
-the key that signs it. The key and the tokens pass through the socket alone, never through arguments, environment or a
-file; the KEK stays with the parent. The child ends when the other end is closed, so that it never outlives its parent.
+``python -m rotator.adapters.minting_child`` on one end of a socket pair, and knows nothing between two batches: each
+brings the key that signs it and the one that seals its tokens. They pass through the socket alone, never through
+arguments, environment or a file; the KEK stays with the parent, and the text of the tokens with the child. The child
+ends when the other end is closed, so that it never outlives its parent.
 
-A request is four frames (the algorithm, the private key, the encoded header of the tokens, their claims) and its answer
-one (the tokens), each after its length; what is many in a frame is separated by newlines, which none of it can hold.
+A request is the frames of a :class:`Batch` and its answer two (the length of each sealed token, and all of them in a
+row), each after its length; what is many in a frame is separated by newlines, which none of it can hold.
 """
 
-import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from select import POLLIN, poll
-from typing import Final
+from threading import Lock
+from typing import Final, Self
 
-from rotator.core.model import Algorithm
+from rotator.adapters.sealing import AesGcmSealing
+from rotator.adapters.signing import compact, signing_function
+from rotator.core.model import Algorithm, KekId
 from rotator.core.secret import Secret
 
 PATIENCE_SECONDS: Final = 10.0
@@ -29,55 +33,112 @@ PATIENCE_SECONDS: Final = 10.0
 MOST_FAILURES: Final = 3
 """Children that may end without having signed anything, before no other one is started."""
 
-SEPARATOR: Final = b"\n"
+LENGTHS: Final = "I"
+"""How the lengths of many parts stand in a frame: each as the machine's own unsigned integer."""
+CHILD: Final = "rotator.adapters.minting_child"
 _LENGTH: Final = struct.Struct(">I")
 _PACKAGE_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Tokens to be signed with one key and sealed under another."""
+
+    algorithm: Algorithm
+    private: Secret[bytes]
+    """PKCS #8, DER."""
+    header: bytes
+    """Encoded, with the dot that follows it."""
+    sealing: AesGcmSealing
+    jtis: Sequence[str]
+    claims: Sequence[str]
+    """As JSON, one for each of ``jtis``."""
+
+    def frames(self) -> Iterator[bytes]:
+        """Yield what :meth:`read` reads."""
+        yield self.algorithm.encode()
+        yield self.private.reveal()
+        yield self.header
+        yield self.sealing.kek_id.encode()
+        yield self.sealing.key.reveal()
+        yield self.sealing.before.encode()
+        yield self.sealing.after.encode()
+        yield "\n".join(self.jtis).encode()
+        yield "\n".join(self.claims).encode()
+
+    @classmethod
+    def read(cls, connection: socket.socket) -> Self:
+        """Receive one. Raise as :func:`receive` does."""
+        algorithm, private, header, kek_id, key, before, after, jtis, claims = (receive(connection) for _ in range(9))
+        return cls(
+            algorithm=Algorithm(algorithm.decode()),
+            private=Secret(private),
+            header=header,
+            sealing=AesGcmSealing(KekId(kek_id.decode()), Secret(key), before.decode(), after.decode()),
+            jtis=jtis.decode().split("\n"),
+            claims=claims.decode().split("\n"),
+        )
+
+    def mint(self) -> list[bytes]:
+        """Sign and seal it here."""
+        sign = signing_function("a batch", self.algorithm, self.private)
+        tokens = (compact(self.header, claims.encode(), sign) for claims in self.claims)
+        return self.sealing.seal_many(zip(self.jtis, tokens, strict=True))
+
+
 class MintingProcess:
-    """The parent's end. Whatever happens to the child, the caller can do its work itself."""
+    """The parent's end. Whatever happens to the child, the caller can do its work itself. Several threads may mint."""
 
     def __init__(self) -> None:
         self._child: _Child | None = None
         self._failures = 0
+        self._changing: Final = Lock()
 
     def start(self) -> None:
         """Start a child unless there is one, or several have failed; does not wait for it."""
-        if self._child is None and self._failures < MOST_FAILURES:
-            try:
-                self._child = _Child()
-            except OSError:  # no process can be had now
-                self._failures += 1
+        with self._changing:
+            if self._child is None and self._failures < MOST_FAILURES:
+                try:
+                    self._child = _Child()
+                except OSError:  # no process can be had now
+                    self._failures += 1
 
-    def mint(
-        self, algorithm: Algorithm, private: Secret[bytes], header: bytes, claims: Sequence[str]
-    ) -> list[str] | None:
-        """Return one token for each of ``claims``; None where the child is not ready, or has just been lost."""
-        if self._child is None:
+    def mint(self, batch: Batch) -> list[bytes] | None:
+        """Return the sealed token for each of the claims; None where the child is not ready, or has just been lost."""
+        child = self._child
+        if child is None:
             return None
         try:
-            if not self._child.ready():
+            if not child.ready():
                 return None
-            tokens = self._child.mint(algorithm, private, header, claims)
-        except (OSError, EOFError):
-            tokens = []
-        if len(tokens) != len(claims):
-            self._failures += 1
-            self.close()
+            sealed = child.mint(batch)
+        except (OSError, EOFError, struct.error):
+            sealed = []
+        if len(sealed) != len(batch.claims):
+            self._lost(child)
             return None
         self._failures = 0
-        return tokens
+        return sealed
+
+    def _lost(self, child: "_Child") -> None:
+        with self._changing:
+            if self._child is child:  # else another thread has told of it
+                self._failures += 1
+                self._child = None
+        child.close()
 
     @property
     def pid(self) -> int | None:
         """The child's process id; None while there is none."""
-        return None if self._child is None else self._child.process.pid
+        child = self._child
+        return None if child is None else child.process.pid
 
     def close(self) -> None:
         """End the child."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        with self._changing:
+            child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
 
 class _Child:
@@ -87,7 +148,7 @@ class _Child:
             self.process: Final = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
                 # Isolated from the user's site and the working directory; and nothing of the environment, which may
                 # hold the KEK.
-                [sys.executable, "-s", "-P", "-m", __name__],
+                [sys.executable, "-s", "-P", "-m", CHILD],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -102,21 +163,36 @@ class _Child:
             theirs.close()
         self._socket.settimeout(PATIENCE_SECONDS)
         self._ready = False
+        self._asking: Final = Lock()
+        self._listening: Final = Lock()
 
     def ready(self) -> bool:
         """Tell whether it can sign, which it says once, with an empty frame."""
-        if not self._ready:
-            asked = poll()
-            asked.register(self._socket, POLLIN)
-            if asked.poll(0):
-                receive(self._socket)
-                self._ready = True
-        return self._ready
+        with self._asking:
+            if not self._ready:
+                asked = poll()
+                asked.register(self._socket, POLLIN)
+                if asked.poll(0):
+                    receive(self._socket)
+                    self._ready = True
+            return self._ready
 
-    def mint(self, algorithm: Algorithm, private: Secret[bytes], header: bytes, claims: Sequence[str]) -> list[str]:
-        for part in (algorithm.encode(), private.reveal(), header, "\n".join(claims).encode()):
-            send(self._socket, part)
-        return receive(self._socket).decode().split("\n")
+    def mint(self, batch: Batch) -> list[bytes]:
+        """Have it sign. The next thread's batch goes out while an answer is waited for, so that the child never waits.
+
+        Answers come in the order of the questions.
+        """
+        with self._asking:
+            for part in batch.frames():
+                send(self._socket, part)
+            self._listening.acquire()  # in the same order, and not before the answer to the batch before this one
+        try:
+            lengths = memoryview(receive(self._socket)).cast(LENGTHS)
+            sealed = receive(self._socket)
+        finally:
+            self._listening.release()
+        ends = list(accumulate(lengths, initial=0))
+        return [sealed[start:end] for start, end in pairwise(ends)] if ends[-1] == len(sealed) else []
 
     def close(self) -> None:
         self._socket.close()
@@ -150,22 +226,3 @@ def _exactly(connection: socket.socket, length: int) -> bytearray:
             raise EOFError
         view = view[count:]
     return content
-
-
-def main() -> None:
-    """Sign batch after batch until the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a signal to the whole service is the parent's to act on
-    from rotator.adapters.signing import compact, signing_function  # noqa: PLC0415 - takes long: after the signals
-
-    with socket.socket(fileno=sys.stdin.fileno()) as connection, suppress(EOFError, ConnectionError):
-        send(connection, b"")
-        while True:
-            algorithm, private, header, claims = (receive(connection) for _ in range(4))
-            sign = signing_function("a batch", Algorithm(algorithm.decode()), Secret(private))
-            tokens = [compact(header, payload, sign) for payload in claims.split(SEPARATOR)]
-            send(connection, SEPARATOR.join(tokens))
-
-
-if __name__ == "__main__":
-    main()

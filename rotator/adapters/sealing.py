@@ -10,6 +10,7 @@ Random nonces allow 2^32 records per key (NIST SP 800-38D §8.3); the key here i
 import hmac
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -44,6 +45,28 @@ def _part(text: str) -> str:
     return f"{len(text)}:{text}"
 
 
+@dataclass(frozen=True, slots=True)
+class AesGcmSealing:
+    """A :class:`~rotator.ports.Sealing`: all that sealing of one kind needs, so that another process can do it."""
+
+    kek_id: KekId
+    key: Secret[bytes]
+    """Derived from the KEK for one purpose: it opens nothing else."""
+    before: str
+    """The associated data before a record's id, with its length, and after it."""
+    after: str
+
+    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
+        """Seal the secret of each record (its id and the secret), in order, as :meth:`AesGcmSealer.seal` does."""
+        encrypt = AESGCM(self.key.reveal()).encrypt
+        sealed = []
+        for record_id, secret in records:
+            nonce = os.urandom(NONCE_BYTES)
+            bound = f"{self.before}{_part(record_id)}{self.after}".encode()
+            sealed.append(VERSION + nonce + encrypt(nonce, secret, bound))
+        return sealed
+
+
 class AesGcmSealer:
     """A :class:`~rotator.ports.Sealer` over a ring of KEKs; the first one seals."""
 
@@ -64,16 +87,10 @@ class AesGcmSealer:
         nonce = os.urandom(NONCE_BYTES)
         return VERSION + nonce + self._cipher(self._kek_id, purpose).encrypt(nonce, secret, bound)
 
-    def seal_many(self, purpose: str, kid: str, algorithm: str, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
-        """Seal the secret of each record (its id and the secret), in order, as :meth:`seal` does."""
-        before, after = _before(purpose), _after(kid, algorithm, self._kek_id)
-        encrypt = self._cipher(self._kek_id, purpose).encrypt
-        sealed = []
-        for record_id, secret in records:
-            nonce = os.urandom(NONCE_BYTES)
-            bound = f"{before}{len(record_id)}:{record_id}{after}".encode()
-            sealed.append(VERSION + nonce + encrypt(nonce, secret, bound))
-        return sealed
+    def sealing(self, purpose: str, kid: str, algorithm: str) -> AesGcmSealing:
+        """Return what seals many records that differ in their ids alone, as :meth:`seal` does."""
+        key = Secret(self._ring.derive(self._kek_id, "seal", purpose))
+        return AesGcmSealing(self._kek_id, key, _before(purpose), _after(kid, algorithm, self._kek_id))
 
     def open(
         self, purpose: str, record_id: str, kid: str, algorithm: str, kek_id: KekId, sealed: bytes

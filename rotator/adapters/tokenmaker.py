@@ -18,7 +18,8 @@ from typing import Final
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from rotator.adapters.minting import MintingProcess
+from rotator.adapters.minting import Batch, MintingProcess
+from rotator.adapters.sealing import AesGcmSealing
 from rotator.adapters.signature import verify_signature
 from rotator.adapters.signing import Sign, base64url, compact, signing_function
 from rotator.core.jwks import parse_set
@@ -26,7 +27,7 @@ from rotator.core.model import Algorithm, Jti, Kid
 from rotator.core.secret import Secret
 from rotator.core.tokens import epoch_seconds
 from rotator.errors import InvariantError, SealError
-from rotator.ports import MintOrder, Signer
+from rotator.ports import MintOrder, Sealing, Signer
 
 PROBE_TYPE: Final = "probe+jwt"
 """``typ`` of a probe: what checks types never takes it for a token (RFC 8725 §3.11)."""
@@ -79,33 +80,45 @@ class JwtMaker:
         if expected >= WORTH_WARMING and self._threads > 1:
             self._process.start()
 
-    def mint_batch(self, signer: Signer, orders: Sequence[MintOrder]) -> list[Secret[str]]:
-        """Sign one JWT per order, in order."""
+    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[bytes]:
+        """Sign one JWT per order, in order, and return each one sealed, with its jti as the record's id."""
         loaded = _loaded(signer)
-        if self._pool is None or len(orders) <= _SMALLEST_CHUNK:
-            return _mint(loaded, orders)
-        if loaded.algorithm is Algorithm.RS256:
-            return self._mint_in_threads(self._pool, loaded, orders)
-        return self._mint_in_process(loaded, orders) or _mint(loaded, orders)
+        if loaded.algorithm is not Algorithm.RS256 and self._pool is not None and isinstance(sealing, AesGcmSealing):
+            sealed = self._mint_in_process(loaded, orders, sealing)
+            if sealed is not None:
+                return sealed
+        tokens = self.mint_batch(loaded, orders)
+        return sealing.seal_many(
+            (order.jti, token.reveal().encode("ascii")) for order, token in zip(orders, tokens, strict=True)
+        )
 
-    def _mint_in_threads(
-        self, pool: ThreadPoolExecutor, signer: JwtSigner, orders: Sequence[MintOrder]
-    ) -> list[Secret[str]]:
+    def mint_batch(self, signer: Signer, orders: Sequence[MintOrder]) -> list[Secret[str]]:
+        """Sign one JWT per order, in order, in this process."""
+        loaded = _loaded(signer)
+        if self._pool is None or len(orders) <= _SMALLEST_CHUNK or loaded.algorithm is not Algorithm.RS256:
+            return _mint(loaded, orders)
         size = max(_SMALLEST_CHUNK, -(-len(orders) // (self._threads * _CHUNKS_PER_THREAD)))
         chunks = (orders[start : start + size] for start in range(0, len(orders), size))
-        return [token for minted in pool.map(lambda chunk: _mint(signer, chunk), chunks) for token in minted]
+        return [token for minted in self._pool.map(lambda chunk: _mint(loaded, chunk), chunks) for token in minted]
 
-    def _mint_in_process(self, signer: JwtSigner, orders: Sequence[MintOrder]) -> list[Secret[str]] | None:
+    def _mint_in_process(
+        self, signer: JwtSigner, orders: Sequence[MintOrder], sealing: AesGcmSealing
+    ) -> list[bytes] | None:
         """Return None where there is no process for it; one is then being started if the batch is large."""
         if len(orders) < WORTH_A_PROCESS:
             return None
-        claims = [claims_json(order) for order in orders]
-        tokens = self._process.mint(signer.algorithm, signer.private, signer.header, claims)
-        if tokens is None:
-            if len(orders) >= WORTH_STARTING:
-                self._process.start()
-            return None
-        return [Secret(token) for token in tokens]
+        batch = Batch(
+            algorithm=signer.algorithm,
+            private=signer.private,
+            header=signer.header,
+            sealing=sealing,
+            jtis=[order.jti for order in orders],
+            claims=list(map(claims_json, orders)),
+        )
+        sealed = self._process.mint(batch)
+        if sealed is None and len(orders) >= WORTH_STARTING:
+            self._process.start()
+        return sealed
 
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:
         """Sign a JWT that expires as it is made and that no audience accepts, to prove the key."""

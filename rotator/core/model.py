@@ -161,9 +161,8 @@ class Overlap:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkspaceState:
-    """All that the planner knows of one workspace at one moment."""
+class WorkspaceState(NamedTuple):
+    """All that the planner knows of one workspace at one moment. A tuple, for there are many."""
 
     id: WorkspaceId
     keyset: KeysetName

@@ -6,7 +6,7 @@ that has not reloaded, loses nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -110,15 +110,15 @@ def plan_sync(states: Iterable[WorkspaceState], policy: Policy, now: datetime, c
             new.append(_fresh(state, wanted, claims, now))
             continue
         if state.sinks_fingerprint != wanted.sinks_fingerprint:
-            sinks_changed.append(replace(state, sinks_fingerprint=wanted.sinks_fingerprint))
+            sinks_changed.append(state._replace(sinks_fingerprint=wanted.sinks_fingerprint))
         if state.claims_fingerprint != claims:
-            reissue.append((replace(state, keyset=wanted.keyset, claims_fingerprint=claims), wanted))
+            reissue.append((state._replace(keyset=wanted.keyset, claims_fingerprint=claims), wanted))
         elif state.schedule_fingerprint != wanted.schedule_fingerprint:
             updated.append(_rescheduled(state, wanted, calendar))
             rescheduled += 1
     updated += [_due_early(state, wanted, now, len(reissue)) for state, wanted in reissue]
     removed = tuple(
-        replace(state, removed_at=now)
+        state._replace(removed_at=now)
         for state in known.values()
         if state.removed_at is None and state.id not in policy.workspaces
     )
@@ -135,8 +135,7 @@ def plan_sync(states: Iterable[WorkspaceState], policy: Policy, now: datetime, c
 
 def _fresh(state: WorkspaceState | None, wanted: WorkspacePolicy, claims: str, now: datetime) -> WorkspaceState:
     base = state or WorkspaceState(id=wanted.id, keyset=wanted.keyset, sequence=0, due_at=now)
-    return replace(
-        base,
+    return base._replace(
         keyset=wanted.keyset,
         due_at=now,
         claims_fingerprint=claims,
@@ -148,18 +147,17 @@ def _fresh(state: WorkspaceState | None, wanted: WorkspacePolicy, claims: str, n
 
 def _rescheduled(state: WorkspaceState, wanted: WorkspacePolicy, calendar: Calendar) -> WorkspaceState:
     """Compute ``due_at`` anew; the current token's end is fixed, so the grace period is kept free before it."""
-    state = replace(state, schedule_fingerprint=wanted.schedule_fingerprint)
+    state = state._replace(schedule_fingerprint=wanted.schedule_fingerprint)
     if state.current_issued_at is None or state.current_expires_at is None:
         return state  # due since it was first seen
     due = token_rotation_due(wanted, state.current_issued_at, calendar)
-    return replace(state, due_at=min(due, state.current_expires_at - wanted.grace_period))
+    return state._replace(due_at=min(due, state.current_expires_at - wanted.grace_period))
 
 
 def _due_early(state: WorkspaceState, wanted: WorkspacePolicy, now: datetime, crowd: int) -> WorkspaceState:
     spread = min(wanted.security_period / 10, SMEAR_PER_WORKSPACE * crowd)
     due = min(state.due_at, now + spread * share(state.id))
-    return replace(
-        state,
+    return state._replace(
         due_at=due,
         schedule_fingerprint=wanted.schedule_fingerprint,
         due_reason=Reason.CLAIMS_CHANGED,

@@ -23,7 +23,7 @@ def amend_future(run: Run, transaction: Transaction, reading: Reading) -> int:
     ]
     spread = SMEAR_PER_WORKSPACE * len(ahead)
     transaction.update_workspaces(
-        [replace(state, due_at=now + spread * share(state.id), due_reason=Reason.CLOCK_SET_BACK) for state in ahead]
+        [state._replace(due_at=now + spread * share(state.id), due_reason=Reason.CLOCK_SET_BACK) for state in ahead]
     )
     transaction.want_deliveries(
         [

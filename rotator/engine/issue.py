@@ -1,4 +1,4 @@
-"""Issues tokens in batches: those of one batch are minted while those of the one before are committed."""
+"""Issues tokens: some are minted while those before them are committed, as many at a time as are ready by then."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,17 @@ from rotator.engine.sync import MISSING, NEVER
 from rotator.errors import KekError, RotatorError, StoreError
 from rotator.ports import IssuedToken, MintOrder, Reading, Transaction
 
-BATCH: Final = 2_000
-"""Tokens in one transaction: large enough to be cheap, small enough to be over in a fraction of a second."""
+CHUNK: Final = 400
+"""Tokens that are planned and minted together: few, so that the first commit need not wait long for them."""
 
-FIRST_BATCH: Final = 125
-"""The first batch of a tick is small, and each one twice the one before: commits begin while the next is minted."""
+WORTH_A_COMMIT: Final = 800
+"""Tokens in one transaction, at least, once a tick is under way: each commit waits for the disk."""
 
-AHEAD: Final = 2
-"""Batches that are minted, or wait for it, while another one is committed."""
+BATCH: Final = 4_000
+"""Tokens in one transaction, at most: small enough to be over in a fraction of a second."""
+
+AHEAD: Final = 2_000
+"""Tokens that are minted, or wait for it, while others are committed, at least."""
 
 AT_MOST: Final = {Algorithm.ES256: 8_000, Algorithm.EDDSA: 8_000, Algorithm.RS256: 1_000}
 """Tokens in one tick, by what a signature costs, so that keysets, deliveries and requests get their turn at least once
@@ -45,11 +48,14 @@ class _Planned(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
-    """Tokens to issue in one transaction, and the key that signs them all."""
+class _Chunk:
+    """Tokens to issue, and the key that signs them all."""
 
     signing: Signing
     tokens: Sequence[_Planned]
+
+
+_UnderWay = deque[tuple[_Chunk, Future[list[IssuedToken]]]]
 
 
 class _StaleError(Exception):
@@ -65,19 +71,33 @@ def issue_due(run: Run, reading: Reading) -> bool:
         due = snapshot.due_workspaces(tuple(run.signing), reading.now, at_most)
     if not due:
         return False
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rotator-mint") as minting:
-        under_way: deque[tuple[_Batch, Future[list[IssuedToken]]]] = deque()
-        for batch in _batches(run, due, reading):
-            under_way.append((batch, minting.submit(_mint, run, batch, reading)))
-            if len(under_way) > AHEAD:
-                _finish(run, *under_way.popleft(), reading)
-        while under_way:
-            _finish(run, *under_way.popleft(), reading)
+    chunks = _chunks(run, due, reading)
+    under_way: _UnderWay = deque()
+    # Several at once: while one waits for its signatures, the next is made ready and the one before is taken in.
+    minting = ThreadPoolExecutor(max_workers=3, thread_name_prefix="rotator-mint")
+    worth_a_commit = CHUNK
+    try:
+        while _mint_ahead(run, chunks, under_way, minting, reading):
+            _finish(run, under_way, worth_a_commit, reading)
+            worth_a_commit = min(2 * worth_a_commit, WORTH_A_COMMIT)
+    finally:
+        minting.shutdown(cancel_futures=True)
     return len(due) == at_most
 
 
-def _batches(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Iterator[_Batch]:
-    """Group the workspaces by the key that signs for them; plan each batch when it is asked for."""
+def _mint_ahead(
+    run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, minting: ThreadPoolExecutor, reading: Reading
+) -> bool:
+    """Keep the minting busy; False when nothing is left of it."""
+    ahead = sum(len(chunk.tokens) for chunk, _ in under_way)
+    while ahead < AHEAD and (chunk := next(chunks, None)) is not None:
+        under_way.append((chunk, minting.submit(_mint, run, chunk, reading)))
+        ahead += len(chunk.tokens)
+    return bool(under_way)
+
+
+def _chunks(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Iterator[_Chunk]:
+    """Group the workspaces by the key that signs for them; plan each chunk when it is asked for."""
     by_keyset: dict[KeysetName, list[tuple[WorkspaceState, WorkspacePolicy]]] = {}
     missing: list[WorkspaceId] = []
     for state in due:
@@ -90,13 +110,11 @@ def _batches(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Itera
         with run.around.store.begin() as transaction:
             transaction.fail_workspaces(missing, NEVER, MISSING)
     for name, wanted in by_keyset.items():
-        start, size = 0, FIRST_BATCH
-        while start < len(wanted):
+        for start in range(0, len(wanted), CHUNK):
             signing = run.signing.get(name)
-            planned = [] if signing is None else _plan(run, wanted[start : start + size], reading)
+            planned = [] if signing is None else _plan(run, wanted[start : start + CHUNK], reading)
             if signing is not None and planned:
-                yield _Batch(signing, planned)
-            start, size = start + size, min(2 * size, BATCH)
+                yield _Chunk(signing, planned)
 
 
 def _plan(run: Run, wanted: Sequence[tuple[WorkspaceState, WorkspacePolicy]], reading: Reading) -> list[_Planned]:
@@ -108,24 +126,22 @@ def _plan(run: Run, wanted: Sequence[tuple[WorkspaceState, WorkspacePolicy]], re
     return planned
 
 
-def _mint(run: Run, batch: _Batch, reading: Reading) -> list[IssuedToken]:
-    """Sign and seal a batch. Runs beside the loop, and changes nothing."""
-    signing = batch.signing
-    sealer = run.ready_sealer
+def _mint(run: Run, chunk: _Chunk, reading: Reading) -> list[IssuedToken]:
+    """Sign and seal a chunk. Runs beside the loop, and changes nothing."""
+    signing = chunk.signing
     issued_at = whole_second(reading.now)
     not_before = epoch_seconds(reading.now - signing.policy.clock_skew)
-    jtis = run.around.tokenmaker.new_jtis(reading.now, len(batch.tokens))
+    jtis = run.around.tokenmaker.new_jtis(reading.now, len(chunk.tokens))
     issuer = signing.policy.issuer
     orders = [
         MintOrder(jti, planned.policy, issuer, not_before, epoch_seconds(planned.action.expires_at))
-        for jti, planned in zip(jtis, batch.tokens, strict=True)
+        for jti, planned in zip(jtis, chunk.tokens, strict=True)
     ]
-    texts = run.around.tokenmaker.mint_batch(signing.signer, orders)
-    secrets = ((jti, text.reveal().encode("ascii")) for jti, text in zip(jtis, texts, strict=True))
-    sealed = sealer.seal_many(PURPOSE_TOKEN, signing.kid, signing.signer.algorithm, secrets)
+    sealing = run.ready_sealer.sealing(PURPOSE_TOKEN, signing.kid, signing.signer.algorithm)
+    sealed = run.around.tokenmaker.mint_sealed(signing.signer, orders, sealing)
     return [
-        _issued(planned, signing, jti, issued_at, record, sealer.kek_id)
-        for planned, jti, record in zip(batch.tokens, jtis, sealed, strict=True)
+        _issued(planned, signing, jti, issued_at, record, sealing.kek_id)
+        for planned, jti, record in zip(chunk.tokens, jtis, sealed, strict=True)
     ]
 
 
@@ -158,27 +174,35 @@ def _issued(
     )
 
 
-def _finish(run: Run, batch: _Batch, minted: Future[list[IssuedToken]], reading: Reading) -> None:
-    ready = _result(run, minted, batch, reading)
-    name = batch.tokens[0].policy.keyset
-    if ready and run.signing.get(name) is batch.signing:  # else an earlier batch found that the key signs no more
+def _finish(run: Run, under_way: _UnderWay, worth_a_commit: int, reading: Reading) -> None:
+    """Commit what one key has signed by now, but wait until that is ``worth_a_commit``, or all that is under way."""
+    signing = under_way[0][0].signing
+    ready: list[IssuedToken] = []
+    while under_way and len(ready) <= BATCH - CHUNK:
+        chunk, minted = under_way[0]
+        if chunk.signing is not signing or (len(ready) >= worth_a_commit and not minted.done()):
+            break
+        under_way.popleft()
+        ready += _result(run, minted, chunk, reading)
+    name = signing.policy.name
+    if ready and run.signing.get(name) is signing:  # else an earlier commit found that the key signs no more
         _commit(run, ready, name, reading)
 
 
-def _result(run: Run, minted: Future[list[IssuedToken]], batch: _Batch, reading: Reading) -> list[IssuedToken]:
-    """Return what was minted; where a batch failed, find the workspaces that fail it, and let the others through."""
+def _result(run: Run, minted: Future[list[IssuedToken]], chunk: _Chunk, reading: Reading) -> list[IssuedToken]:
+    """Return what was minted; where a chunk failed, find the workspaces that fail it, and let the others through."""
     try:
         return minted.result()
     except KekError:
         raise
     except Exception as error:  # noqa: BLE001 - the edge of a unit of work: one workspace's failure is not another's
-        if len(batch.tokens) == 1:
-            _failed(run, [batch.tokens[0].policy.id], reading, f"{type(error).__name__}: {error}")
+        if len(chunk.tokens) == 1:
+            _failed(run, [chunk.tokens[0].policy.id], reading, f"{type(error).__name__}: {error}")
             return []
     ready: list[IssuedToken] = []
-    middle = len(batch.tokens) // 2
-    for tokens in (batch.tokens[:middle], batch.tokens[middle:]):
-        half = replace(batch, tokens=tokens)
+    middle = len(chunk.tokens) // 2
+    for tokens in (chunk.tokens[:middle], chunk.tokens[middle:]):
+        half = replace(chunk, tokens=tokens)
         future: Future[list[IssuedToken]] = Future()
         try:
             future.set_result(_mint(run, half, reading))

@@ -135,10 +135,10 @@ def _restore(run: Run, transaction: Transaction, record: WitnessRecord, reading:
 
 def _afresh(state: WorkspaceState, record: WitnessRecord, reading: Reading, spread: timedelta) -> WorkspaceState:
     # Each token ever issued is an event of its own, so that no workspace's sequence can be above the head's.
-    state = replace(state, sequence=max(state.sequence, record.audit_seq))
+    state = state._replace(sequence=max(state.sequence, record.audit_seq))
     if state.due_reason == Reason.KEY_REVOKED:
         return state  # it has no token that is good for anything: it waits for nobody
-    return replace(state, due_at=reading.now + spread * share(state.id), due_reason=Reason.RESTORED)
+    return state._replace(due_at=reading.now + spread * share(state.id), due_reason=Reason.RESTORED)
 
 
 def _restore_keyset(

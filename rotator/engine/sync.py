@@ -130,7 +130,7 @@ def _sync_workspaces(
     changed = {state.id: state for state in (*_back_from_hold(transaction, policy), *plan.updated)}
     for state in plan.sinks_changed:
         base = changed.get(state.id, state)
-        changed[state.id] = replace(base, sinks_fingerprint=state.sinks_fingerprint)
+        changed[state.id] = base._replace(sinks_fingerprint=state.sinks_fingerprint)
     if changed:
         transaction.update_workspaces(list(changed.values()))
     for state in plan.sinks_changed:

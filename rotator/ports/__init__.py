@@ -33,6 +33,7 @@ from rotator.ports.secrets import (
     Keyring,
     MintOrder,
     Sealer,
+    Sealing,
     Signer,
     TokenMaker,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "RequestRow",
     "RevokedTokens",
     "Sealer",
+    "Sealing",
     "ServedSets",
     "Sighting",
     "Signer",

@@ -19,6 +19,19 @@ class KekRow:
     """A MAC that only the right KEK reproduces."""
 
 
+class Sealing(Protocol):
+    """Seals records of one kind; its ``repr`` shows nothing of the key."""
+
+    @property
+    def kek_id(self) -> KekId:
+        """The id of the KEK that it seals with."""
+        ...
+
+    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
+        """Seal the secret of each record (its id and the secret), in order."""
+        ...
+
+
 class Sealer(Protocol):
     """Seals records under the KEK, each bound to its row, and authenticates what is public.
 
@@ -34,8 +47,8 @@ class Sealer(Protocol):
         """Seal ``secret`` under :attr:`kek_id`; the arguments before it are bound to it."""
         ...
 
-    def seal_many(self, purpose: str, kid: str, algorithm: str, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
-        """Seal the secret of each record (its id and the secret), in order, as :meth:`seal` does."""
+    def sealing(self, purpose: str, kid: str, algorithm: str) -> Sealing:
+        """Return what seals many records that differ in their ids alone, as :meth:`seal` does."""
         ...
 
     def open(
@@ -129,8 +142,8 @@ class TokenMaker(Protocol):
         """Load an opened private half (PKCS #8, DER). Raise :class:`~rotator.errors.SealError` if it is not one."""
         ...
 
-    def mint_batch(self, signer: Signer, orders: Sequence[MintOrder]) -> list[Secret[str]]:
-        """Sign one JWT per order, in order."""
+    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[bytes]:
+        """Sign one JWT per order, in order, and return each one sealed, with its jti as the record's id."""
         ...
 
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:

@@ -120,7 +120,7 @@ def _revoked(world: World, name: str, now: datetime) -> World:
     keys = tuple(lifecycle.revoke(each, now=now) if each is key else each for each in known.state.keys)
     after = KnownKeyset(known.row, known.policy, replace(known.state, keys=keys))
     states = {
-        state.id: replace(state, due_at=min(state.due_at, now), due_reason=Reason.KEY_REVOKED)
+        state.id: state._replace(due_at=min(state.due_at, now), due_reason=Reason.KEY_REVOKED)
         for state in world.workspaces.values()
         if state.current_kid == key.kid and state.removed_at is None
     }

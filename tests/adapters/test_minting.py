@@ -6,19 +6,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from rotator.adapters import minting
-from rotator.adapters.minting import MOST_FAILURES, MintingProcess
+from rotator.adapters.minting import MOST_FAILURES, Batch, MintingProcess
+from rotator.adapters.sealing import AesGcmSealer
+from rotator.adapters.signing import base64url
 from rotator.adapters.tokenmaker import WORTH_STARTING, WORTH_WARMING, JwtMaker
 from rotator.core.model import Algorithm
 from rotator.core.secret import Secret
-from rotator.ports import MintOrder
+from rotator.ports import MintOrder, Signer
+from tests.adapters.test_sealing import NEW, ring
 from tests.adapters.test_tokenmaker import MATERIAL, loaded, order
 
 STARTED_WITHIN_SECONDS = 30.0
+SEALER = AesGcmSealer(ring(NEW))
 ORDERS = [order(jti=f"{number:05}", workspace=f"w{number}", roles=("rôle\n",)) for number in range(WORTH_STARTING)]
 
 
@@ -37,6 +42,26 @@ def maker() -> Iterator[JwtMaker]:
     maker.close()
 
 
+def batch_of(*claims: str, algorithm: Algorithm = Algorithm.ES256, private: Secret[bytes] | None = None) -> Batch:
+    return Batch(
+        algorithm=algorithm,
+        private=MATERIAL[algorithm].private if private is None else private,
+        header=b"header.",
+        sealing=SEALER.sealing("token", "kid", algorithm),
+        jtis=[f"jti-{number}" for number in range(len(claims))],
+        claims=claims,
+    )
+
+
+def texts(maker: JwtMaker, signer: Signer, orders: list[MintOrder]) -> list[str]:
+    """Mint as the daemon does, and open what is sealed."""
+    sealed = maker.mint_sealed(signer, orders, SEALER.sealing("token", signer.kid, signer.algorithm))
+    return [
+        SEALER.open("token", order.jti, signer.kid, signer.algorithm, SEALER.kek_id, record).reveal().decode()
+        for order, record in zip(orders, sealed, strict=True)
+    ]
+
+
 def pid_of(process: MintingProcess) -> int:
     assert process.pid is not None
     return process.pid
@@ -44,8 +69,7 @@ def pid_of(process: MintingProcess) -> int:
 
 def wait_until_ready(process: MintingProcess) -> None:
     deadline = time.monotonic() + STARTED_WITHIN_SECONDS
-    material = MATERIAL[Algorithm.EDDSA]
-    while process.mint(Algorithm.EDDSA, material.private, b"header.", ["{}"]) is None:
+    while process.mint(batch_of("{}", algorithm=Algorithm.EDDSA)) is None:
         assert process.pid is not None, "the process ended while it started"
         assert time.monotonic() < deadline, "the process did not start"
         time.sleep(0.01)
@@ -58,9 +82,9 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
-def minted_here(algorithm: Algorithm, orders: list[MintOrder]) -> list[Secret[str]]:
+def minted_here(algorithm: Algorithm, orders: list[MintOrder]) -> list[str]:
     maker = JwtMaker(threads=1)
-    return maker.mint_batch(loaded(maker, algorithm), orders)
+    return [token.reveal() for token in maker.mint_batch(loaded(maker, algorithm), orders)]
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -69,23 +93,49 @@ def test_batch_is_the_same_wherever_it_is_signed(maker: JwtMaker, algorithm: Alg
     orders = ORDERS if algorithm is not Algorithm.RS256 else ORDERS[:40]
     maker.warm_up(WORTH_WARMING)
     wait_until_ready(maker._process)
-    assert maker.mint_batch(loaded(maker, algorithm), orders) == minted_here(algorithm, orders)
+    assert texts(maker, loaded(maker, algorithm), orders) == minted_here(algorithm, orders)
 
 
 def test_process_signs_what_it_is_sent(process: MintingProcess) -> None:
     wait_until_ready(process)
-    material = MATERIAL[Algorithm.ES256]
-    tokens = process.mint(Algorithm.ES256, material.private, b"header.", ["{}", '{"a":"é"}'])
-    assert tokens is not None
-    assert [token.rpartition(".")[0] for token in tokens] == ["header.e30", "header.eyJhIjoiw6kifQ"]
+    batch = batch_of("{}", '{"a":"é"}')
+    sealed = process.mint(batch)
+    assert sealed is not None
+    tokens = [
+        SEALER.open("token", jti, "kid", Algorithm.ES256, SEALER.kek_id, record).reveal()
+        for jti, record in zip(batch.jtis, sealed, strict=True)
+    ]
+    assert [token.rpartition(b".")[0] for token in tokens] == [b"header.e30", b"header.eyJhIjoiw6kifQ"]
+
+
+def test_several_threads_get_each_its_own(process: MintingProcess) -> None:
+    """While one waits for its answer the next one's batch is on its way, and answers keep their order."""
+    wait_until_ready(process)
+    batches = [batch_of(*(f'{{"n":{number},"m":{each}}}' for each in range(20 + number))) for number in range(24)]
+    with ThreadPoolExecutor(max_workers=6) as threads:
+        answers = list(threads.map(process.mint, batches))
+    for batch, sealed in zip(batches, answers, strict=True):
+        assert sealed is not None
+        for jti, claims, record in zip(batch.jtis, batch.claims, sealed, strict=True):
+            token = SEALER.open("token", jti, "kid", Algorithm.ES256, SEALER.kek_id, record).reveal()
+            assert token.split(b".")[1] == base64url(claims.encode())
+
+
+def test_process_lost_under_several_threads_is_one_failure(process: MintingProcess) -> None:
+    wait_until_ready(process)
+    os.kill(pid_of(process), signal.SIGKILL)
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        assert list(threads.map(process.mint, [batch_of("{}")] * 4)) == [None] * 4
+    assert process.pid is None
+    assert process._failures == 1
 
 
 def test_large_batch_starts_the_process_for_the_next_one(maker: JwtMaker) -> None:
     signer = loaded(maker)
     assert maker._process.pid is None
-    assert maker.mint_batch(signer, ORDERS[:-1]) == minted_here(Algorithm.ES256, ORDERS[:-1])
+    assert texts(maker, signer, ORDERS[:-1]) == minted_here(Algorithm.ES256, ORDERS[:-1])
     assert maker._process.pid is None
-    assert maker.mint_batch(signer, ORDERS) == minted_here(Algorithm.ES256, ORDERS)
+    assert texts(maker, signer, ORDERS) == minted_here(Algorithm.ES256, ORDERS)
     wait_until_ready(maker._process)
 
 
@@ -109,7 +159,7 @@ def test_lost_process_loses_no_token(maker: JwtMaker, monkeypatch: pytest.Monkey
     wait_until_ready(maker._process)
     lost = pid_of(maker._process)
     os.kill(lost, number)
-    assert maker.mint_batch(loaded(maker), ORDERS) == minted_here(Algorithm.ES256, ORDERS)
+    assert texts(maker, loaded(maker), ORDERS) == minted_here(Algorithm.ES256, ORDERS)
     assert pid_of(maker._process) != lost
     wait_until_gone(lost)
     wait_until_ready(maker._process)
@@ -122,7 +172,7 @@ def test_process_that_always_fails_is_not_started_for_ever(monkeypatch: pytest.M
         process.start()
         pid = pid_of(process)
         while process.pid == pid:
-            assert process.mint(Algorithm.ES256, Secret(b""), b"", ["{}"]) is None
+            assert process.mint(batch_of("{}")) is None
     process.start()
     assert process.pid is None
 
@@ -132,12 +182,12 @@ def test_no_process_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     process = MintingProcess()
     process.start()
     assert process.pid is None
-    assert process.mint(Algorithm.ES256, Secret(b""), b"", ["{}"]) is None
+    assert process.mint(batch_of("{}")) is None
 
 
 def test_key_that_is_none_ends_the_process_and_nothing_else(process: MintingProcess) -> None:
     wait_until_ready(process)
-    assert process.mint(Algorithm.ES256, Secret(b"not a key"), b"header.", ["{}"]) is None
+    assert process.mint(batch_of("{}", private=Secret(b"not a key"))) is None
     assert process.pid is None
 
 
@@ -174,11 +224,12 @@ def test_nothing_secret_is_among_arguments_and_environment(maker: JwtMaker, monk
     monkeypatch.setenv("ROTATOR_KEK", "k1 c2VjcmV0")
     maker.warm_up(WORTH_WARMING)
     wait_until_ready(maker._process)
-    (first, *_) = maker.mint_batch(loaded(maker), ORDERS)
+    (first, *_) = texts(maker, loaded(maker), ORDERS)
     seen = b"".join(Path(f"/proc/{pid_of(maker._process)}/{name}").read_bytes() for name in ("cmdline", "environ"))
     private = MATERIAL[Algorithm.ES256].private.reveal()
+    sealing_key = SEALER.sealing("token", "kid", Algorithm.ES256).key.reveal()
     assert b"rotator.adapters.minting" in seen
-    for secret in (b"ROTATOR_KEK", b"c2VjcmV0", private, private.hex().encode(), first.reveal().encode()):
+    for secret in (b"ROTATOR_KEK", b"c2VjcmV0", private, private.hex().encode(), first.encode(), sealing_key):
         assert secret not in seen
 
 
@@ -187,4 +238,4 @@ def test_closed_process_is_gone(process: MintingProcess) -> None:
     pid = pid_of(process)
     process.close()
     assert not Path(f"/proc/{pid}").exists()
-    assert process.mint(Algorithm.ES256, Secret(b""), b"", ["{}"]) is None
+    assert process.mint(batch_of("{}")) is None

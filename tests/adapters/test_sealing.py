@@ -235,7 +235,7 @@ def test_records_that_are_sealed_together_open_one_by_one() -> None:
     sealer = AesGcmSealer(ring(NEW, OLD))
     records = [(f"record-{number}", f"secret {number}".encode()) for number in range(3)]
 
-    sealed = sealer.seal_many("a purpose", "kid", "ES256", records)
+    sealed = sealer.sealing("a purpose", "kid", "ES256").seal_many(records)
 
     for (record_id, secret), blob in zip(records, sealed, strict=True):
         assert sealer.open("a purpose", record_id, "kid", "ES256", sealer.kek_id, blob).reveal() == secret

@@ -42,7 +42,7 @@ LIBRARY_KEY: dict[Algorithm, type[ECKey] | type[RSAKey] | type[OKPKey]] = {
 
 
 @pytest.fixture(scope="module")
-def maker() -> TokenMaker:
+def maker() -> JwtMaker:
     return JwtMaker(threads=1)
 
 
@@ -96,7 +96,7 @@ def decode_part(token: str, part: int) -> object:
 # ------------------------------------------------------------------------------------------------------------ minting
 
 
-def test_a_token_says_what_the_contract_says(maker: TokenMaker) -> None:
+def test_a_token_says_what_the_contract_says(maker: JwtMaker) -> None:
     (token,) = maker.mint_batch(loaded(maker), [order()])
     header, claims = decode_part(token.reveal(), 0), decode_part(token.reveal(), 1)
     assert header == {"alg": "ES256", "kid": MATERIAL[Algorithm.ES256].kid, "typ": "JWT"}
@@ -117,7 +117,7 @@ def test_a_token_says_what_the_contract_says(maker: TokenMaker) -> None:
 @pytest.mark.parametrize(
     ("audience", "claim"), [((), []), (("api",), "api"), (("api", "web"), ["api", "web"])], ids=str
 )
-def test_one_audience_is_text_and_others_are_a_list(maker: TokenMaker, audience: Sequence[str], claim: object) -> None:
+def test_one_audience_is_text_and_others_are_a_list(maker: JwtMaker, audience: Sequence[str], claim: object) -> None:
     """RFC 7519 §4.1.3 allows both, and some verifiers know the text only."""
     (token,) = maker.mint_batch(loaded(maker), [order(audience=audience)])
     claims = decode_part(token.reveal(), 1)
@@ -165,7 +165,7 @@ class LenientRegistry(jws.JWSRegistry):
         return self.algorithms[name]
 
 
-def test_a_batch_comes_back_in_order_however_many_sign_it(maker: TokenMaker) -> None:
+def test_a_batch_comes_back_in_order_however_many_sign_it(maker: JwtMaker) -> None:
     orders = [order(jti=f"{number:03}", workspace=f"w{number}") for number in range(150)]
     expected = maker.mint_batch(loaded(maker), orders)
     many = JwtMaker(threads=3)
@@ -177,7 +177,7 @@ def test_a_batch_comes_back_in_order_however_many_sign_it(maker: TokenMaker) -> 
     assert [decode_part(token.reveal(), 1) for token in expected] == [expected_claims(wanted) for wanted in orders]
 
 
-def test_an_empty_batch_is_empty(maker: TokenMaker) -> None:
+def test_an_empty_batch_is_empty(maker: JwtMaker) -> None:
     assert maker.mint_batch(loaded(maker), []) == []
 
 
@@ -190,13 +190,13 @@ def test_threads_default_to_the_processors_that_are_ours() -> None:
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-def test_signatures_do_not_depend_on_randomness(maker: TokenMaker, algorithm: Algorithm) -> None:
+def test_signatures_do_not_depend_on_randomness(maker: JwtMaker, algorithm: Algorithm) -> None:
     """RFC 6979 for ECDSA; the others are so by nature."""
     signer = loaded(maker, algorithm)
     assert maker.mint_batch(signer, [order()]) == maker.mint_batch(signer, [order()])
 
 
-def test_neither_tokens_nor_signers_show_themselves(maker: TokenMaker) -> None:
+def test_neither_tokens_nor_signers_show_themselves(maker: JwtMaker) -> None:
     signer = loaded(maker)
     assert repr(signer) == f"JwtSigner(kid={signer.kid!r}, algorithm={signer.algorithm!r})"
     assert repr(maker.mint_batch(signer, [order()])) == "[[secret]]"
@@ -209,7 +209,7 @@ class ForeignSigner:
     algorithm = Algorithm.ES256
 
 
-def test_a_signer_of_another_maker_is_our_fault(maker: TokenMaker) -> None:
+def test_a_signer_of_another_maker_is_our_fault(maker: JwtMaker) -> None:
     with pytest.raises(InvariantError, match="was not loaded by this token maker"):
         maker.mint_batch(ForeignSigner(), [order()])
     with pytest.raises(InvariantError):
@@ -241,7 +241,7 @@ WEAK = rsa.generate_private_key(65537, 1024)  # noqa: S505  # to be refused
     ],
 )
 def test_what_is_not_a_key_of_its_algorithm_does_not_load(
-    maker: TokenMaker, algorithm: Algorithm, private: Secret[bytes], message: str
+    maker: JwtMaker, algorithm: Algorithm, private: Secret[bytes], message: str
 ) -> None:
     with pytest.raises(SealError, match=f"the private half of kid-1 is {message}"):
         maker.load(Kid("kid-1"), algorithm, private)
@@ -251,7 +251,7 @@ def test_what_is_not_a_key_of_its_algorithm_does_not_load(
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-def test_a_probe_proves_the_key_and_is_worth_nothing(maker: TokenMaker, algorithm: Algorithm) -> None:
+def test_a_probe_proves_the_key_and_is_worth_nothing(maker: JwtMaker, algorithm: Algorithm) -> None:
     material = MATERIAL[algorithm]
     probe = maker.probe(loaded(maker, algorithm), ISSUER, NOW)
     maker.verify_with(probe, render([material.public_jwk]))
@@ -305,7 +305,7 @@ OTHER = CryptographyKeyMaker().make(Algorithm.ES256)
     ],
     ids=count(),  # the keys are new each time, and names must be the same in every process
 )
-def test_a_set_that_is_not_ours_does_not_verify_our_token(maker: TokenMaker, jwks: bytes, reason: str) -> None:
+def test_a_set_that_is_not_ours_does_not_verify_our_token(maker: JwtMaker, jwks: bytes, reason: str) -> None:
     (token,) = maker.mint_batch(loaded(maker), [order()])
     with pytest.raises(SealError, match=reason):
         maker.verify_with(token, jwks)
@@ -333,12 +333,12 @@ def unsigned(header: dict[str, object]) -> str:
     ],
     ids=count(),
 )
-def test_a_token_that_is_not_ours_does_not_verify(maker: TokenMaker, token: str) -> None:
+def test_a_token_that_is_not_ours_does_not_verify(maker: JwtMaker, token: str) -> None:
     with pytest.raises(SealError, match="does not verify from the published set"):
         maker.verify_with(Secret(token), render([jwk()]))
 
 
-def test_a_changed_token_does_not_verify(maker: TokenMaker) -> None:
+def test_a_changed_token_does_not_verify(maker: JwtMaker) -> None:
     mine, other = maker.mint_batch(loaded(maker), [order(), order(workspace="globex")])
     head, _, signature = mine.reveal().split(".")
     swapped = Secret(f"{head}.{other.reveal().split('.')[1]}.{signature}")
@@ -350,22 +350,22 @@ def test_a_changed_token_does_not_verify(maker: TokenMaker) -> None:
 # ---------------------------------------------------------------------------------------------------------- token ids
 
 
-def test_token_ids_are_fresh_and_ascend(maker: TokenMaker) -> None:
+def test_token_ids_are_fresh_and_ascend(maker: JwtMaker) -> None:
     first = maker.new_jtis(NOW, 1000)
     later = maker.new_jtis(NOW + timedelta(milliseconds=1), 10)
     assert first + later == sorted({*first, *later})
     assert all(len(jti) == 32 and int(jti[:12], 16) == 1_767_268_800_250 for jti in first)
 
 
-def test_no_token_ids_are_none(maker: TokenMaker) -> None:
+def test_no_token_ids_are_none(maker: JwtMaker) -> None:
     assert maker.new_jtis(NOW, 0) == []
 
 
-def test_two_draws_at_one_moment_share_nothing(maker: TokenMaker) -> None:
+def test_two_draws_at_one_moment_share_nothing(maker: JwtMaker) -> None:
     assert not set(maker.new_jtis(NOW, 100)) & set(maker.new_jtis(NOW, 100))
 
 
-def test_a_signer_is_what_was_loaded(maker: TokenMaker) -> None:
+def test_a_signer_is_what_was_loaded(maker: JwtMaker) -> None:
     signer = loaded(maker, Algorithm.EDDSA)
     assert isinstance(signer, JwtSigner)
     assert (signer.kid, signer.algorithm) == (MATERIAL[Algorithm.EDDSA].kid, Algorithm.EDDSA)

@@ -107,7 +107,7 @@ def test_a_workspace_is_made_due_and_its_token_ends_earlier(store: SqlStore) -> 
         assert transaction.lock_workspace(WorkspaceId("nobody")) is None
     with store.read() as snapshot:
         (due,) = snapshot.due_workspaces([DEFAULT_KEYSET], NOW + HOUR, 9)
-        assert due == replace(state, due_at=NOW + HOUR, due_reason="requested", current_expires_at=NOW + 2 * HOUR)
+        assert due == state._replace(due_at=NOW + HOUR, due_reason="requested", current_expires_at=NOW + 2 * HOUR)
         assert snapshot.workspace_faults() == ()
         kept = snapshot.token(token.jti)
         assert kept is not None

@@ -168,7 +168,7 @@ def test_ended_tokens_are_pruned_and_keys_are_not(store: SqlStore) -> None:
         transaction.revoke_token(gone.jti, NOW, "leaked")
         removed = transaction.workspace(WorkspaceId("removed"))
         assert removed is not None
-        transaction.update_workspaces([replace(removed, removed_at=NOW)])
+        transaction.update_workspaces([removed._replace(removed_at=NOW)])
         transaction.prune(tokens_before=old.expires_at, audit_before=NOW)
         assert {token.jti for token in transaction.tokens()} == {gone.jti, old.jti, last.jti, live.jti}
         transaction.prune(tokens_before=NOW + 99 * DAY, audit_before=NOW)

@@ -352,7 +352,7 @@ def test_keyset_is_in_use_while_a_workspace_or_a_live_token_of_a_removed_one_is_
         token = issue(transaction)
         state = transaction.workspace(ACME)
         assert state is not None
-        transaction.update_workspaces([replace(state, removed_at=NOW)])
+        transaction.update_workspaces([state._replace(removed_at=NOW)])
         assert transaction.keyset_in_use(DEFAULT_KEYSET, token.expires_at - timedelta(microseconds=1))
         assert not transaction.keyset_in_use(DEFAULT_KEYSET, token.expires_at)
         assert not transaction.keyset_in_use(KeysetName("other"), NOW)

@@ -1,7 +1,6 @@
 """Revocation in bulk: which tokens and workspaces the end of a key reaches, on both databases."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -58,7 +57,7 @@ def test_its_workspaces_are_due_at_once_and_say_why(world: Transaction) -> None:
 
 def test_who_was_due_before_stays_so(world: Transaction) -> None:
     issue(world)
-    world.update_workspaces([replace(state_of(world), due_at=NOW)])
+    world.update_workspaces([state_of(world)._replace(due_at=NOW)])
     world.revoke_tokens_of_key(KID, LATER, LATER)
     assert state_of(world).due_at == NOW
     assert world.due_workspaces([DEFAULT_KEYSET], NOW, 9) == (state_of(world),)
@@ -76,7 +75,7 @@ def test_what_failed_keeps_its_pause(world: Transaction) -> None:
 def test_a_token_that_has_ended_is_not_revoked_and_a_workspace_that_left_is_not_due(world: Transaction) -> None:
     """The token of one that left is revoked all the same: it is out."""
     token = issue(world)
-    world.update_workspaces([replace(state_of(world), removed_at=NOW)])
+    world.update_workspaces([state_of(world)._replace(removed_at=NOW)])
     assert world.revoke_tokens_of_key(KID, token.expires_at, token.expires_at) == RevokedTokens(0, 0)
     assert world.revoke_tokens_of_key(KID, LATER, LATER) == RevokedTokens(tokens=1, workspaces=0)
     assert state_of(world).due_at == token.rotate_at

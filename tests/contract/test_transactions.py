@@ -70,7 +70,7 @@ def test_read_writes_nothing(store: SqlStore, second: SqlStore) -> None:
         listing = snapshot.workspaces()
         assert next(listing).id == "ws-0000"  # and `listing` lives on
     with second.begin() as transaction:
-        transaction.update_workspaces([replace(workspace("ws-0001"), due_at=NOW + DAY)])
+        transaction.update_workspaces([workspace("ws-0001")._replace(due_at=NOW + DAY)])
     assert store.purge_erased()
 
 

@@ -64,7 +64,7 @@ def text_of(transaction: Transaction, jti: str) -> bytes | None:
 def test_workspaces_come_back_as_they_were_inserted(store: SqlStore) -> None:
     """Every field is kept, in order of the ids, however many there are."""
     rows = [
-        replace(workspace(f"ws-{number:05}"), due_at=NOW + number * HOUR, due_reason="claims_changed")
+        workspace(f"ws-{number:05}")._replace(due_at=NOW + number * HOUR, due_reason="claims_changed")
         for number in range(2_500)
     ]
     with store.begin() as transaction:
@@ -82,9 +82,9 @@ def test_removed_workspace_that_comes_back_keeps_its_sequence_and_token(transact
     token = issue(transaction)
     before = state_of(transaction)
     transaction.fail_workspaces([ACME], NOW + HOUR, "broken")
-    transaction.update_workspaces([replace(before, removed_at=NOW)])
-    back = replace(before, due_at=NOW + HOUR, claims_fingerprint="new", removed_at=None)
-    transaction.insert_workspaces([replace(back, sequence=0, current=None)])
+    transaction.update_workspaces([before._replace(removed_at=NOW)])
+    back = before._replace(due_at=NOW + HOUR, claims_fingerprint="new", removed_at=None)
+    transaction.insert_workspaces([back._replace(sequence=0, current=None)])
     assert state_of(transaction) == back
     assert state_of(transaction).current == token.jti
     assert transaction.workspace_faults() == ()
@@ -102,8 +102,7 @@ def test_update_stores_what_a_config_changes(transaction: Transaction) -> None:
     """Everything but the current token, and the sequence only upwards."""
     token = issue(transaction)
     before = state_of(transaction)
-    changed = replace(
-        before,
+    changed = before._replace(
         keyset=OTHER,
         sequence=1_000_001,
         due_at=NOW + HOUR,
@@ -113,11 +112,11 @@ def test_update_stores_what_a_config_changes(transaction: Transaction) -> None:
         due_reason="restored",
         removed_at=NOW + DAY,
     )
-    transaction.update_workspaces([replace(changed, current=None, current_kid=None)])
+    transaction.update_workspaces([changed._replace(current=None, current_kid=None)])
     assert state_of(transaction) == changed
     assert state_of(transaction).current == token.jti
-    transaction.update_workspaces([replace(changed, sequence=2, removed_at=None)])
-    assert state_of(transaction) == replace(changed, removed_at=None)
+    transaction.update_workspaces([changed._replace(sequence=2, removed_at=None)])
+    assert state_of(transaction) == changed._replace(removed_at=None)
 
 
 def test_due_workspaces_are_those_whose_time_has_come(store: SqlStore) -> None:
@@ -133,7 +132,7 @@ def test_due_workspaces_are_those_whose_time_has_come(store: SqlStore) -> None:
     with store.begin() as transaction:
         transaction.insert_workspaces(rows)
         transaction.fail_workspaces([WorkspaceId("failed")], NOW + HOUR, "no")
-        transaction.update_workspaces([replace(rows[-1], removed_at=NOW)])
+        transaction.update_workspaces([rows[-1]._replace(removed_at=NOW)])
     with store.read() as snapshot:
 
         def due(*keysets: KeysetName, at: datetime = NOW, limit: int = 10) -> list[str]:
@@ -176,12 +175,11 @@ def test_retry_never_comes_before_the_time_itself(transaction: Transaction) -> N
 
 def test_issue_moves_the_workspace_on(transaction: Transaction) -> None:
     """The new token is current; when the next is due, and from what it was made, stands with the workspace."""
-    transaction.update_workspaces([replace(state_of(transaction), due_reason="claims_changed")])
+    transaction.update_workspaces([state_of(transaction)._replace(due_reason="claims_changed")])
     order = issued(state_of(transaction))
     assert transaction.issue([order])
     token = order.token
-    assert state_of(transaction) == replace(
-        workspace(),
+    assert state_of(transaction) == workspace()._replace(
         sequence=1,
         due_at=token.rotate_at,
         current=token.jti,
@@ -217,7 +215,7 @@ def test_issue_refuses_a_workspace_that_moved_on(store: SqlStore) -> None:
         stale = [issued(workspace("second")), issued(workspace())]
         removed = [issued(workspace("second")), issued(workspace("removed"))]
         issue(transaction)
-        transaction.update_workspaces([replace(workspace("removed"), removed_at=NOW)])
+        transaction.update_workspaces([workspace("removed")._replace(removed_at=NOW)])
     for batch in (stale, removed):
         with suppress(LookupError), store.begin() as transaction:
             assert not transaction.issue(batch)

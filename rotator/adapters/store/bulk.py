@@ -6,7 +6,7 @@ one tuple of parameters per row.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -22,11 +22,15 @@ which costs as much as several rows; beyond this many there is little left to ga
 
 
 class Statement:
-    """A statement that changes rows. Parameters are written ``?``; an insert has one group of them after VALUES."""
+    """A statement that changes rows. Parameters are written ``?``; an insert has one group of them after VALUES.
 
-    def __init__(self, sql: str) -> None:
+    ``of_many`` is the same for :data:`ROWS_AT_ONCE` rows in one statement, where SQLite has one; an insert's is its own
+    text with more groups.
+    """
+
+    def __init__(self, sql: str, of_many: str | None = None) -> None:
         self._by_style: Final = {"qmark": sql, "pyformat": sql.replace("?", "%s")}
-        self._of_many: Final = _of_many(sql)
+        self._of_many: Final = of_many or _of_many(sql)
 
     def run(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
         """Run it once per tuple in ``rows``; return how many rows of the database it changed in all."""
@@ -53,6 +57,30 @@ def _of_many(sql: str) -> str | None:
     if found is None:
         return None
     return sql[: found.end()] + f", {found[1]}" * (ROWS_AT_ONCE - 1) + sql[found.end() :]
+
+
+def update(
+    table: sa.Table, columns: Sequence[str], keys: Sequence[str], *, always: str = "", only_where: str
+) -> Statement:
+    """Return an update of ``columns`` in the row that ``keys`` name, if ``only_where`` holds; ``always`` is set, too.
+
+    A row's parameters are its columns', then its keys'. SQLite takes many rows as a table of values that it goes
+    through, seeking the row of each; PostgreSQL would have to be told the types, and pipelines single statements.
+    """
+    names = [table.c[column].name for column in columns]
+    fixed = f", {always}" if always else ""
+
+    def sql(value: Callable[[int], str], source: str) -> str:
+        sets = ", ".join(f"{name} = {value(number)}" for number, name in enumerate(names, 1))
+        found = [
+            f"{table.name}.{table.c[key].name} = {value(number)}" for number, key in enumerate(keys, len(names) + 1)
+        ]
+        where = " AND ".join([*found, only_where])
+        return f"UPDATE {table.name} SET {sets}{fixed}{source} WHERE {where}"  # noqa: S608 - names of our own schema
+
+    group = f"({', '.join('?' * (len(columns) + len(keys)))})"
+    values = f" FROM (VALUES {', '.join([group] * ROWS_AT_ONCE)}) AS given"
+    return Statement(sql(lambda _: "?", ""), sql(lambda number: f"given.column{number}", values))
 
 
 def insert(table: sa.Table, columns: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from rotator.adapters.store import schema
-from rotator.adapters.store.bulk import Statement, Values, insert
+from rotator.adapters.store.bulk import Statement, Values, insert, update
 from rotator.adapters.store.times import to_us
 from rotator.core.model import WorkspaceId, WorkspaceState
 from rotator.ports import IssuedToken
@@ -50,18 +50,34 @@ FAIL_WORKSPACES: Final = Statement(
     " next_at = CASE WHEN due_at > ? THEN due_at ELSE ? END WHERE id = ?"
 )
 
-MOVE_WORKSPACES_ON: Final = Statement(
-    "UPDATE workspaces SET sequence = ?, current = ?, current_kid = ?, current_issued_at = ?, current_expires_at = ?,"
-    " due_at = ?, next_at = ?, claims_fingerprint = ?, schedule_fingerprint = ?, due_reason = '', failures = 0,"
-    " retry_at = NULL, fault = '' WHERE id = ? AND sequence = ? AND removed_at IS NULL"
+MOVE_WORKSPACES_ON: Final = update(
+    schema.workspaces,
+    (
+        "sequence",
+        "current",
+        "current_kid",
+        "current_issued_at",
+        "current_expires_at",
+        "due_at",
+        "next_at",
+        "claims_fingerprint",
+        "schedule_fingerprint",
+    ),
+    ("id", "sequence"),
+    always="due_reason = '', failures = 0, retry_at = NULL, fault = ''",
+    only_where="workspaces.removed_at IS NULL",
 )
 
-SUPERSEDE_TOKENS: Final = Statement(
-    "UPDATE tokens SET phase = 'grace', superseded_at = ? WHERE jti = ? AND phase = 'active'"
+SUPERSEDE_TOKENS: Final = update(
+    schema.tokens, ("superseded_at",), ("jti",), always="phase = 'grace'", only_where="tokens.phase = 'active'"
 )
 
-SUPERSEDE_AND_ERASE_TOKENS: Final = Statement(
-    "UPDATE tokens SET phase = 'grace', superseded_at = ?, sealed = NULL WHERE jti = ? AND phase = 'active'"
+SUPERSEDE_AND_ERASE_TOKENS: Final = update(
+    schema.tokens,
+    ("superseded_at",),
+    ("jti",),
+    always="phase = 'grace', sealed = NULL",
+    only_where="tokens.phase = 'active'",
 )
 
 INSERT_TOKENS: Final = Statement(

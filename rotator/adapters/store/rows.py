@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -26,7 +25,7 @@ from rotator.ports import (
 
 AnyRow = Row[Any]
 
-WORKSPACE: Final = tuple(schema.workspaces.c[field.name] for field in fields(WorkspaceState))
+WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in WorkspaceState._fields)
 """The columns that :func:`workspace` reads."""
 
 
@@ -106,19 +105,19 @@ def workspace(row: AnyRow) -> WorkspaceState:
     values: tuple[Any, ...] = tuple(row)
     name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, removed = values
     return WorkspaceState(
-        id=name,
-        keyset=keyset,
-        sequence=sequence,
-        due_at=from_us(due),
-        current=jti,
-        current_kid=kid,
-        current_issued_at=from_us(issued),
-        current_expires_at=from_us(expires),
-        claims_fingerprint=claims,
-        schedule_fingerprint=schedule,
-        sinks_fingerprint=sinks,
-        due_reason=due_reason,
-        removed_at=from_us(removed),
+        name,
+        keyset,
+        sequence,
+        from_us(due),
+        jti,
+        kid,
+        from_us(issued),
+        from_us(expires),
+        claims,
+        schedule,
+        sinks,
+        due_reason,
+        from_us(removed),
     )
 
 

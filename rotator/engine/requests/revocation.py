@@ -151,7 +151,7 @@ def _revoke(
     if current is None or current.token.phase is not Phase.REVOKED:
         return False
     due_at = min(state.due_at, certain(run, transaction, reading))
-    transaction.update_workspaces([replace(state, due_at=due_at, due_reason=Reason.TOKEN_REVOKED)])
+    transaction.update_workspaces([state._replace(due_at=due_at, due_reason=Reason.TOKEN_REVOKED)])
     return True
 
 
