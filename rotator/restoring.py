@@ -143,7 +143,11 @@ class Restoration:
         store = open_store(f"sqlite:///{self.prepared}", create=False)
         try:
             with store.begin() as transaction:
-                details: dict[str, Detail] = {"file": self.forecast.file, "database_seq": self.forecast.audit_seq}
+                details: dict[str, Detail] = {
+                    "file": self.forecast.file,
+                    "database_seq": self.forecast.audit_seq,
+                    "command": "restore",
+                }
                 event = Event(
                     name=EventName.BACKUP_RESTORED,
                     at=now,

@@ -8,10 +8,12 @@ from rotator.engine.requests import HANDLERS
 from rotator.errors import RefusedError
 from rotator.report.proof import prove
 from tests.engine.site import HOUR, Site, without
+from tests.engine.test_import import OldIssuer, sealed
 
 CAUSED = {
     "clock.accept": {"clock.accepted"},
     "config.accept": {"config.accepted", "config.applied"},
+    "key.import": {"key.imported"},
     "key.revoke": {"key.revoked", "tokens.revoked"},
     "token.revoke": {"token.revoked"},
     "token.show": {"token.shown"},
@@ -25,6 +27,7 @@ def arguments(site: Site, kind: str) -> dict[str, str]:
     signer = site.active()
     assert signer is not None
     given = {
+        "key.import": sealed(site, OldIssuer().private),
         "key.revoke": {"kid": signer},
         "token.revoke": {"jti": jti},
         "token.show": {"workspace": "acme"},

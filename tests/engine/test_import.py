@@ -54,8 +54,8 @@ def accepted(site: Site, token: str) -> bool:
     return all(kid in kids for kids in site.copies("local", "default"))
 
 
-def ask(site: Site, document: Mapping[str, Any], **arguments: str) -> RequestRow:
-    """Store an import as the control socket does, let the daemon work, and return what became of it."""
+def sealed(site: Site, document: Mapping[str, Any], **arguments: str) -> dict[str, str]:
+    """Return the arguments of an import as the control socket stores them."""
     draft = RequestRow(
         id=0,
         kind="key.import",
@@ -68,11 +68,12 @@ def ask(site: Site, document: Mapping[str, Any], **arguments: str) -> RequestRow
     run = site.main.run
     keys = read_jwk(Secret(json.dumps(document)), "FILE").keys
     stored = with_secret(run.ready_sealer, draft, pack(keys))
-    return site.ask("key.import", None, **texts(stored))
+    return {name: str(value) for name, value in stored.arguments.items()}
 
 
-def texts(request: RequestRow) -> dict[str, str]:
-    return {name: str(value) for name, value in request.arguments.items()}
+def ask(site: Site, document: Mapping[str, Any], **arguments: str) -> RequestRow:
+    """Store an import as the control socket does, let the daemon work, and return what became of it."""
+    return site.ask("key.import", None, **sealed(site, document, **arguments))
 
 
 def until(site: Site, span: timedelta) -> str:
@@ -171,7 +172,7 @@ def test_a_sealed_record_belongs_to_its_own_request(site: Site) -> None:
     old = OldIssuer()
     keys = read_jwk(Secret(json.dumps(old.private)), "FILE").keys
     stolen = with_secret(site.main.run.ready_sealer, draft, pack(keys))
-    answer = site.ask("key.import", None, **texts(stolen))
+    answer = site.ask("key.import", None, keyset="default", sealed=str(stolen.arguments[SEALED]))
     assert not answer.succeeded
     assert "does not open" in answer.result
     assert "old-2" not in site.main.kids()

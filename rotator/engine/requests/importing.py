@@ -16,6 +16,7 @@ from rotator.core.planner import IN_SET
 from rotator.core.policy import KeysetPolicy
 from rotator.core.secret import Secret
 from rotator.engine.adopt import adopted_key
+from rotator.engine.requests.outcome import done
 from rotator.engine.requests.sealed import secret_of
 from rotator.engine.rows import examine, new_row, sealed_row
 from rotator.engine.run import Run
@@ -68,12 +69,12 @@ def import_keys(run: Run, request: RequestRow, reading: Reading) -> None:
         row = transaction.lock_keyset(name)
         if row is None or row.ended_at is not None:
             raise RefusedError(f"keyset {name} is not in the database yet; start the daemon: systemctl start rotator")
-        before = tuple(stored.key for stored in transaction.all_keys())
+        known = tuple(stored.key for stored in transaction.all_keys())
         if any(key.private is not None for key in keys):
             if until is not None:
                 raise RefusedError("a private key signs in its turn and ends by the schedule: leave --until out")
             (key,) = keys
-            event, result = _take_private(run, transaction, row, policy, key, before, reading)
+            event, result = _take_private(run, transaction, row, policy, key, known, reading)
             events = [event]
         else:
             if until is None:
@@ -81,10 +82,10 @@ def import_keys(run: Run, request: RequestRow, reading: Reading) -> None:
                     "public keys stay published until the last token on them has ended: say when, with --until or "
                     "--keep-for"
                 )
-            events, result = _take_public(run, transaction, row, keys, before, until, reading)
+            events, result = _take_public(run, transaction, row, keys, known, until, reading)
         _require_room(transaction, name)
-        transaction.finish_request(request.id, reading.now, succeeded=True, result=result)
-        run.head = transaction.append([event._replace(actor=request.actor, reason=request.reason) for event in events])
+        *before, last = events
+        done(run, transaction, request, last, result, before=before)
 
 
 def _until(request: RequestRow, reading: Reading) -> datetime | None:
