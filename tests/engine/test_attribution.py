@@ -26,7 +26,7 @@ def arguments(site: Site, kind: str) -> dict[str, str]:
     ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
     signer = site.active()
     assert signer is not None
-    given = {
+    given: dict[str, dict[str, str]] = {
         "key.import": sealed(site, OldIssuer().private),
         "key.revoke": {"kid": signer},
         "token.revoke": {"jti": jti},
