@@ -80,7 +80,8 @@ REQUESTS: Final[Mapping[str, Request]] = MappingProxyType(
         "keyset.rotate": Request(Role.OPERATOR, ("keyset",)),
         "keyset.rotate_at_once": Request(Role.ADMIN, ("keyset", "signing"), reason_required=True),
         "token.replace": Request(Role.OPERATOR, ("workspace", "overlap")),
-        "key.revoke": Request(Role.ADMIN, ("kid",), reason_required=True),
+        "key.revoke": Request(Role.ADMIN, ("kid",), reason_required=True, optional=("choice",)),
+        "keyset.revoke": Request(Role.ADMIN, ("keyset",), reason_required=True, optional=("choice",)),
         "token.revoke": Request(Role.ADMIN, ("jti",), reason_required=True),
         "workspace.revoke": Request(Role.ADMIN, ("workspace",), reason_required=True),
     }

@@ -3,6 +3,7 @@
 import gc
 import os
 import pwd
+import queue
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -219,6 +220,15 @@ class Offline:
     """An engine without a daemon, for one command."""
 
     engine: Engine
+    woken: "queue.SimpleQueue[None]"
+
+    def settle(self) -> None:
+        """Do all that is due now, and wait for the deliveries that this begins."""
+        outcome = self.engine.tick()
+        while outcome.more or not self.engine.deliveries.idle:
+            if not outcome.more:
+                self.woken.get()
+            outcome = self.engine.tick()
 
     def submit(
         self, kind: str, arguments: Mapping[str, Detail], reason: str, secret: Secret[str] | None = None
@@ -256,9 +266,10 @@ class Offline:
 def offline(config: Config) -> Iterator[Offline]:
     """Open the state for one changing command, where no daemon runs."""
     with open_state(config) as state:
-        engine = state.engine()
+        woken = queue.SimpleQueue[None]()
+        engine = state.engine(lambda: woken.put(None))
         try:
-            yield Offline(engine)
+            yield Offline(engine, woken)
         finally:
             engine.close()
 

@@ -150,7 +150,7 @@ def test_the_readme_names_every_command() -> None:
         ("-c x.yaml status", ""),
         ("audit list --limit 3 --event 'token.*'", ""),
         ("--version", ""),
-        ("revoke key abc", "there is no `rotator revoke`"),
+        ("forget key abc", "there is no `rotator forget`"),
         ("audit", "`rotator audit` is no command by itself"),
         ("audit purge", "there is no `rotator audit purge`"),
         ("status --force", "`rotator status` has no option --force"),

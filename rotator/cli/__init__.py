@@ -19,6 +19,7 @@ from rotator.cli import (
     looking,
     planning,
     publishing,
+    revoking,
     running,
     verifying,
 )
@@ -66,6 +67,7 @@ app.command()(leaving.export)
 app.command()(importing.import_key)
 app.command()(verifying.verify)
 app.add_typer(auditing.audit, name="audit")
+app.add_typer(revoking.revoke, name="revoke")
 app.add_typer(clock, name="clock")
 app.add_typer(configuring.config_commands, name="config")
 app.add_typer(publishing.published, name="published")

@@ -181,14 +181,15 @@ def request(
     *,
     offline: bool,
     secret: Secret[str] | None = None,
+    settle: bool = False,
 ) -> tuple[str, Secret[str] | None]:
     """Have a changing command carried out; return what to say and, for some, a secret.
 
-    ``secret`` goes with it: over the socket alone, and sealed before it is stored. Raise :class:`RefusedError` when it
-    was not done.
+    ``secret`` goes with it: over the socket alone, and sealed before it is stored. ``settle``: without a daemon, also
+    do what it makes due, as a daemon would after it. Raise :class:`RefusedError` when it was not done.
     """
     if offline:
-        return _submit(load_config(option), command, arguments, reason, secret)
+        return _submit(load_config(option), command, arguments, reason, secret, settle=settle)
     nobody = ""
     for socket in _sockets(option):
         try:
@@ -206,7 +207,7 @@ def request(
 
 
 def _submit(
-    config: Config, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None
+    config: Config, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None, *, settle: bool
 ) -> tuple[str, Secret[str] | None]:
     from rotator.log import configure  # noqa: PLC0415 - heavy
     from rotator.wiring import offline  # noqa: PLC0415 - heavy
@@ -214,6 +215,8 @@ def _submit(
     configure("auto", "warning", os.environ, sys.stderr)
     with offline(config) as state:
         done, text, shown = state.submit(command, dict(arguments), reason, secret)
+        if settle:
+            state.settle()
     if not done:
         raise RefusedError(text)
     return text, shown

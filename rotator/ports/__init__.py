@@ -19,10 +19,12 @@ from rotator.ports.records import (
     KeyLoad,
     KeyRow,
     KeysetRow,
+    Reach,
     ReplicaRow,
     RequestRow,
     RevokedTokens,
     Sighting,
+    Target,
     TokenRow,
 )
 from rotator.ports.secrets import (
@@ -67,6 +69,7 @@ __all__ = [
     "Publication",
     "PublishedSet",
     "Publisher",
+    "Reach",
     "Reading",
     "ReplicaRow",
     "RequestRow",
@@ -78,6 +81,7 @@ __all__ = [
     "Signer",
     "Snapshot",
     "Store",
+    "Target",
     "TokenMaker",
     "TokenRow",
     "Transaction",

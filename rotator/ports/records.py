@@ -92,16 +92,6 @@ class TokenRow:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RevokedTokens:
-    """What the revocation of a key took with it."""
-
-    tokens: int
-    """Marked as revoked."""
-    workspaces: int
-    """Configured, whose current token is on the key: each gets a new one."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRow:
     """The state of one sink of one workspace: which token it should hold and which it holds."""
@@ -124,6 +114,48 @@ class DeliveryRow:
 
 SEALED: Final = "sealed"
 """The argument of a request that holds a secret, sealed and bound to its row; gone when the request is finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is revoked: keys, else all tokens of a workspace, else one token."""
+
+    kids: tuple[Kid, ...] = ()
+    workspace: WorkspaceId | None = None
+    jti: Jti | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What a revocation takes with it, and how much of that is replaced by now."""
+
+    tokens: int
+    """Unexpired, current or superseded."""
+    last_exp: datetime | None
+    """The latest end of these tokens."""
+    workspaces: int
+    """Whose current token it is."""
+    waiting: int
+    """Of these, configured and still without a newer token."""
+    left: int
+    """Of these, no longer in the config: they get none."""
+    deliveries: int
+    """Sinks of these workspaces."""
+    deliveries_open: int
+    """Of these sinks, without a newer token yet."""
+    deliveries_failing: int
+    """Of these open deliveries, tried in vain at least once."""
+    open_deliveries: tuple[DeliveryRow, ...]
+    """The first of those that can be made, the failing ones before others."""
+
+
+class RevokedTokens(NamedTuple):
+    """What the revocation of a key took with it."""
+
+    tokens: int
+    """Marked as revoked."""
+    workspaces: int
+    """Configured, whose current token is on the key: each gets a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,12 @@ from rotator.ports.records import (
     KeyLoad,
     KeyRow,
     KeysetRow,
+    Reach,
     ReplicaRow,
     RequestRow,
     RevokedTokens,
     Sighting,
+    Target,
     TokenRow,
 )
 from rotator.ports.secrets import KekRow
@@ -131,6 +133,14 @@ class Snapshot(Protocol):
 
     def ended_overlaps(self, now: datetime, limit: int) -> tuple[Overlap, ...]:
         """Return overlaps with ``ends_at`` ≤ ``now`` whose token has a successor or is no longer valid anyway."""
+        ...
+
+    def reach(self, target: Target, now: datetime, *, revoked_since: datetime | None, limit: int) -> Reach:
+        """Count what hangs on ``target``.
+
+        What would be revoked at ``now``, or with ``revoked_since`` what was revoked then or later. ``limit``: of the
+        open deliveries that are named.
+        """
         ...
 
     def due_deliveries(self, now: datetime, limit: int) -> tuple[DeliveryRow, ...]:

@@ -17,6 +17,7 @@ from rotator.report.lists import KeyList, TokenList, keys, tokens
 from rotator.report.plans import Plan, plan
 from rotator.report.proof import ChainProof, prove
 from rotator.report.records import Report
+from rotator.report.revocation import Revocation, Subject, revocation
 from rotator.report.status import status
 from rotator.report.trail import AuditFilter, AuditList, AuditPage, audit, page
 from rotator.report.verdict import Bench, PublishedSet, Verdict, VerifySignature, Wanted, judge
@@ -137,6 +138,22 @@ def _verify(view: View, arguments: Arguments) -> Verdict:
     return judge(token, wanted, bench)
 
 
+def _revocation(view: View, arguments: Arguments) -> Revocation:
+    _expect(arguments, subject=str, name=str, since=str)
+    subject, since = str(arguments.get("subject") or ""), arguments.get("since")
+    if subject not in set(Subject):
+        raise ConfigError(f"found {subject!r} to revoke, expected one of: {', '.join(Subject)}")
+    return revocation(
+        view.snapshot,
+        view.policy,
+        view.now,
+        view.faults,
+        Subject(subject),
+        str(arguments.get("name") or ""),
+        None if since is None else _moment(str(since)),
+    )
+
+
 def _texts(name: str, value: str | int | None) -> tuple[str, ...]:
     """Read a list of texts, which goes through the socket as one text in JSON."""
     try:
@@ -157,7 +174,7 @@ def _expect(arguments: Arguments, **known: type) -> None:
             raise ConfigError(f"the argument {name} is {shown}; expected {known[name].__name__}")
 
 
-Answer = Report | Plan | KeyList | TokenList | AuditList | AuditPage | ChainProof | Verdict
+Answer = Report | Plan | KeyList | TokenList | AuditList | AuditPage | ChainProof | Verdict | Revocation
 
 READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxyType(
     {
@@ -169,11 +186,12 @@ READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxy
         "audit.page": _audit_page,
         "audit.verify": _proof,
         "token.verify": _verify,
+        "revocation.show": _revocation,
     }
 )
 """By the name that goes over the control socket."""
 
-FOR_OPERATORS: Final = frozenset({"token.verify"})
+FOR_OPERATORS: Final = frozenset({"token.verify", "revocation.show"})
 """What viewers may not ask; all else is for them."""
 
 ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
@@ -186,5 +204,6 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
         "audit.page": AuditPage,
         "audit.verify": ChainProof,
         "token.verify": Verdict,
+        "revocation.show": Revocation,
     }
 )

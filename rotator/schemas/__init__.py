@@ -18,6 +18,7 @@ from rotator.report.lists import KeyList, TokenList
 from rotator.report.plans import Plan
 from rotator.report.proof import ChainProof
 from rotator.report.records import Done, Pass, Report, ShownToken
+from rotator.report.revocation import Revocation
 from rotator.report.shape import schema
 from rotator.report.trail import AuditEntry, AuditList
 from rotator.report.verdict import Verdict
@@ -39,6 +40,10 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "config-accept": Done,
         "plan": Plan,
         "restore": Restored,
+        "revoke-key": Revocation,
+        "revoke-keyset": Revocation,
+        "revoke-token": Revocation,
+        "revoke-workspace": Revocation,
         "run-once": Pass,
         "status": Report,
         "token-show": ShownToken,

@@ -1,14 +1,16 @@
 """Revocation in bulk: which tokens and workspaces the end of a key reaches, on both databases."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from rotator.adapters.store import SqlStore
 from rotator.core.actions import Reason
 from rotator.core.model import DEFAULT_KEYSET, Kid, Phase, WorkspaceId, WorkspaceState
-from rotator.ports import RevokedTokens, Transaction
-from tests.contract.records import ACME, DAY, HOUR, KID, NOW, issue, issued, key, keyset, workspace
+from rotator.ports import Reach, RevokedTokens, Target, Transaction
+from tests.contract.records import ACME, DAY, FILE, HOUR, KID, NOW, issue, issued, key, keyset, workspace
 
 OTHER = Kid("kid-2")
 LATER = NOW + 2 * DAY
@@ -90,3 +92,58 @@ def test_once_more_finds_no_tokens_and_the_workspaces_that_still_wait(world: Tra
     assert world.issue([issued(state_of(world), at=LATER + HOUR, kid=OTHER)])
     assert world.revoke_tokens_of_key(KID, LATER + HOUR, LATER + HOUR) == RevokedTokens(0, 0)
     assert [token.phase for token in world.tokens(ACME)] == [Phase.REVOKED, Phase.ACTIVE]
+
+
+# -------------------------------------------------------------------------------------------------------------- reach
+
+
+def reach_of(transaction: Transaction, target: Target, since: datetime | None = None) -> Reach:
+    return transaction.reach(target, NOW + HOUR, revoked_since=since, limit=9)
+
+
+def test_reach_of_a_key_before_and_after_its_revocation(world: Transaction) -> None:
+    """The same tokens and workspaces, whether or not they are replaced by now."""
+    superseded, current = issue(world), issue(world, at=NOW + HOUR)
+    before = reach_of(world, Target(kids=(KID,)))
+    assert (before.tokens, before.workspaces, before.waiting, before.left) == (2, 1, 1, 0)
+    assert before.last_exp == max(superseded.expires_at, current.expires_at)
+    assert (before.deliveries, before.deliveries_open) == (1, 1)
+    world.revoke_tokens_of_key(KID, LATER, LATER)
+    assert reach_of(world, Target(kids=(KID,))).tokens == 0
+    after = reach_of(world, Target(kids=(KID,)), LATER)
+    assert replace(after, open_deliveries=()) == before
+    assert world.issue([issued(state_of(world), at=LATER, kid=OTHER)])
+    reissued = reach_of(world, Target(kids=(KID,)), LATER)
+    assert (reissued.tokens, reissued.workspaces, reissued.waiting) == (2, 1, 0)
+    assert (reissued.deliveries, reissued.deliveries_open, reissued.deliveries_failing) == (1, 1, 0)
+    world.delivery_failed(ACME, FILE, 3, LATER, "no")
+    failing = reach_of(world, Target(kids=(KID,)), LATER)
+    assert failing.deliveries_failing == 1
+    assert [row.last_error for row in failing.open_deliveries] == ["no"]
+    assert world.delivered(ACME, FILE, 3, LATER)
+    assert reach_of(world, Target(kids=(KID,)), LATER).deliveries_open == 0
+
+
+def test_reach_leaves_out_what_was_revoked_before(world: Transaction) -> None:
+    issue(world)
+    world.revoke_tokens_of_key(KID, NOW + HOUR, NOW + HOUR)
+    assert reach_of(world, Target(kids=(KID,)), LATER).tokens == 0
+
+
+def test_reach_of_what_left_the_config_and_of_nothing(world: Transaction) -> None:
+    """Its token counts, and it gets no new one."""
+    issue(world)
+    world.update_workspaces([state_of(world)._replace(removed_at=NOW)])
+    found = reach_of(world, Target(kids=(KID,)))
+    assert (found.tokens, found.workspaces, found.waiting, found.left) == (1, 1, 0, 1)
+    nothing = reach_of(world, Target(kids=(OTHER,)))
+    assert (nothing.tokens, nothing.last_exp, nothing.workspaces, nothing.deliveries) == (0, None, 0, 0)
+
+
+def test_reach_of_a_workspace_and_of_one_token(world: Transaction) -> None:
+    first, second = issue(world), issue(world, at=NOW + HOUR)
+    assert reach_of(world, Target(workspace=ACME)).tokens == 2
+    assert reach_of(world, Target(workspace=ACME)).workspaces == 1
+    old, new = reach_of(world, Target(jti=first.jti)), reach_of(world, Target(jti=second.jti))
+    assert (old.tokens, old.workspaces) == (1, 0)
+    assert (new.tokens, new.workspaces) == (1, 1)

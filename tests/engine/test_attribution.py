@@ -15,6 +15,7 @@ CAUSED = {
     "config.accept": {"config.accepted", "config.applied"},
     "key.import": {"key.imported"},
     "key.revoke": {"key.revoked", "tokens.revoked"},
+    "keyset.revoke": {"key.revoked", "keyset.revoked", "tokens.revoked"},
     "token.revoke": {"token.revoked"},
     "token.show": {"token.shown"},
     "workspace.revoke": {"token.revoked", "workspace.revoked"},
@@ -29,6 +30,7 @@ def arguments(site: Site, kind: str) -> dict[str, str]:
     given: dict[str, dict[str, str]] = {
         "key.import": sealed(site, OldIssuer().private),
         "key.revoke": {"kid": signer},
+        "keyset.revoke": {"keyset": "default", "choice": "wait"},
         "token.revoke": {"jti": jti},
         "token.show": {"workspace": "acme"},
         "workspace.revoke": {"workspace": "acme"},

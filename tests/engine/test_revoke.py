@@ -12,7 +12,7 @@ from rotator.core.events import EventName
 from rotator.core.model import Kid, Phase
 from rotator.errors import WitnessError
 from rotator.ports import Witness, WitnessRecord
-from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site, without
+from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, Site, without
 from tests.engine.test_restore import back_up, put_back
 
 
@@ -203,7 +203,7 @@ def test_two_revocations_in_a_row_survive_a_backup_from_before_both(site: Site) 
     site.advance(HOUR)
     for kid in (first, second):
         site.revoked.add(kid)
-        assert site.ask("key.revoke", kid=kid).succeeded
+        assert site.ask("key.revoke", kid=kid, choice="wait").succeeded
         site.advance(MINUTE)
     assert site.active() is None
     put_back(site, kept)
@@ -252,23 +252,26 @@ class DyingWitness:
 
 
 class DyingPublisher:
-    """A tree whose process dies before it writes."""
+    """A tree whose process dies before it writes for the first time, or after so many."""
 
-    def __init__(self, real: object) -> None:
+    def __init__(self, real: object, lives: int) -> None:
         self.real = real
+        self.lives = lives
 
     def __getattr__(self, name: str) -> object:
         if name == "publish":
-            raise Killed
+            self.lives -= 1
+            if self.lives < 0:
+                raise Killed
         return getattr(self.real, name)
 
 
-def kill_at(site: Site, *, witness: bool) -> None:
+def kill_at(site: Site, *, witness: bool, lives: int = 0) -> None:
     run = site.main.run
     if witness:
         run.around = replace(run.around, witness=DyingWitness(run.around.witness))
     else:
-        run.around = replace(run.around, publisher=DyingPublisher(run.around.publisher))  # type: ignore[arg-type]
+        run.around = replace(run.around, publisher=DyingPublisher(run.around.publisher, lives))  # type: ignore[arg-type]
     with pytest.raises(Killed):
         site.main.tick()
     site.main.stop()
@@ -303,6 +306,128 @@ def test_a_token_revocation_that_only_reached_the_witness_is_finished_by_the_nex
     site.advance(HOUR)
     assert site.refused == []
     assert site.chain() is None
+
+
+# ------------------------------------------------------------------------------------------------------ the choice
+
+
+def test_a_keyset_is_not_revoked_without_a_choice(site: Site) -> None:
+    """No verifier can know a fresh key: waiting and refusals are the operator's to choose between."""
+    signer, spare = settled(site)
+    answer = site.ask("keyset.revoke", keyset="default")
+    assert not answer.succeeded
+    assert "--wait" in answer.result
+    assert "--now" in answer.result
+    assert site.main.kids() == [signer, spare]
+    assert site.active() == signer
+    site.assert_sound()
+
+
+def revoke_all(site: Site, choice: str) -> tuple[Kid, Kid]:
+    """Revoke the keyset; return the keys that it had."""
+    signer, spare = settled(site)
+    site.revoked |= {signer, spare}
+    answer = site.ask("keyset.revoke", keyset="default", choice=choice)
+    assert answer.succeeded, answer.result
+    assert "2 keys are revoked and out of the published set" in answer.result
+    assert "2 tokens were revoked with it, and 2 workspaces get new ones" in answer.result
+    return signer, spare
+
+
+def test_a_keyset_that_waits_has_no_tokens_until_every_verifier_can_know_a_fresh_key(site: Site) -> None:
+    gone = revoke_all(site, "wait")
+    held = site.held("acme")
+    assert not set(gone) & set(site.main.kids())
+    assert len(site.main.kids()) == 2
+    site.advance(PROPAGATION - MINUTE)
+    assert site.active() is None
+    assert site.held("acme") == held
+    site.advance(2 * MINUTE)
+    assert site.active() not in (None, *gone)
+    assert kid_of(site, "acme") == site.active()
+    site.assert_sound()
+
+
+def test_a_keyset_that_does_not_wait_has_new_tokens_at_once(site: Site) -> None:
+    """Verifiers that hold an older copy refuse them until they fetch: what the operator chose, and nothing else."""
+    gone = revoke_all(site, "now")
+    fresh = site.active()
+    assert fresh not in (None, *gone)
+    assert kid_of(site, "acme") == kid_of(site, "umbrella") == fresh
+    assert site.refused
+    assert all(f" on {fresh}, " in line for line in site.refused)
+    site.refused.clear()
+    site.advance(MAX_CACHE + MINUTE)
+    site.refused.clear()
+    site.advance(6 * DAY, pace=12 * HOUR)
+    site.assert_sound()
+    (event,) = [row.event for row in site.events(EventName.KEYSET_REVOKED)]
+    assert (event.actor, event.reason, event.details["keys"]) == ("ada(1000)", "because", 2)
+
+
+@pytest.mark.parametrize(
+    ("witness", "lives"),
+    [(True, 0), (False, 0), (False, 1)],
+    ids=["before the commit", "before the set", "before keys"],
+)
+def test_the_choice_survives_a_crash_and_the_fresh_keys_survive_the_request(
+    site: Site, witness: bool, lives: int
+) -> None:
+    """What was begun is finished as it was asked for, and what was made since is not revoked with the rest."""
+    gone = settled(site)
+    site.revoked |= set(gone)
+    number = site.submit("keyset.revoke", keyset="default", choice="now")
+    kill_at(site, witness=witness, lives=lives)
+    site.main.start()
+    assert site.answer(number).succeeded
+    assert site.active() not in (None, *gone)
+    assert {key.kid for key in site.signing_keys(Phase.REVOKED)} == set(gone)
+    assert len(site.main.kids()) == 2
+    assert kid_of(site, "acme") == site.active()
+    assert site.chain() is None
+
+
+def test_a_second_emergency_is_the_same_choice(site: Site) -> None:
+    """The spare of before signs now; the key after it was not out long enough."""
+    first, second = settled(site)
+    site.revoked |= {first, second}
+    assert site.ask("key.revoke", kid=first).succeeded
+    refused = site.ask("key.revoke", kid=second)
+    assert not refused.succeeded
+    assert "choose between waiting" in refused.result
+    assert site.active() == second
+    site.ask("key.revoke", kid=second, choice="wait")
+    assert site.active() is None
+    assert site.ask("key.revoke", kid=second, choice="now").succeeded  # who waits may still change their mind
+    assert site.active() not in (None, first, second)
+    assert kid_of(site, "acme") == site.active()
+
+
+def test_a_choice_that_is_not_needed_changes_nothing(site: Site) -> None:
+    """The spare that all know signs, and no wish is left behind."""
+    signer, spare = settled(site)
+    site.revoked.add(signer)
+    site.ask("key.revoke", kid=signer, choice="now")
+    assert site.active() == spare
+    assert site.query("SELECT count(*) FROM wishes") == [(0,)]
+    site.assert_sound()
+
+
+def test_a_revoked_keyset_survives_a_backup_from_before(site: Site) -> None:
+    settled(site)
+    kept = back_up(site)
+    site.advance(HOUR)
+    gone = {key.kid for key in site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
+    site.revoked |= gone
+    site.ask("keyset.revoke", keyset="default", choice="wait")
+    site.advance(MINUTE)
+    put_back(site, kept)
+    site.main.start()
+    assert not gone & set(site.main.kids())
+    site.advance(3 * DAY, pace=6 * HOUR)
+    assert site.active() not in (None, *gone)
+    assert kid_of(site, "acme") == site.active()
+    site.assert_sound()
 
 
 # ------------------------------------------------------------------------------------- whatever else is wrong just now

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import asked, rows, schema
+from rotator.adapters.store import asked, reach, rows, schema
 from rotator.adapters.store.migrate import HEAD
 from rotator.adapters.store.times import from_us, to_us
 from rotator.core.model import Jti, KeysetName, Kid, Overlap, Token, Wish, WorkspaceId, WorkspaceState
@@ -22,9 +22,11 @@ from rotator.ports import (
     KeyLoad,
     KeyRow,
     KeysetRow,
+    Reach,
     ReplicaRow,
     RequestRow,
     Sighting,
+    Target,
     TokenRow,
 )
 
@@ -311,6 +313,10 @@ class SqlSnapshot:
     def ended_overlaps(self, now: datetime, limit: int) -> tuple[Overlap, ...]:
         """Return overlaps with ``ends_at`` ≤ ``now`` whose token has a successor or is no longer valid anyway."""
         return asked.ended_overlaps(self._connection, now, limit) if self._asks else ()
+
+    def reach(self, target: Target, now: datetime, *, revoked_since: datetime | None, limit: int) -> Reach:
+        """Count what hangs on ``target``: what would be revoked at ``now``, or what was ``revoked_since`` then."""
+        return reach.reach(self._connection, target, now, revoked_since, limit)
 
     # ------------------------------------------------------------------------------------------------------ deliveries
 

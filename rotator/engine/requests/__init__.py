@@ -11,14 +11,14 @@ from rotator.engine.requests.acceptance import accept_clock, accept_config
 from rotator.engine.requests.importing import import_keys
 from rotator.engine.requests.outcome import Handler, refuse
 from rotator.engine.requests.replacement import replace_token
-from rotator.engine.requests.revocation import revoke_key, revoke_token, revoke_workspace
+from rotator.engine.requests.revocation import revoke_key, revoke_keyset, revoke_token, revoke_workspace
 from rotator.engine.requests.rotation import rotate_at_once, rotate_keyset
 from rotator.engine.requests.showing import show_token
 from rotator.engine.run import Run
 from rotator.errors import RefusedError, RotatorError, StoreError
 from rotator.ports import Reading, RequestRow
 
-BEFORE_THE_CLOCK: Final = frozenset({"clock.accept", "key.revoke", "token.revoke", "workspace.revoke"})
+BEFORE_THE_CLOCK: Final = frozenset({"clock.accept", "key.revoke", "keyset.revoke", "token.revoke", "workspace.revoke"})
 """What works while the clock is held."""
 
 HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
@@ -29,6 +29,7 @@ HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
         "key.revoke": revoke_key,
         "keyset.rotate": rotate_keyset,
         "keyset.rotate_at_once": rotate_at_once,
+        "keyset.revoke": revoke_keyset,
         "token.replace": replace_token,
         "token.revoke": revoke_token,
         "token.show": show_token,

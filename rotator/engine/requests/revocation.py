@@ -13,10 +13,13 @@ from datetime import datetime
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
+from rotator.core.compromise import needs_choice
 from rotator.core.events import Event, EventName
-from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, WorkspaceId
+from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, Wish, WorkspaceId
+from rotator.core.planner import IN_SET
 from rotator.engine.attribution import caused_by
 from rotator.engine.keysets import turn_keyset, withdraw
+from rotator.engine.observe import observe
 from rotator.engine.requests.outcome import done
 from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
@@ -34,12 +37,67 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
     if row is None:
         raise RefusedError(f"there is no key {kid!r}; `rotator keys list` names them")
     keyset = row.key.keyset
+    _require_choice(run, request, reading, keyset, [kid])
     unwritten = witness_first(run, [kid])
     _take_out(run, request, reading, keyset, [kid])
     with run.around.store.begin() as transaction:
         found = transaction.revoke_tokens_of_key(kid, reading.now, certain(run, transaction, reading))
         result = f"key {kid} is revoked{_where(run, keyset)}; {_what_hung_on_it(found)}{unwritten}"
         done(run, transaction, request, _tokens_revoked(request, reading, keyset, kid, found), result)
+
+
+def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
+    """Revoke every key of a keyset that was there when this was asked for: begun again, it spares the fresh ones."""
+    keyset = KeysetName(str(request.arguments.get("keyset", "")))
+    with run.around.store.read() as snapshot:
+        if snapshot.keyset(keyset) is None:
+            names = ", ".join(row.name for row in snapshot.keysets())
+            raise RefusedError(f"there is no keyset {keyset!r}; there are: {names}")
+        keys = [row.key for row in snapshot.all_keys() if row.key.keyset == keyset]
+    kids = [
+        key.kid
+        for key in keys
+        if key.created_at < request.created_at
+        and (key.phase in IN_SET or (key.revoked_at is not None and key.revoked_at >= request.created_at))
+    ]
+    if not kids:
+        raise RefusedError(f"keyset {keyset} has no key that could be revoked")
+    _require_choice(run, request, reading, keyset, kids)
+    unwritten = witness_first(run, kids)
+    _take_out(run, request, reading, keyset, kids)
+    with run.around.store.begin() as transaction:
+        due_at = certain(run, transaction, reading)
+        found = {kid: transaction.revoke_tokens_of_key(kid, reading.now, due_at) for kid in kids}
+        every = RevokedTokens(sum(f.tokens for f in found.values()), sum(f.workspaces for f in found.values()))
+        keys_are = "1 key is" if len(kids) == 1 else f"{len(kids)} keys are"
+        result = f"keyset {keyset}: {keys_are} revoked{_where(run, keyset)}; {_what_hung_on_it(every)}{unwritten}"
+        event = _event(EventName.KEYSET_REVOKED, request, reading, keyset=keyset)._replace(details={"keys": len(kids)})
+        before = [_tokens_revoked(request, reading, keyset, kid, each) for kid, each in found.items() if any(each)]
+        done(run, transaction, request, event, result, before=before)
+
+
+def _require_choice(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
+    """Refuse what leaves no key that every verifier can know, until the operator chose between the two ways."""
+    if request.arguments.get("choice"):
+        return
+    with run.around.store.read() as snapshot:
+        observed = observe(run, snapshot, keyset, reading)
+    if observed is not None and needs_choice(observed.state, observed.policy, reading.now, kids):
+        raise RefusedError(
+            f"keyset {keyset} has no spare that every verifier can know: choose between waiting (--wait: no token is"
+            " issued until one is known) and refusals (--now: it signs before, and verifiers that cache refuse the new"
+            " tokens at first)"
+        )
+
+
+def _choose(transaction: Transaction, request: RequestRow, reading: Reading, keyset: KeysetName) -> None:
+    """Store what the operator chose with the revocation itself: the planner goes by it, whatever happens in between."""
+    match request.arguments.get("choice"):
+        case "now":
+            wish = Wish(asked_at=reading.now, actor=request.actor, reason=request.reason, emergency=True)
+            transaction.put_wish(keyset, wish)
+        case "wait":
+            transaction.drop_wish(keyset)
 
 
 def _take_out(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
@@ -52,6 +110,8 @@ def _take_out(run: Run, request: RequestRow, reading: Reading, keyset: KeysetNam
             if stored is not None and stored.key.phase is not Phase.REVOKED:
                 transaction.update_key(lifecycle.revoke(stored.key, now=reading.now))
                 events.append(_event(EventName.KEY_REVOKED, request, reading, keyset=keyset, kid=kid))
+        if _loses_its_signer(transaction, keyset):
+            _choose(transaction, request, reading, keyset)
         if row is not None and row.ended_at is None:
             transaction.put_keyset(replace(row, due_at=certain(run, transaction, reading), retry_at=None))
         if events:
@@ -65,6 +125,10 @@ def _take_out(run: Run, request: RequestRow, reading: Reading, keyset: KeysetNam
         withdraw(run, keyset, reading)
     else:
         turn_keyset(run, keyset, reading)
+
+
+def _loses_its_signer(transaction: Transaction, keyset: KeysetName) -> bool:
+    return all(row.key.phase is not Phase.ACTIVE for row in transaction.keys(keyset))
 
 
 def certain(run: Run, transaction: Transaction, reading: Reading) -> datetime:

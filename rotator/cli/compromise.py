@@ -1,0 +1,142 @@
+"""Carries a revocation through for a person: report, question, request, and what follows until the end.
+
+The report is the same before and after, and the same for a rehearsal.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from rotator.cli.output import print_json
+from rotator.cli.progress import Bar
+from rotator.cli.revocation_page import show_revocation
+from rotator.cli.screen import Screen
+from rotator.cli.session import reader, request
+from rotator.errors import ConfigError
+from rotator.report.revocation import Revocation, Subject
+from rotator.report.shape import from_json, rfc3339, to_json
+
+ARGUMENT: Final = {Subject.KEY: "kid", Subject.KEYSET: "keyset", Subject.TOKEN: "jti", Subject.WORKSPACE: "workspace"}
+POLL_SECONDS: Final = 0.5
+STALLED_SECONDS: Final = 60.0
+"""Nothing that is still open came on for this long: it is told as open, and the daemon goes on with it."""
+
+Ask = Callable[[Revocation | None], Revocation]
+"""Asks for the report: a first time, or of what was done since the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the operator typed."""
+
+    subject: str
+    name: str
+    reason: str
+    choice: str = ""
+    """``wait`` or ``now``, for the case that no spare is left that every verifier can know."""
+    rehearse: bool = False
+    yes: bool = False
+    follow: bool = True
+    as_json: bool = False
+
+
+def carry_out(option: Path | None, wanted: Wanted, *, offline: bool) -> int:
+    """Do all of it, and return the exit code: 0, or 3 when something is still open."""
+    if not wanted.reason and not wanted.rehearse:
+        raise ConfigError("a revocation goes into the audit: say why with --reason, or try it with --rehearse")
+    ask = _asker(reader(option), wanted)
+    before = ask(None)
+    screen = Screen.of()
+    if not wanted.as_json:
+        show_revocation(screen, before)
+    if wanted.rehearse:
+        if wanted.as_json:
+            print_json(to_json(before))
+        return 0
+    choice = _choice(wanted, before)
+    _confirm(wanted, before)
+    arguments = {ARGUMENT[before.subject]: before.name} | ({"choice": choice} if choice else {})
+    text, _ = request(
+        option, f"{before.subject}.revoke", arguments, wanted.reason, offline=offline, settle=wanted.follow
+    )
+    if not wanted.as_json:
+        screen.line()
+        screen.line(text, "bold")
+    if offline:
+        ask = _asker(reader(option), wanted)
+    after = _follow(ask, before, quiet=wanted.as_json) if wanted.follow else ask(before)
+    if wanted.as_json:
+        print_json(to_json(after))
+    else:
+        screen.line()
+        show_revocation(screen, after)
+    return 3 if wanted.follow and (after.waiting or after.deliveries_open) else 0
+
+
+def _asker(read: Callable[[str, Any], Any], wanted: Wanted) -> Ask:
+    def ask(before: Revocation | None) -> Revocation:
+        arguments = {"subject": wanted.subject, "name": wanted.name}
+        if before is not None:
+            arguments |= {"name": before.name, "since": rfc3339(before.at)}
+        return from_json(Revocation, read("revocation.show", arguments))
+
+    return ask
+
+
+# -------------------------------------------------------------------------------------------------------- the questions
+
+
+def _choice(wanted: Wanted, before: Revocation) -> str:
+    if not before.choice_needed or wanted.choice:
+        return wanted.choice
+    if not _can_ask():
+        figures = next(note for note in before.notes if "--wait" in note)
+        raise ConfigError(f"choose --wait or --now: {figures}")
+    answer = typer.prompt("wait, or sign now?", prompt_suffix=" [wait/now] ")
+    if answer not in ("wait", "now"):
+        raise ConfigError(f"found {answer!r}, expected wait or now; nothing is changed")
+    return str(answer)
+
+
+def _confirm(wanted: Wanted, before: Revocation) -> None:
+    if wanted.yes:
+        return
+    if not _can_ask():
+        raise ConfigError("nothing is changed: there is no terminal to ask on; add --yes if it is meant")
+    typer.confirm(f"Revoke {before.subject} {before.name}?", abort=True)
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+# ----------------------------------------------------------------------------------------------------------- following
+
+
+def _follow(ask: Ask, before: Revocation, *, quiet: bool) -> Revocation:
+    """Poll until all is issued and delivered, or nothing more comes on by itself."""
+    with Bar.of(sys.stderr, quiet=quiet) as bar:
+        after, moved_at = ask(before), time.monotonic()
+        while True:
+            bar.show("tokens issued", after.reissued, after.workspaces - after.left)
+            bar.show("deliveries made", after.deliveries - after.deliveries_open, after.deliveries)
+            if _settled(after) or time.monotonic() - moved_at > STALLED_SECONDS:
+                return after
+            time.sleep(POLL_SECONDS)
+            last, after = after, ask(before)
+            if (last.reissued, last.deliveries_open) != (after.reissued, after.deliveries_open):
+                moved_at = time.monotonic()
+
+
+def _settled(after: Revocation) -> bool:
+    """Tell whether all is done but for what waits for a key, for a fault to end, or for a sink that fails."""
+    if any(not each.signs for each in after.successors) or any(
+        note.startswith("nothing is issued") for note in after.notes
+    ):
+        return True
+    return not after.waiting and after.deliveries_open <= after.deliveries_failing
