@@ -9,8 +9,9 @@ def caused_by(request: RequestRow, event: Event) -> Event:
 
     The command stands among the details, which have been in the chain from its first event on.
     """
-    return event._replace(
-        actor=request.actor,
-        reason=event.reason or request.reason,
-        details={**event.details, "command": request.kind},
-    )
+    return in_name_of(request.actor, request.kind, event._replace(reason=event.reason or request.reason))
+
+
+def in_name_of(actor: str, command: str, event: Event) -> Event:
+    """Return ``event`` as caused by ``actor``, who used ``command`` some time ago: it took until now."""
+    return event._replace(actor=actor, details={**event.details, "command": command})

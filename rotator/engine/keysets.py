@@ -27,6 +27,7 @@ from rotator.core.events import Detail, Event, EventName
 from rotator.core.invariants import keyset_violations
 from rotator.core.model import KeysetName, Kid, Origin, Phase, SigningKey
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
+from rotator.engine.attribution import in_name_of
 from rotator.engine.observe import Observed, observe, publication, record_sightings, rendered
 from rotator.engine.rows import new_row
 from rotator.engine.run import COMPARE_INTERVAL, RETRY_CEILING, Run, Signing, backoff
@@ -355,7 +356,8 @@ def _activate(tx: Transaction, observed: Observed, action: ActivateKey, now: dat
     events.append(_event(EventName.KEY_ACTIVATED, key, now, action.reason, rotate_at=_stamp(action.rotate_at)))
     if wish is None or not (action.reason is Reason.REQUESTED or wish.emergency):
         return events
-    return [event._replace(actor=wish.actor) for event in events]
+    command = "keyset.rotate_at_once" if wish.emergency else "keyset.rotate"
+    return [in_name_of(wish.actor, command, event) for event in events]
 
 
 def _demote(tx: Transaction, observed: Observed, action: DemoteKey, now: datetime) -> Sequence[Event]:

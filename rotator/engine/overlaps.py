@@ -6,6 +6,7 @@ from rotator.core.actions import Reason
 from rotator.core.events import Event, EventName
 from rotator.core.model import Overlap, Token
 from rotator.core.tokens import plan_overlaps
+from rotator.engine.attribution import in_name_of
 from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
 from rotator.errors import WitnessError
@@ -35,13 +36,13 @@ def end_overlaps(run: Run, reading: Reading) -> bool:
 
 
 def _event(overlap: Overlap, token: Token, reading: Reading) -> Event:
-    return Event(
+    event = Event(
         name=EventName.TOKEN_REVOKED,
         at=reading.now,
         keyset=token.keyset,
         workspace=token.workspace,
         kid=token.kid,
         jti=token.jti,
-        actor=overlap.actor,
         reason=overlap.reason or Reason.OVERLAP_OVER,
     )
+    return in_name_of(overlap.actor, "token.replace", event)

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
-from rotator.core.model import KeysetName, KeysetState, Kid, WorkspaceId, WorkspaceState
-from rotator.core.planner import IN_SET, active_key
+from rotator.core.model import KeysetName, KeysetState, Kid, Wish, WorkspaceId, WorkspaceState
+from rotator.core.planner import IN_SET
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.schedule import Calendar
 from rotator.core.stored_policy import policy_from_json
@@ -132,9 +132,8 @@ def _rotated(world: World, name: str, now: datetime) -> World:
     if known is None:
         names = ", ".join(each.row.name for each in world.keysets)
         raise ConfigError(f"--what-if: there is no keyset {name!r}; there are: {names}")
-    active = active_key(known.state)
-    keys = tuple(replace(key, rotate_at=now) if key is active else key for key in known.state.keys)
-    return _with_keyset(world, known, KnownKeyset(known.row, known.policy, replace(known.state, keys=keys)))
+    state = replace(known.state, wish=Wish(asked_at=now, actor="(supposed)"))
+    return _with_keyset(world, known, KnownKeyset(known.row, known.policy, state))
 
 
 def _with_keyset(world: World, before: KnownKeyset, after: KnownKeyset) -> World:

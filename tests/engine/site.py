@@ -557,6 +557,8 @@ class Site:
         """Hold what must hold at the end of every story."""
         assert self.refused == []
         assert self.chain() is None
+        anonymous = [row for row in self.audit() if (row.event.actor == "rotator") == ("command" in row.event.details)]
+        assert anonymous == [], "what a person caused names the command, and nothing else does"
         twice = {subject: number for subject, number in self.once().items() if number > 1}
         assert twice == {}
 
