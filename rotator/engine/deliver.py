@@ -8,7 +8,7 @@ was held up on its way is followed by the current one.
 import queue
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -58,8 +58,8 @@ class Deliveries:
     """The workers, what they carry, and what they brought back."""
 
     wake: Callable[[], None]
-    files: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(FILES_AT_ONCE, "rotator-file"))
-    commands: ThreadPoolExecutor = field(
+    files: Executor = field(default_factory=lambda: ThreadPoolExecutor(FILES_AT_ONCE, "rotator-file"))
+    commands: Executor = field(
         default_factory=lambda: ThreadPoolExecutor(COMMANDS_AT_ONCE, "rotator-command")
     )
     done: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)

@@ -8,7 +8,7 @@ from rotator.core.alarms import CRITICAL_SHARE, WARNING_SHARE, share_gone
 from rotator.core.events import Event, EventName
 from rotator.core.policy import CommandSink
 from rotator.engine.deliver import find_sink, open_parcel
-from rotator.engine.run import COMPARE_INTERVAL, Run
+from rotator.engine.run import Run
 from rotator.errors import SealError
 from rotator.ports import DeliveryRow, Reading
 
@@ -57,7 +57,7 @@ def retire_expired(run: Run, reading: Reading) -> bool:
 
 def compare_sinks(run: Run, chores: Chores, reading: Reading) -> bool:
     """Hold file sinks against what they should hold, a few at a time: at the start and hourly."""
-    if chores.compared_at is None or reading.now - chores.compared_at >= COMPARE_INTERVAL:
+    if chores.compared_at is None or reading.now - chores.compared_at >= run.compare_interval:
         with run.around.store.read() as snapshot:
             chores.to_compare = [row for row in snapshot.deliveries() if row.due_at is None]
         chores.compared_at = reading.now

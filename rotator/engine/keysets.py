@@ -30,7 +30,7 @@ from rotator.core.planner import active_key, can_sign, desired_kids, next_due, p
 from rotator.engine.attribution import in_name_of
 from rotator.engine.observe import Observed, observe, publication, record_sightings, rendered
 from rotator.engine.rows import new_row
-from rotator.engine.run import COMPARE_INTERVAL, RETRY_CEILING, Run, Signing, backoff
+from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
 from rotator.engine.witnessing import remember_keyset
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
 from rotator.ports import KeyMaterial, KeysetRow, Reading, Transaction
@@ -410,7 +410,7 @@ def _settle(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:
         undestroyed = any(
             key.phase not in (Phase.PENDING, Phase.ACTIVE) and not key.destroyed_at for key in observed.state.keys
         )
-        latest = now + (RETRY_CEILING if undestroyed else COMPARE_INTERVAL)
+        latest = now + (RETRY_CEILING if undestroyed else run.compare_interval)
         due_at = latest if following is None else min(following, latest)
         failures = row.failures + 1 if problem else 0
         settled = replace(

@@ -91,6 +91,8 @@ class Run:
     """A loaded policy that waits for `config accept`."""
     answers: dict[int, Secret[str]] = field(default_factory=dict)
     """Secret answers to requests, by the request's id, for whoever waits; never stored."""
+    compare_interval: timedelta = COMPARE_INTERVAL
+    """How often this run holds everything against what should be; a world with a clock of its own may want another."""
     reconciled: bool = False
     """The database was held against the witness since the last doubt."""
     head: AuditHead | None = None

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +35,14 @@ from rotator.core.audit import Broken, Mark, verify_chain
 from rotator.core.events import Detail, EventName
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid, Phase, ReplicaId, SigningKey, WorkspaceId
 from rotator.core.policy import FileSink, KeysetPolicy, Policy, Sink, WorkspacePolicy
-from rotator.core.timeguard import Reading
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import HEARTBEAT, Engine
 from rotator.errors import DeliveryError
 from rotator.ports import AuditRow, Courier, KeyMaker, Parcel, RequestRow, ServedSets
+from tests.stand_ins import DAY, HOUR, MINUTE, SECOND, T0, FakeClock, RecordingLog
 
-T0 = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
+__all__ = ["DAY", "HOUR", "MINUTE", "SECOND", "T0", "FakeClock", "RecordingLog"]  # for the tests on a site
+
 SKEW = timedelta(seconds=60)
 MAX_CACHE = 24 * HOUR
 PROPAGATION = 49 * HOUR
@@ -108,57 +105,6 @@ def without(policy: Policy, *names: str) -> Policy:
 
 
 # ------------------------------------------------------------------------------------------------------------ fakes
-
-
-class FakeClock:
-    """Wall time that can be set, time since boot that cannot, and the time that really passed."""
-
-    def __init__(self) -> None:
-        self.wall = T0
-        self.boot = "boot-1"
-        self.since_boot = HOUR
-        self.synchronised_at: datetime | None = None
-        self.true = T0
-
-    def read(self) -> Reading:
-        return Reading(self.wall, self.boot, self.since_boot, self.synchronised_at)
-
-    def elapse(self, span: timedelta) -> None:
-        self.wall += span
-        self.since_boot += span
-        self.true += span
-
-    def leap(self, span: timedelta) -> None:
-        """Set the wall clock: no time passes."""
-        self.wall += span
-
-    def reboot(self, down_for: timedelta = MINUTE) -> None:
-        self.wall += down_for
-        self.true += down_for
-        self.boot = f"boot-{int(self.boot.split('-')[1]) + 1}"
-        self.since_boot = MINUTE
-        self.synchronised_at = None
-
-
-@dataclass
-class RecordingLog:
-    """What people would read."""
-
-    audited: list[AuditRow] = field(default_factory=list)
-    events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-    broken: bool = False
-    """As when the disk of the log is full."""
-
-    def audit(self, rows: Sequence[AuditRow]) -> None:
-        if self.broken:
-            raise OSError("no space left on the log's device")
-        self.audited += rows
-
-    def event(self, name: str, **fields: object) -> None:
-        self.events.append((name, fields))
-
-    def named(self, name: str) -> list[dict[str, object]]:
-        return [fields for known, fields in self.events if known == name]
 
 
 @dataclass
