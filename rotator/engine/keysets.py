@@ -106,11 +106,12 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
     """Observe, store the sightings that are news, report what is not ours, and observe again if anything was stored."""
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
+        seen = frozenset(sighting.kid for sighting in snapshot.sightings(name))
     if observed is None:
         return None
     for key in observed.state.keys:
         if not key.authentic:
-            _quarantine(run, observed, key)
+            _quarantine(run, observed, key, seen=key.kid in seen)
         elif not key.opens:
             run.fault(f"key:{key.kid}", "its private half does not open", "key.unusable", kid=key.kid, keyset=name)
     with run.around.store.begin() as transaction:
@@ -118,16 +119,20 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
     if observed is not None:
-        _remember(run, observed, reading)
+        remember(run, observed, reading)
     return observed
 
 
-def _quarantine(run: Run, observed: Observed, key: SigningKey) -> None:
-    """Report a row that is not authentic; stop if it stands for a key that we published, which must stay as it is."""
+def _quarantine(run: Run, observed: Observed, key: SigningKey, *, seen: bool) -> None:
+    """Report a row that is not authentic; stop if it stands for a key that we published, which must stay as it is.
+
+    The witness tells which those are; ``seen`` tells that some replica's tree held it, for a replica that is new has no
+    witness yet.
+    """
     problem = f"the row of key {key.kid} was not written by this installation, or was changed since"
     run.fault(f"key:{key.kid}", problem, "key.unauthentic", kid=key.kid, keyset=observed.row.name)
     witnessed = run.witnessed.get(observed.row.name)
-    if witnessed is not None and any(known.kid == key.kid for known in witnessed.published):
+    if seen or (witnessed is not None and any(known.kid == key.kid for known in witnessed.published)):
         raise SealError(
             f"{problem}; it is a published key, so the published file is left as it is. "
             "Restore the database from a backup, or revoke the key"
@@ -140,7 +145,7 @@ def _waits_for_served(run: Run, observed: Observed) -> bool:
     return served is not None and not observed.row.ever_active and served.latest(observed.row.name) is None
 
 
-def _remember(run: Run, observed: Observed, reading: Reading) -> None:
+def remember(run: Run, observed: Observed, reading: Reading) -> None:
     """Keep what issuing tokens and the witness need to know of this keyset."""
     active = active_key(observed.state)
     if active is not None and can_sign(active) and not (observed.policy.ending and not observed.state.in_use):

@@ -18,6 +18,7 @@ from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
 from rotator.engine.keysets import needs_a_look, turn_keyset
+from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
 from rotator.engine.overlaps import end_overlaps
 from rotator.engine.recover import reconcile
@@ -90,6 +91,7 @@ class Engine:
         if not held and self._policy_applied:
             more = self._work(reading, beat=beat) or more
         if run.reconciled:
+            catch_up(run, reading)
             write_witness(run)
         self._pump_log()
         return Outcome(self._next_due(reading, held=held), more)

@@ -1,0 +1,27 @@
+"""Takes over what other replicas changed, so that this one's witness says no more than it knows.
+
+The witness names the head of the audit chain as its time. Were it written with a head that another replica moved and
+with keysets as this one last saw them, a restore would go by keys that had long changed their phase.
+"""
+
+from rotator.engine.keysets import remember
+from rotator.engine.observe import observe
+from rotator.engine.run import Run
+from rotator.errors import PublishError
+from rotator.ports import Reading
+
+
+def catch_up(run: Run, reading: Reading) -> None:
+    """Look at every keyset again where other replicas work on this database; costs nothing where there are none."""
+    with run.around.store.read() as snapshot:
+        if all(row.replica == run.around.replica for row in snapshot.replicas()):
+            return
+        for row in snapshot.keysets():
+            if row.ended_at is not None:
+                continue
+            try:
+                observed = observe(run, snapshot, row.name, reading)
+            except PublishError:
+                continue  # its turn says so
+            if observed is not None:
+                remember(run, observed, reading)

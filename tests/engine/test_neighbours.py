@@ -1,0 +1,41 @@
+"""Several replicas on one database: what one does, the witness of each must know, and none undoes another's work."""
+
+from tests.engine.site import DAY, HOUR, MINUTE, Site
+
+
+def test_the_witness_of_every_replica_names_the_key_that_signs(site: Site) -> None:
+    """Whoever let it sign: a restore goes by the witness, which says that it knows all until the head that it names."""
+    site.main.start()
+    other = site.daemon("other").start()
+    site.advance(17 * DAY, pace=6 * HOUR)
+    before = signs = site.active()
+    while signs == before:
+        site.advance(6 * HOUR, pace=6 * HOUR)
+        signs = site.active()
+    assert signs is not None
+    for daemon in (site.main, other):
+        record = daemon.run.around.witness.read()
+        assert record is not None
+        assert record.keysets["default"].active == signs  # type: ignore[index]
+        published = {key.kid: key for key in record.keysets["default"].published}  # type: ignore[index]
+        assert published[signs].ends_at is not None
+    site.assert_sound()
+
+
+def test_a_new_replica_publishes_nothing_without_a_key_that_the_others_show(site: Site) -> None:
+    """Its witness is empty, so that it cannot know; what the others were seen to hold tells it."""
+    site.main.start()
+    site.advance(4 * DAY, pace=6 * HOUR)
+    signs = site.active()
+    shown = site.main.kids()
+    site.meddle("UPDATE signing_keys SET public_jwk = replace(public_jwk, 'sig', 'enc') WHERE kid = ?", signs)
+    other = site.daemon("other").start()
+    site.advance(5 * MINUTE)
+    assert other.kids() == []
+    assert site.active() == signs
+    assert site.main.kids() == shown
+    assert f"key:{signs}" in other.run.faults
+    site.meddle("UPDATE signing_keys SET public_jwk = replace(public_jwk, 'enc', 'sig') WHERE kid = ?", signs)
+    site.advance(5 * MINUTE)
+    assert other.kids() == shown
+    assert site.chain() is None
