@@ -59,9 +59,7 @@ class Deliveries:
 
     wake: Callable[[], None]
     files: Executor = field(default_factory=lambda: ThreadPoolExecutor(FILES_AT_ONCE, "rotator-file"))
-    commands: Executor = field(
-        default_factory=lambda: ThreadPoolExecutor(COMMANDS_AT_ONCE, "rotator-command")
-    )
+    commands: Executor = field(default_factory=lambda: ThreadPoolExecutor(COMMANDS_AT_ONCE, "rotator-command"))
     done: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
     under_way: dict[tuple[WorkspaceId, SinkId], bool] = field(default_factory=dict)
     """True for commands."""
@@ -194,7 +192,7 @@ def _parcels(
                 continue
             commands += 1
         try:
-            parcel = _open(run, snapshot, row, current.get(row.workspace))
+            parcel = open_stored(run, snapshot, row, current.get(row.workspace))
         except SealError as error:
             run.fault(f"token:{row.jti}", str(error), "delivery.failed", workspace=row.workspace, sink=row.sink)
             continue
@@ -211,10 +209,10 @@ def find_sink(run: Run, workspace: WorkspaceId, wanted: SinkId) -> Sink | None:
 
 def open_parcel(run: Run, snapshot: Snapshot, row: DeliveryRow) -> Parcel | None:
     """Open the token that ``row`` wants; None if it is no longer the workspace's current one."""
-    return _open(run, snapshot, row, snapshot.current_tokens([row.workspace]).get(row.workspace))
+    return open_stored(run, snapshot, row, snapshot.current_tokens([row.workspace]).get(row.workspace))
 
 
-def _open(run: Run, snapshot: Snapshot, row: DeliveryRow, stored: TokenRow | None) -> Parcel | None:
+def open_stored(run: Run, snapshot: Snapshot, row: DeliveryRow, stored: TokenRow | None) -> Parcel | None:
     """Open ``stored``, the current token of the workspace, if that is what ``row`` wants."""
     if stored is None or stored.sealed is None or stored.token.jti != row.jti:
         return None

@@ -7,7 +7,7 @@ from typing import Final
 from rotator.core.alarms import CRITICAL_SHARE, WARNING_SHARE, share_gone
 from rotator.core.events import Event, EventName
 from rotator.core.policy import CommandSink
-from rotator.engine.deliver import find_sink, open_parcel
+from rotator.engine.deliver import find_sink, open_stored
 from rotator.engine.run import Run
 from rotator.errors import SealError
 from rotator.ports import DeliveryRow, Reading
@@ -66,12 +66,13 @@ def compare_sinks(run: Run, chores: Chores, reading: Reading) -> bool:
         return False
     again: list[DeliveryRow] = []
     with run.around.store.read() as snapshot:
+        current = snapshot.current_tokens(list(dict.fromkeys(row.workspace for row in batch)))
         for row in batch:
             sink = find_sink(run, row.workspace, row.sink)
             if sink is None or isinstance(sink, CommandSink):
                 continue
             try:
-                parcel = open_parcel(run, snapshot, row)
+                parcel = open_stored(run, snapshot, row, current.get(row.workspace))
             except SealError as error:
                 run.fault(f"token:{row.jti}", str(error), "delivery.failed", workspace=row.workspace, sink=row.sink)
                 continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -11,9 +11,6 @@ from rotator.core.planner import active_key, desired_kids
 from rotator.engine.observe import Observed
 from rotator.engine.run import Run
 from rotator.ports import Reading, WitnessedKey, WitnessedKeyset, WitnessRecord
-
-HORIZON: Final = timedelta(hours=2)
-"""Room above the latest end of a token: the witness is not written for each token, and is refreshed hourly."""
 
 
 def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
@@ -35,7 +32,8 @@ def _ends_at(run: Run, key: SigningKey, now: datetime) -> datetime | None:
     if key.phase is Phase.PENDING:
         return key.last_exp  # None, but for an imported key: of tokens of the system that it comes from
     if key.phase is Phase.ACTIVE:
-        horizon = now + run.policy.longest_lifetime(key.keyset) + HORIZON
+        # Room above the latest end of a token: the witness is not written for each one, but when all is compared.
+        horizon = now + run.policy.longest_lifetime(key.keyset) + 2 * run.compare_interval
         end = horizon.replace(minute=0, second=0, microsecond=0)
         return end if key.last_exp is None else max(end, key.last_exp)
     ends = [end for end in (key.last_exp, key.grace_until if key.last_exp is None else None) if end is not None]
