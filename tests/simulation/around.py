@@ -1,0 +1,119 @@
+"""The rest of what a process has around it: the witness file, the sinks, the workers and the log."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from rotator.core.model import WorkspaceId
+from rotator.core.policy import Sink
+from rotator.core.sinks import sink_id
+from rotator.errors import DeliveryError, WitnessError
+from rotator.ports import AuditRow, Parcel, WitnessRecord
+from tests.simulation.hazards import Hazards
+from tests.simulation.keys import PRIVATE, TOKEN, KekFile, digest
+
+SinkName = tuple[WorkspaceId, str]
+
+
+@dataclass(slots=True)
+class WitnessFile:
+    """A replica's witness, sealed by the KEK that it was written under."""
+
+    record: WitnessRecord | None = None
+    seal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StandInWitness:
+    """One process's hands on its witness; implements the port."""
+
+    file: WitnessFile
+    kek: KekFile
+    hazards: Hazards
+
+    def read(self) -> WitnessRecord | None:
+        if self.file.record is not None and self.file.seal != digest(self.kek.secret):
+            raise WitnessError("the witness was not written under this KEK")
+        return self.file.record
+
+    def write(self, record: WitnessRecord) -> None:
+        if self.file.record == record:
+            return
+        if self.hazards.disk_full:
+            raise WitnessError("the witness cannot be written: No space left on device")
+        self.hazards.before("witness")
+        self.file.record, self.file.seal = record, digest(self.kek.secret)
+        self.hazards.done("witness")
+
+
+@dataclass(slots=True)
+class Sinks:
+    """Every place that tokens are delivered to, and what it holds."""
+
+    held: dict[SinkName, Parcel] = field(default_factory=dict)
+    failing: set[WorkspaceId] = field(default_factory=set)
+    delivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StandInCourier:
+    """One process's way to the sinks; implements the port."""
+
+    sinks: Sinks
+    hazards: Hazards
+
+    def deliver(self, sink: Sink, parcel: Parcel) -> None:
+        if parcel.workspace in self.sinks.failing:
+            raise DeliveryError("the sink is out of order")
+        self.sinks.held[parcel.workspace, sink_id(sink)] = parcel
+        self.sinks.delivered += 1
+
+    def holds(self, sink: Sink, parcel: Parcel) -> bool:
+        held = self.sinks.held.get((parcel.workspace, sink_id(sink)))
+        return held is not None and held.jti == parcel.jti
+
+    def cancel(self) -> None:
+        """Nothing here hangs."""
+
+
+class Carriers(Executor):
+    """Workers that work when the world says so, in the order in which they were asked: the same for the same seed."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Callable[[], object]] = deque()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        self.waiting.append(lambda: fn(*args, **kwargs))
+        return Future()
+
+    def carry(self) -> bool:
+        """Do all that waits; tell whether there was anything."""
+        carried = bool(self.waiting)
+        while self.waiting:
+            self.waiting.popleft()()
+        return carried
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.waiting.clear()
+
+
+@dataclass(slots=True)
+class WatchingLog:
+    """The log: kept for as long as it takes to look whether a secret is in it, and counted."""
+
+    events: int = 0
+    leaks: list[str] = field(default_factory=list)
+    rows: int = 0
+    named: set[str] = field(default_factory=set)
+
+    def audit(self, rows: Sequence[AuditRow]) -> None:
+        self.rows += len(rows)
+
+    def event(self, name: str, **fields: object) -> None:
+        self.events += 1
+        self.named.add(name)
+        text = repr(fields)
+        if PRIVATE in text or TOKEN in text:
+            self.leaks.append(f"{name}: {text}")
