@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -73,8 +73,7 @@ def issue_due(run: Run, reading: Reading) -> bool:
         return False
     chunks = _chunks(run, due, reading)
     under_way: _UnderWay = deque()
-    # Several at once: while one waits for its signatures, the next is made ready and the one before is taken in.
-    minting = ThreadPoolExecutor(max_workers=3, thread_name_prefix="rotator-mint")
+    minting = run.minting()
     worth_a_commit = CHUNK
     try:
         while _mint_ahead(run, chunks, under_way, minting, reading):
@@ -85,9 +84,7 @@ def issue_due(run: Run, reading: Reading) -> bool:
     return len(due) == at_most
 
 
-def _mint_ahead(
-    run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, minting: ThreadPoolExecutor, reading: Reading
-) -> bool:
+def _mint_ahead(run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, minting: Executor, reading: Reading) -> bool:
     """Keep the minting busy; False when nothing is left of it."""
     ahead = sum(len(chunk.tokens) for chunk, _ in under_way)
     while ahead < AHEAD and (chunk := next(chunks, None)) is not None:

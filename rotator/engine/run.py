@@ -3,6 +3,8 @@
 Nothing here needs to survive: all of it is built again from the database, the tree and the KEK at the next start.
 """
 
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -65,6 +67,11 @@ class Signing:
     policy: KeysetPolicy
 
 
+def mint_workers() -> Executor:
+    """Return a few threads: while one waits for its signatures, the next is made ready and another is taken in."""
+    return ThreadPoolExecutor(max_workers=3, thread_name_prefix="rotator-mint")
+
+
 @dataclass(slots=True)
 class Run:
     """One daemon's, or one command's, work on one state."""
@@ -91,6 +98,8 @@ class Run:
     """A loaded policy that waits for `config accept`."""
     answers: dict[int, Secret[str]] = field(default_factory=dict)
     """Secret answers to requests, by the request's id, for whoever waits; never stored."""
+    minting: Callable[[], Executor] = mint_workers
+    """Makes what mints beside the loop, for one tick."""
     compare_interval: timedelta = COMPARE_INTERVAL
     """How often this run holds everything against what should be; a world with a clock of its own may want another."""
     reconciled: bool = False

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
 
 from rotator.core.model import Jti, Kid, Phase, SigningKey
 from rotator.core.planner import active_key, desired_kids

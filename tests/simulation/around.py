@@ -78,6 +78,18 @@ class StandInCourier:
         """Nothing here hangs."""
 
 
+class InTurn(Executor):
+    """Works when it is asked, in the thread that asks."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
+            future.set_exception(error)
+        return future
+
+
 class Carriers(Executor):
     """Workers that work when the world says so, in the order in which they were asked: the same for the same seed."""
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rotator.core.model import Algorithm, Jti, KekId, Kid, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.errors import KekError, SealError
-from rotator.ports import KekRow, KeyMaterial, MintOrder, Sealer, Signer
+from rotator.ports import KekRow, KeyMaterial, MintOrder, Sealer, Sealing, Signer
 
 PRIVATE = "PRIVATE-HALF-OF-"
 """What every private half begins with: text that must stand nowhere but in a sealed record."""
@@ -107,7 +107,7 @@ class StandInTokenMaker:
             raise SealError(f"the private half of {kid} is not one")
         return ForgedSigner(kid, algorithm)
 
-    def mint_batch(self, signer: Signer, orders: Sequence[MintOrder]) -> list[Secret[str]]:
+    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[bytes]:
         forge, kid = self.forge, signer.kid
         for order in orders:
             if order.workspace.id in forge.failing:
@@ -116,7 +116,9 @@ class StandInTokenMaker:
             forge.minted[order.jti] = MintedToken(order.jti, order.workspace.id, kid, order.not_before, order.expires)
         forge.tokens_minted += len(orders)
         forge.used.append(("mint", kid))
-        return [Secret(f"{TOKEN}{order.workspace.id}.{kid}.{order.jti}") for order in orders]
+        return sealing.seal_many(
+            (order.jti, f"{TOKEN}{order.workspace.id}.{kid}.{order.jti}".encode()) for order in orders
+        )
 
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:
         self.forge.used.append(("probe", signer.kid))
@@ -151,8 +153,8 @@ class StandInSealer:
     def seal(self, purpose: str, record_id: str, kid: str, algorithm: str, secret: bytes) -> bytes:
         return f"{digest(self.secret, purpose, record_id, kid, algorithm, secret)}|".encode() + secret
 
-    def seal_many(self, purpose: str, kid: str, algorithm: str, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
-        return [self.seal(purpose, record_id, kid, algorithm, secret) for record_id, secret in records]
+    def sealing(self, purpose: str, kid: str, algorithm: str) -> Sealing:
+        return StandInSealing(self, purpose, kid, algorithm)
 
     def open(
         self, purpose: str, record_id: str, kid: str, algorithm: str, kek_id: KekId, sealed: bytes
@@ -167,6 +169,24 @@ class StandInSealer:
 
     def verify_mac(self, purpose: str, content: bytes, mac: bytes, kek_id: KekId) -> bool:
         return mac == self.mac(purpose, content)
+
+
+@dataclass(frozen=True, slots=True)
+class StandInSealing:
+    """Seals records of one kind."""
+
+    sealer: StandInSealer
+    purpose: str
+    kid: str
+    algorithm: str
+
+    @property
+    def kek_id(self) -> KekId:
+        return self.sealer.kek_id
+
+    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
+        seal = self.sealer.seal
+        return [seal(self.purpose, record_id, self.kid, self.algorithm, secret) for record_id, secret in records]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from rotator.engine.housekeeping import Chores
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import Engine
 from rotator.errors import RefusedError, RotatorError
-from tests.simulation.around import Carriers, Sinks, StandInCourier, StandInWitness, WatchingLog, WitnessFile
+from tests.simulation.around import Carriers, InTurn, Sinks, StandInCourier, StandInWitness, WatchingLog, WitnessFile
 from tests.simulation.chronicle import Chronicle
 from tests.simulation.database import Backup, Database, HazardousStore
 from tests.simulation.hazards import Hazards, ProcessDied
@@ -255,7 +255,7 @@ class World:
             witness=StandInWitness(replica.witness, self.kek, replica.hazards),
             log=self.log,
         )
-        run = Run(self.surround(around), self.policy, compare_interval=self.setting.compare)
+        run = Run(self.surround(around), self.policy, minting=InTurn, compare_interval=self.setting.compare)
         chores = Chores(retention_tokens=timedelta(days=30), retention_audit=timedelta(days=60))
         replica.engine = Engine(run, heartbeat=self.setting.heartbeat, chores=chores)
         replica.carriers = Carriers()
