@@ -158,6 +158,8 @@ def _key(key: SigningKey, bench: Bench) -> Iterator[Check]:
         case Phase.GRACE:
             until = "" if key.grace_until is None else f" until {key.grace_until:%Y-%m-%d %H:%MZ} at least"
             yield told(f"is in grace: it stays published{until}", ok=True)
+        case Phase.PENDING if key.origin is Origin.IMPORTED:
+            yield told("was imported, and is pending here: tokens of its former system may be of it", ok=True)
         case Phase.PENDING:
             yield told("is pending: it has not begun to sign, so that no token of it can be right")
         case Phase.RETIRED:

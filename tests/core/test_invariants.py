@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from rotator.core.invariants import keyset_violations
-from rotator.core.model import KeysetState, Kid, Phase, SigningKey
+from rotator.core.model import KeysetState, Kid, Origin, Phase, SigningKey
 from tests.core.worlds import DAY, T0, World, keyset_policy
 
 
@@ -62,3 +62,15 @@ def test_a_token_that_ended_holds_no_key() -> None:
     last = max(key.last_exp for key in world.state.keys if key.last_exp is not None)
 
     assert keyset_violations(state, world.policy, last + timedelta(minutes=1)) == []
+
+
+def test_imported_keys_may_wait_beside_the_spares() -> None:
+    """An operator asked for them: they are no sign of spares made without end."""
+    world = settled()
+    imported = [
+        replace(world.state.keys[-1], kid=Kid(f"imported{n}"), origin=Origin.IMPORTED, phase=Phase.PENDING)
+        for n in range(3)
+    ]
+    state = replace(world.state, keys=(*world.state.keys, *imported))
+
+    assert keyset_violations(state, world.policy, world.now) == []

@@ -1,6 +1,7 @@
 """The table of phases, for keys and tokens."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
@@ -8,7 +9,7 @@ import pytest
 
 from rotator.core import lifecycle
 from rotator.core.lifecycle import TRANSITIONS, IllegalTransitionError
-from rotator.core.model import Algorithm, Jti, KeysetName, Kid, Phase, SigningKey, Token, WorkspaceId
+from rotator.core.model import Algorithm, Jti, KeysetName, Kid, Origin, Phase, SigningKey, Token, WorkspaceId
 from tests.core.worlds import T0
 
 KEY = SigningKey(
@@ -72,3 +73,36 @@ def test_a_token_goes_through_the_same_phases() -> None:
     assert (revoked.phase, revoked.revoked_at) == (Phase.REVOKED, T0)
     with pytest.raises(IllegalTransitionError):
         lifecycle.supersede_token(TOKEN._replace(phase=Phase.REVOKED), now=T0)
+
+
+@pytest.mark.parametrize("origin", list(Origin))
+@pytest.mark.parametrize("phase", list(Phase))
+def test_only_an_adopted_key_in_grace_is_given_a_private_half(phase: Phase, origin: Origin) -> None:
+    """It is pending then, and remembers until when tokens of its former system live."""
+    key = SigningKey(
+        kid=Kid("k"),
+        keyset=KeysetName("default"),
+        sequence=1,
+        algorithm=Algorithm.ES256,
+        phase=phase,
+        created_at=T0,
+        origin=origin,
+        has_private=False,
+        grace_until=T0,
+        last_exp=T0,
+        demoted_at=T0,
+        destroyed_at=T0,
+    )
+    if (phase, origin) != (Phase.GRACE, Origin.ADOPTED):
+        with pytest.raises(IllegalTransitionError, match="cannot be given a private half"):
+            lifecycle.complete(key)
+        return
+    assert lifecycle.complete(key) == replace(
+        key,
+        phase=Phase.PENDING,
+        origin=Origin.IMPORTED,
+        has_private=True,
+        grace_until=None,
+        demoted_at=None,
+        destroyed_at=None,
+    )

@@ -598,3 +598,23 @@ def test_the_grace_of_a_key_without_tokens_follows_the_policy() -> None:
     (grace,) = (key for key in world.state.keys if key.phase is Phase.GRACE)
     assert grace.demoted_at is not None
     assert action.grace_until == ((grace.kid, grace.demoted_at + 40 * DAY),)
+
+
+def test_an_imported_key_leaves_unused_only_when_the_tokens_of_its_former_system_have_ended() -> None:
+    """Nothing here signed with it, but its public half was taken along for tokens that are out."""
+    world = World(keyset_policy())
+    world.run_until(T0 + DAY)
+    last_exp = world.now + 30 * DAY
+    kid = world.state.keys[-1].kid
+    keys = tuple(
+        replace(key, origin=Origin.IMPORTED, has_private=False, last_exp=last_exp) if key.kid == kid else key
+        for key in world.state.keys
+    )
+    world.state = replace(world.state, keys=keys)
+    world.run_until(last_exp - HOUR)
+    assert kid in (world.state.published or ())
+    assert next(key.phase for key in world.state.keys if key.kid == kid) is Phase.PENDING
+    world.run_until(last_exp + HOUR)
+    assert kid not in (world.state.published or ())
+    left = [(at, action) for at, action in world.history if isinstance(action, RetireKey) and action.kid == kid]
+    assert [(at, action.reason) for at, action in left] == [(last_exp + world.policy.clock_skew, Reason.UNUSABLE)]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import jwt
+import pytest
 from joserfc.jwk import ECKey, OKPKey
 
 from rotator.adapters.keyfile import read_jwk
@@ -17,7 +18,8 @@ from rotator.engine.adopt import adopt_published
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register
 from rotator.engine.requests.importing import pack
-from rotator.engine.requests.sealed import with_secret
+from rotator.engine.requests.sealed import secret_of, with_secret
+from rotator.errors import SealError
 from rotator.ports import SEALED, RequestRow
 from tests.engine.site import DAY, HOUR, ISSUER, MINUTE, PROPAGATION, T0, Site, keyset, policy_of, workspace
 
@@ -145,6 +147,20 @@ def test_a_signing_key_keeps_its_kid_and_signs_in_its_turn_after_the_propagation
     site.assert_sound()
 
 
+def test_several_may_wait_at_once(site: Site) -> None:
+    """Behind the spares that are there; each signs in its turn, and nothing is made too many of."""
+    site.main.start()
+    site.advance(DAY)
+    for number in range(3):
+        key = ECKey.generate_key("P-256", {"kid": f"more-{number}"}).as_dict(private=True)
+        assert ask(site, dict(key)).succeeded
+    site.advance(80 * DAY, pace=DAY)
+    signed = [row.event.kid for row in site.events(EventName.KEY_ACTIVATED)]
+    assert signed[2:5] == ["more-0", "more-1", "more-2"]
+    assert site.log.named("keyset.failed") == []
+    site.assert_sound()
+
+
 def test_its_private_half_is_nowhere_in_the_clear_and_gone_when_it_has_signed(site: Site) -> None:
     """Not in the request, the audit, the log, the database or the tree; and sealed in one place alone."""
     site.main.start()
@@ -161,6 +177,24 @@ def test_its_private_half_is_nowhere_in_the_clear_and_gone_when_it_has_signed(si
         site.advance(5 * DAY, pace=12 * HOUR)
     assert site.query("SELECT sealed FROM signing_keys WHERE kid = 'old-2'") == [(None,)]
     site.assert_sound()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"kind": "token.show"}, {"arguments": {"keyset": "other"}}, {"actor": "eve(1)"}, {"uid": 1}, {"reason": "x"}],
+)
+def test_a_sealed_record_opens_in_its_own_row_alone(site: Site, changed: dict[str, Any]) -> None:
+    site.main.start()
+    draft = RequestRow(
+        id=0, kind="key.import", arguments={"keyset": "default"}, actor="ada(7)", uid=7, reason="", created_at=T0
+    )
+    stored = with_secret(site.main.run.ready_sealer, draft, b"secret")
+    assert secret_of(site.main.run, replace(stored, id=9)).reveal() == b"secret"
+    if "arguments" in changed:
+        changed = {"arguments": {**changed["arguments"], SEALED: stored.arguments[SEALED]}}
+    for moved in (replace(stored, **changed), replace(stored, created_at=T0 + MINUTE)):
+        with pytest.raises(SealError, match="does not open"):
+            secret_of(site.main.run, moved)
 
 
 def test_a_sealed_record_belongs_to_its_own_request(site: Site) -> None:
@@ -317,6 +351,7 @@ def test_an_imported_key_that_is_not_wanted_any_more_stays_until_its_old_tokens_
     assert accepted(site, token)
     site.advance(2 * HOUR)
     assert key_named(site, "old-2").phase is Phase.RETIRED
+    assert site.log.named("keyset.failed") == []
     site.assert_sound()
 
 
