@@ -58,6 +58,7 @@ class _Scale:
     """Turns moments into pixels."""
 
     start: datetime
+    now: datetime
     end: datetime
 
     def x(self, at: datetime) -> float:
@@ -68,7 +69,7 @@ class _Scale:
 
 def draw(plan: Plan, *, name: str = "") -> str:
     """Return the plan as an SVG document; ``name``: of the installation, for the title."""
-    scale = _Scale(plan.from_at - (plan.until - plan.from_at) * _HISTORY, plan.until)
+    scale = _Scale(plan.from_at - (plan.until - plan.from_at) * _HISTORY, plan.from_at, plan.until)
     rows: list[str] = []
     y = float(_TOP)
     for keyset, found in groupby(plan.keys, key=lambda lane: lane.keyset):
@@ -125,11 +126,11 @@ def _legend() -> Iterator[str]:
 
 
 def _axis(scale: _Scale, bottom: float) -> Iterator[str]:
-    for mark in marks(scale.start, scale.end, at_most=13):
+    margin = (scale.end - scale.start) / 80  # so that no text stands half outside
+    for mark in marks(scale.start + margin, scale.end - margin, at_most=13):
         x = scale.x(mark.at)
         yield f'  <path class="grid" d="M{x} {_TOP - 6}V{bottom + 4:.1f}"/>'
-        if x - _LEFT > 12 and _RIGHT - x > 12:
-            yield _text(x, bottom + 20, mark.text, "soft", anchor="middle")
+        yield _text(x, bottom + 20, mark.text, "soft", anchor="middle")
     yield f'  <path class="edge" d="M{_LEFT} {bottom + 4:.1f}H{_RIGHT}"/>'
     yield _text(24, bottom + 20, "UTC", "soft")
 
@@ -156,7 +157,7 @@ def _keyset(
         parts += _lane(lane, scale, y)
         y += _LANE
     if len(found) > LANES_AT_MOST:
-        parts.append(_text(24, y + 18, f"and {len(found) - LANES_AT_MOST} more keys that are not drawn", "soft"))
+        parts.append(_text(24, y + 18, f"and {len(found) - LANES_AT_MOST} more keys", "soft"))
         y += _LANE
     if file is not None and file.sizes:
         parts.append(_text(24, y + 21, "in the published file", "soft"))
@@ -191,9 +192,14 @@ def _stretch(stretch: Stretch, scale: _Scale, y: float, *, estimated: bool) -> I
     since = f"{stretch.phase} from {_date(stretch.from_at)}"
     seen = stretch.from_at >= scale.start
     for text in (since, str(stretch.phase)) if seen else (str(stretch.phase),):
-        if len(text) * _CHARACTER + 8 <= width:
-            yield _text(left + 6, y + 14.5, text, f"on-{stretch.phase}")
-            return
+        for start in (
+            left,
+            scale.x(scale.now),
+        ):  # after the line of the present moment, if it would go through the text
+            end = start + len(text) * _CHARACTER + 8
+            if left <= start and end <= right and not start < scale.x(scale.now) < end:
+                yield _text(start + 6, y + 14.5, text, f"on-{stretch.phase}")
+                return
 
 
 def _bar(
@@ -214,7 +220,7 @@ def _sizes(sizes: tuple[SetSize, ...], scale: _Scale, y: float) -> Iterator[str]
         if right - left < 1:
             continue
         keys = f"{size.keys} key{'s' * (size.keys != 1)}"
-        amount = f"{'~' * size.estimated}{size.bytes:,} B".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        amount = f"{'~' * size.estimated}{size.bytes} B"
         title = f"from {_minute(size.at)}: {keys}, {amount}"
         yield (
             f'  <rect class="cell" x="{left}" y="{y:.1f}" width="{right - left:.1f}" height="20">'
