@@ -77,7 +77,7 @@ class FileWitness:
         body, _, seal = content.partition(b"\n")
         try:
             fields = json.loads(seal)
-            kek_id, mac = KekId(fields["kek_id"]), bytes.fromhex(fields["mac"])
+            kek_id, mac = KekId(str(fields["kek_id"])), bytes.fromhex(fields["mac"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise self._refusal("is damaged: it does not end with its MAC") from None
         if not self._unlock().verify_mac(PURPOSE, body, mac, kek_id):
@@ -94,7 +94,7 @@ class FileWitness:
                     f"run the version of rotator that wrote it, or a later one"
                 )
             return _record(fields)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise self._refusal("is authentic, but not a record of this version") from None
 
     def _refusal(self, what: str) -> WitnessError:

@@ -180,6 +180,12 @@ def test_a_damaged_file_is_told(path: Path, content: bytes) -> None:
         FileWitness(path, Safe(NEW)).read()
 
 
+def test_a_kek_id_that_is_none_is_told(path: Path) -> None:
+    path.write_bytes(b'{}\n{"kek_id":[],"mac":"00"}\n')
+    with pytest.raises(WitnessError, match=r"was not written under the KEK '\[\]' of this installation"):
+        FileWitness(path, Safe(NEW)).read()
+
+
 def test_a_witness_of_another_installation_is_not_believed(path: Path) -> None:
     FileWitness(path, Safe(OLD)).write(RECORD)
     with pytest.raises(WitnessError, match="was not written under the KEK 'old' of this installation"):
@@ -210,6 +216,11 @@ def authentic(body: bytes) -> bytes:
         (b'{"format":1}', "authentic, but not a record of this version"),
         (b"[]", "authentic, but not a record"),
         (b"no json", "authentic, but not a record"),
+        (
+            b'{"format":1,"installation":"i","audit_seq":1,"audit_hash":"h","keysets":{},"revoked_kids":[],'
+            b'"revoked_jtis":{"j":99999999999999999999}}',
+            "authentic, but not a record",
+        ),
     ],
 )
 def test_an_authentic_file_of_another_version_is_told_apart(path: Path, body: bytes, message: str) -> None:
