@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -341,3 +342,16 @@ def test_workspace_token_can_be_found_after_a_restart(store: SqlStore, path: Pat
     again.close()
     assert row is not None
     assert row.sealed == b"sealed text of acme-1"
+
+
+def test_a_start_beside_one_that_is_making_the_database_waits_for_it(tmp_path: Path) -> None:
+    """SQLite itself refuses at once to change the journal's mode then, however long its timeout is."""
+    path = tmp_path / "new.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as first, ThreadPoolExecutor(1) as pool:
+        first.execute("BEGIN IMMEDIATE")
+        second = pool.submit(open_store, f"sqlite:///{path}", create=True)
+        assert wait([second], timeout=0.5).done == set()
+        first.execute("COMMIT")
+        opened = second.result()
+    assert opened.created
+    opened.close()

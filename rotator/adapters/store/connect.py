@@ -8,6 +8,7 @@ later, nor decide on what another is changing), and a read sees one snapshot. On
 import ipaddress
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from rotator.errors import StoreError, StoreLostError
 from rotator.ports import Snapshot, Transaction
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
+ASK_AGAIN_SECONDS: Final = 0.01
 CONNECTIONS_KEPT: Final = 5
 CONNECTIONS_AT_MOST: Final = 20
 
@@ -280,10 +282,28 @@ def _set_up(connection: sqlite3.Connection, *, read_only: bool) -> None:
         connection.execute("PRAGMA query_only = ON")
         return
     connection.execute("PRAGMA secure_delete = ON")  # explicitly, for the default depends on the build
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_log_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+
+
+def _write_log_ahead(connection: sqlite3.Connection) -> None:
+    """Put the database into WAL mode, where it is not yet, though others may be at the same.
+
+    Two that raise their locks at once on a new database could wait for each other for ever. SQLite then refuses one of
+    them at once, whatever its timeout (https://www.sqlite.org/c3ref/busy_handler.html): that one has to ask again.
+    """
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up_at:
+                raise
+            time.sleep(ASK_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _begin(connection: sa.Connection) -> None:
