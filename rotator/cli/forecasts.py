@@ -7,7 +7,7 @@ from typing import Final
 
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.clock import wall_time
-from rotator.adapters.disk import describe
+from rotator.adapters.disk import describe, write_durably
 from rotator.cli.output import Found, answer
 from rotator.config import load
 from rotator.config.settings import DEFAULT_PATH, Config
@@ -88,16 +88,16 @@ def _plan_with(config: Config, installation: Config, for_seconds: int) -> Plan:
 # ---------------------------------------------------------------------------------------------------------- the picture
 
 _MODE: Final = 0o644
+"""It holds nothing that the published files do not."""
 
 
 def save(path: Path, plan: Plan) -> None:
-    """Write the picture, whole or not at all; raise :class:`RotatorError`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write the picture, a file whole or not at all; raise :class:`RotatorError`."""
+    content = draw(plan).encode()
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(draw(plan))
-        beside.replace(path)
+        if path.is_symlink() or (path.exists() and not path.is_file()):  # /dev/stdout, a pipe: never replaced
+            path.write_bytes(content)
+        else:
+            write_durably(path.absolute(), content, _MODE)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise RotatorError(f"{path} cannot be written: {describe(error)}") from None
