@@ -78,3 +78,27 @@ def test_a_backup_from_before_rotations_is_put_back_and_nothing_is_refused(site:
     names = [event["name"] for event in site.events()]
     assert names.count("state.restored") == names.count("backup.restored") == 1
     assert site.json("audit", "verify")["intact"]
+
+
+def test_a_backup_from_before_a_revocation_refuses_nothing_but_the_revoked_key(site: Site) -> None:
+    """Revoked it stays: the restore shows it first, and a verifier meets no other refusal."""
+    site.write_config(workspaces=3, token_grace="60s")
+    kept = site.root / "kept.db"
+    verifier = Verifier(site, max_age_seconds=1)
+    with running(site) as process, verifier.watching():
+        wait_for(lambda: len(verifier.kids) >= 1, process, "a key signs")
+        site.rotator("backup", str(kept))
+        (revoked,) = [key["kid"] for key in site.json("keys", "list")["keys"] if key["phase"] == "active"]
+        site.rotator("revoke", "key", revoked, "--reason", "leaked", "--yes")
+        wait_for(lambda: len(verifier.kids - {revoked}) >= 2, process, "other keys sign")
+    forecast = site.json("restore", str(kept), "--rehearse")["forecast"]
+    assert forecast["revoked_kids"] == [revoked]
+    assert f"key  {revoked}" in site.rotator("restore", str(kept), "--yes", "--reason", "a drill").stdout
+    again = Verifier(site, max_age_seconds=1)
+    with running(site) as process, again.watching():
+        wait_for(lambda: len(again.kids) >= 3, process, "keys rotate again")
+        assert revoked not in site.jwks.read_text()
+    assert [line for line in verifier.refused + again.refused if revoked not in line.partition(",")[0]] == []
+    assert revoked not in again.kids
+    (phase,) = {key["phase"] for key in site.json("keys", "list")["keys"] if key["kid"] == revoked}
+    assert phase == "revoked"
