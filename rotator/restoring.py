@@ -66,6 +66,8 @@ class KeysetForecast:
     """Published after the backup was made: they stay, and never sign."""
     erased: tuple[Kid, ...]
     """Keys whose private halves are erased."""
+    unused: tuple[Kid, ...]
+    """Published after the backup was made, and never signed with: no token needs them, and they leave."""
     unknown: tuple[Kid, ...]
     """In the published file, and known neither to the backup nor to the witness: taken out, and kept aside."""
 
@@ -252,7 +254,7 @@ def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> F
             after = {row.key.kid: row.key for row in snapshot.all_keys()}
             events = [row.event for row in snapshot.audit(after=facts.audit_seq)]
             workspaces = snapshot.counts()["workspaces"] if older else 0
-            keysets = tuple(_keyset(run, snapshot, row.name, before, after) for row in snapshot.keysets())
+            keysets = tuple(_keyset(run, snapshot, row.name, before, after, record) for row in snapshot.keysets())
     warnings = [] if proof.intact else [f"the audit chain of the backup is broken: {proof.problem}"]
     if record is None:
         warnings.append(
@@ -302,20 +304,27 @@ def _newly_revoked(kid: Kid, before: dict[Kid, SigningKey]) -> bool:
 
 
 def _keyset(
-    run: Run, snapshot: Snapshot, name: KeysetName, before: dict[Kid, SigningKey], after: dict[Kid, SigningKey]
+    run: Run,
+    snapshot: Snapshot,
+    name: KeysetName,
+    before: dict[Kid, SigningKey],
+    after: dict[Kid, SigningKey],
+    record: WitnessRecord | None,
 ) -> KeysetForecast:
     mine = [key for key in after.values() if key.keyset == name]
     signs = [key.kid for key in mine if key.phase is Phase.ACTIVE and key.has_private]
     adopted = [KeptKey(kid=key.kid, until=key.grace_until) for key in mine if key.kid not in before]
     erased = [key.kid for key in mine if key.kid in before and before[key.kid].has_private and not key.has_private]
+    foreign = [kid for kid in _published(run, name) if snapshot.key(kid) is None and kid not in run.revoked_kids]
+    witnessed = None if record is None else record.keysets.get(name)
+    known = set() if witnessed is None else {key.kid for key in witnessed.published}
     return KeysetForecast(
         keyset=name,
         signs=signs[0] if signs else None,
         adopted=tuple(adopted),
         erased=tuple(erased),
-        unknown=tuple(
-            kid for kid in _published(run, name) if snapshot.key(kid) is None and kid not in run.revoked_kids
-        ),
+        unused=tuple(kid for kid in foreign if kid in known),
+        unknown=tuple(kid for kid in foreign if kid not in known),
     )
 
 

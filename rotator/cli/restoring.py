@@ -47,9 +47,11 @@ def _keyset(keyset: KeysetForecast, policy: Policy, *, older: bool) -> Iterator[
         yield "adopted", f"{short(key.kid)} is newer: it stays published until {until}, and never signs"
     for kid in keyset.erased:
         yield "erased", f"the private half of {short(kid)}"
+    for kid in keyset.unused:
+        yield "leaves", f"{short(kid)} is newer, and never signed: no token needs it"
     for kid in keyset.unknown:
         yield "aside", f"{short(kid)} is in the published file and known to nobody: it is taken out, and kept aside"
-    if keyset.signs is None and not (older or keyset.adopted or keyset.erased or keyset.unknown):
+    if keyset.signs is None and not (older or keyset.adopted or keyset.erased or keyset.unused or keyset.unknown):
         yield "signs", "nothing yet"
 
 

@@ -93,6 +93,7 @@ def test_a_backup_from_before_a_revocation_refuses_nothing_but_the_revoked_key(s
         wait_for(lambda: len(verifier.kids - {revoked}) >= 2, process, "other keys sign")
     forecast = site.json("restore", str(kept), "--rehearse")["forecast"]
     assert forecast["revoked_kids"] == [revoked]
+    assert [keyset["unknown"] for keyset in forecast["keysets"]] == [[]]  # what the witness knows, somebody knows
     assert f"key  {revoked}" in site.rotator("restore", str(kept), "--yes", "--reason", "a drill").stdout
     again = Verifier(site, max_age_seconds=1)
     with running(site) as process, again.watching():
