@@ -4,6 +4,8 @@ import json
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -205,3 +207,43 @@ def test_public_keys_are_exported(started: Shell, site: Site) -> None:
     for key in json.loads(site.jwks.read_text())["keys"]:
         assert f"kid: {key['kid']}\nalg: ES256\n-----BEGIN" in out
     assert started("export", "--keyset", "no/such")[0] == 2
+
+
+KILLED = """\
+import os, sys
+from pathlib import Path
+from rotator.adapters.clock import wall_time
+from rotator.adapters.disk import OsDisk
+from rotator.cli.session import load_config
+from rotator.restoring import preparing
+
+def kill(*_, **__):
+    os.kill(os.getpid(), 9)
+
+config, file, step = sys.argv[1:]
+disk = OsDisk()
+with preparing(load_config(Path(config)), Path(file), rehearse=False, disk=disk) as restoration:
+    if step == "link":
+        os.link = kill
+    elif step == "unlink":
+        Path.unlink = kill
+    else:
+        setattr(disk, step, kill)
+    restoration.put_in_place("", wall_time())
+"""
+
+
+@pytest.mark.parametrize("step", ["link", "unlink", "fsync_directory", "create", "fsync", "rename"])
+def test_a_restore_that_is_killed_leaves_one_whole_database(started: Shell, site: Site, step: str) -> None:
+    """The old one, or the new one; and it can be begun again, and the daemon goes on either way."""
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    started("token", "show", "w0", "--offline")
+    command = [sys.executable, "-c", KILLED, str(site.config), str(target), step]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -9
+    assert "token.shown" in events_in(site.database)
+    assert started("status", "--json")[0] == 0
+    site.rotator("restore", str(target), "--yes")
+    assert "token.shown" not in events_in(site.database)
+    assert not [path for path in site.state.iterdir() if path.name.startswith((".restore-", ".rotator.db"))]
+    site.rotator("run", "--once")
