@@ -536,6 +536,19 @@ def test_proof_finds_a_noted_head(store: SqlStore) -> None:
     assert "nowhere in the chain" in foreign.problem
 
 
+def test_a_head_from_before_the_retention_may_be_no_alarm(store: SqlStore) -> None:
+    """It cannot be told from one that was never there, and this is said."""
+    with store.begin() as transaction:
+        early = transaction.audit_hash(1)
+        transaction.mark_logged(3)
+        transaction.prune(tokens_before=NOW - 900 * DAY, audit_before=NOW + HOUR)
+        transaction.append(events(EventName.KEY_MADE))
+    with store.read() as snapshot:
+        found = prove(snapshot, early)
+    assert not found.intact
+    assert "or it was noted before event 3, and what was before is past its retention" in found.problem
+
+
 def test_proof_finds_a_changed_event(tmp_path: Path, store: SqlStore) -> None:
     """Whatever is changed in the table."""
     import sqlite3
@@ -600,6 +613,7 @@ def test_answer_of_another_version_is_refused() -> None:
         ("token.verify", {"roles": "admin"}, "the argument roles is not a list of texts in JSON"),
         ("token.verify", {"roles": "[1]"}, "not a list of texts"),
         ("token.verify", {"roles": "[" * 100000}, "not a list of texts"),
+        ("audit.verify", {"head": "f" * 63}, "is no head of the audit; expected the 64 hex digits"),
         ("audit.page", {"limit": 5001}, "expected 1 to 5000"),
         ("audit.page", {"after": -1}, "found -1 as the last event that is known"),
         ("audit.page", {"after": 10**30}, "expected 0 to"),

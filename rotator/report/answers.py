@@ -1,6 +1,7 @@
 """The reading commands: the same names, arguments and answers over the control socket and in process."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -121,7 +122,12 @@ def _moment(text: str) -> datetime:
 def _proof(view: View, arguments: Arguments) -> ChainProof:
     _expect(arguments, head=str)
     head = arguments.get("head")
+    if head is not None and not _HASH.fullmatch(str(head).strip()):
+        raise ConfigError(f"{str(head)[:80]!r} is no head of the audit; expected the 64 hex digits of a hash")
     return prove(view.snapshot, None if head is None else str(head))
+
+
+_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def _verify(view: View, arguments: Arguments) -> Verdict:

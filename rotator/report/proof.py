@@ -42,6 +42,8 @@ def prove(snapshot: Snapshot, noted_head: str | None = None) -> ChainProof:
         problem = f"event {broken.seq}: {broken.problem}"
     elif not seen.found:
         problem = "the head that you noted is nowhere in the chain: its end was cut off, or all of it written anew"
+        if head.anchor_seq:
+            problem += f"; or it was noted before event {head.anchor_seq}, and what was before is past its retention"
     return ChainProof(
         intact=not problem,
         problem=problem,

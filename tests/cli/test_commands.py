@@ -180,8 +180,10 @@ def test_audit_verify_with_a_head(started: Shell) -> None:
     """A head from before is found; another is not, and the exit code says so."""
     head = json.loads(started("audit", "verify", "--json")[1])["head_hash"]
     assert started("audit", "verify", "--head", head)[0] == 0
-    code, out, _ = started("audit", "verify", "--head", "0123")
+    code, out, _ = started("audit", "verify", "--head", "0123" * 16)
     assert (code, out[:30]) == (1, "BROKEN: the head that you note")
+    code, _, err = started("audit", "verify", "--head", "0123")
+    assert (code, "expected the 64 hex digits" in err) == (2, True)
 
 
 # -------------------------------------------------------------------------------------------------------------- check
