@@ -10,15 +10,16 @@ from rotator.cli.output import answer
 from rotator.cli.screen import Screen, speaks_unicode
 from rotator.core.compact import LONGEST_TOKEN, MalformedError, read_compact
 from rotator.core.secret import Secret
+from rotator.core.strict_json import parse
 from rotator.errors import ConfigError, RotatorError
 from rotator.report.verdict import Verdict, malformed
 
-_READ_AT_MOST: Final = LONGEST_TOKEN + 3
-"""Bytes: one more than the longest token has with its line end, so that a longer one is seen to be."""
+_READ_AT_MOST: Final = LONGEST_TOKEN + 4096
+"""Bytes: more than the longest token has with what a file sink writes beside it, so that a longer one is seen to be."""
 
 
 def read_token(argument: str | None, file: Path | None, stdin: TextIO) -> Secret[str]:
-    """Return the token that was named in one of the ways; a line end after it is taken off."""
+    """Return the token that was named in one of the ways: bare, or as a file sink writes it."""
     if (argument is None) == (file is None):
         raise ConfigError("name one token: as the argument, as - for standard input, or with --file FILE")
     if file is not None:
@@ -31,10 +32,22 @@ def read_token(argument: str | None, file: Path | None, stdin: TextIO) -> Secret
 
 
 def _read(stream: BinaryIO) -> Secret[str]:
-    content = stream.read(_READ_AT_MOST)
-    if len(content) < _READ_AT_MOST:
-        content = content.removesuffix(b"\n").removesuffix(b"\r")
-    return Secret(content.decode("ascii", "replace"))  # whatever is replaced is outside base64url, and refused for it
+    content = stream.read(_READ_AT_MOST).decode("ascii", "replace")  # what is replaced is refused: it is no base64url
+    return Secret(_inside(content).removesuffix("\n").removesuffix("\r"))
+
+
+def _inside(content: str) -> str:
+    """Return the token in a file of the format ``json`` or ``env``; any other content as it is."""
+    if content.startswith("TOKEN="):
+        return content.removeprefix("TOKEN=").partition("\n")[0]
+    if content.startswith("{"):
+        try:
+            document = parse(content)
+        except ValueError:
+            return content
+        token = document.get("token") if isinstance(document, dict) else None
+        return token if isinstance(token, str) else content
+    return content
 
 
 def verdict_on(

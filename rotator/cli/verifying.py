@@ -15,12 +15,17 @@ def verify(
         str | None, typer.Argument(help="The token; better - for standard input: arguments are seen by everybody.")
     ] = None,
     *,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the token from this file.")] = None,
-    audience: Annotated[list[str] | None, typer.Option(help="It is for this audience; of several, for one.")] = None,
-    permission: Annotated[
-        list[str] | None, typer.Option("--require", help="It has this permission; of several, all.")
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Read the token from this file, as a sink writes it.")
     ] = None,
-    role: Annotated[list[str] | None, typer.Option(help="It has this role; of several, all.")] = None,
+    audience: Annotated[
+        list[str] | None, typer.Option(metavar="AUDIENCE", help="It is for this audience; of several, for one.")
+    ] = None,
+    permission: Annotated[
+        list[str] | None,
+        typer.Option("--require", metavar="PERMISSION", help="It has this permission; of several, all."),
+    ] = None,
+    role: Annotated[list[str] | None, typer.Option(metavar="ROLE", help="It has this role; of several, all.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

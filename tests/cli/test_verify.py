@@ -4,19 +4,24 @@ import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from rotator.adapters.sinks.file import render
+from rotator.core.model import Jti, Kid, WorkspaceId
+from rotator.core.secret import Secret
+from rotator.ports import Parcel
 from rotator.schemas import load
 from tests.cli.conftest import COMMAND, Shell
-from tests.e2e.world import Site
+from tests.e2e.world import Site, wait_for
 
 
 @pytest.fixture
 def token(site: Site) -> str:
-    """Name the file that the state will deliver it to, and read it when asked."""
+    """Name the file that it is delivered to."""
     return str(site.config.parent / "delivered" / "w0" / "token")
 
 
@@ -42,7 +47,33 @@ def test_from_standard_input(started: Shell, site: Site, token: str, ending: str
     assert verdict["valid"] is True
 
 
+@pytest.mark.parametrize("file_format", ["json", "env"])
+def test_a_file_of_any_format_that_a_sink_writes(started: Shell, token: str, tmp_path: Path, file_format: str) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    text = Secret(Path(token).read_text().strip())
+    parcel = Parcel(WorkspaceId("w0"), Jti("j"), Kid("k"), 1, now, now, text)
+    (tmp_path / "file").write_bytes(render(file_format, parcel))
+    assert started("verify", "--file", str(tmp_path / "file"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"token": 5}', "it is JSON; a token is in the compact form"),
+        ('{"token": "a.b.c", "token": "d"}', "it is JSON; a token is in the compact form"),
+        ("{" * 5000, "it is JSON; a token is in the compact form"),
+        ("TOKEN=", "it is empty"),
+        ("TOKEN='a'\nb", "it has 1 part"),
+    ],
+)
+def test_a_file_of_such_a_format_without_a_token(shell: Shell, tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "odd").write_text(content)
+    code, out, _ = shell("verify", "--file", str(tmp_path / "odd"))
+    assert (code, said in out) == (1, True)
+
+
 def test_a_daemon_gives_the_same_verdict_and_keeps_nothing(daemon: Shell, site: Site, token: str) -> None:
+    wait_for(Path(token).exists, None, "the first delivery")
     text = Path(token).read_text().strip()
     before = json.loads(daemon("audit", "verify", "--json")[1])["head_seq"]
     verdict = json.loads(daemon("verify", text, "--json")[1])
