@@ -1,15 +1,15 @@
 """Real verifiers through real rotations, all of it over a real web server."""
 
-import hashlib
-from collections import Counter, defaultdict
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import running, wait_for
-from tests.interop.site import ServedKeyset, ServedSite, get, served
+from tests.e2e.world import Process, running, wait_for
+from tests.interop.site import MAX_CACHE_SECONDS, ServedKeyset, ServedSite, get, served
 from tests.interop.verifiers import every_verifier
 from tests.interop.watch import Account, Watch
 
@@ -24,6 +24,9 @@ ALGORITHMS = {"es": "ES256", "rs": "RS256", "rs2": "RS256", "ed": "EdDSA", "ed2"
 """Beside `default`, which is ES256: six keysets that rotate side by side."""
 
 KEY_ROTATIONS = 36
+REVOKED = ("es", "rs", "ed")
+"""The keysets of which the signing key is revoked, in turn, while everything goes on."""
+
 KEYS_THAT_SIGNED = 36
 """Of the 42 that so many rotations take. On a machine that is busy, a token may be replaced before anybody read it."""
 
@@ -38,8 +41,10 @@ class Story:
     """The keyset of every key on which tokens were delivered, by kid."""
     rotations: Counter[str] = field(default_factory=Counter)
     """How many keys were superseded, by keyset."""
-    etags: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
-    """ETag and digest of what was served, by keyset."""
+    revoked: dict[str, float] = field(default_factory=dict)
+    """When the revoked keys had left the published sets, in Unix time, by kid."""
+    etags: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    """ETag and digest of each set that was served, by keyset."""
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +57,35 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with served(site), every_verifier(site.root, site.port, keysets) as verifiers:
         watch = Watch(site, verifiers)
         with watch.watching(), running(site) as daemon:
-            wait_for(lambda: watch.failed() or enough(told, keysets), daemon, "all have rotated", seconds=240)
-        told.accounts = watch.accounts
+            for name in REVOKED:
+                revoke_one(told, watch, name, daemon)
+            wait_for(lambda: watch.failed() or enough(told, keysets), daemon, "all have rotated", seconds=300)
+        told.accounts, told.etags = watch.accounts, watch.served
         told.signed = watch.signed()
         yield told
 
 
+def revoke_one(told: Story, watch: Watch, keyset: str, daemon: Process) -> None:
+    """Revoke the key that has just begun to sign, so that most of its time is ahead, and a spare is known to all."""
+    first = signing_kid(told.site, keyset)
+    wait_for(lambda: signing_kid(told.site, keyset) not in ("", first), daemon, f"another key signs in {keyset}")
+    kid = signing_kid(told.site, keyset)
+    wait_for(lambda: watch.failed() or kid in watch.signed(), daemon, "a token on it is delivered")
+    watch.revoked(kid)
+    told.site.rotator("revoke", "key", kid, "--reason", "a drill", "--yes", "--no-wait")
+    (file,) = [each.file for each in told.site.keysets() if each.name == keyset]
+    wait_for(lambda: kid not in file.read_text(), daemon, "the key has left the set")
+    told.revoked[kid] = time.time()
+
+
+def signing_kid(site: ServedSite, keyset: str) -> str:
+    rows = site.query(f"SELECT kid FROM signing_keys WHERE keyset = '{keyset}' AND phase = 'active'")  # noqa: S608
+    return "".join(kid for (kid,) in rows)
+
+
 def enough(told: Story, keysets: list[ServedKeyset]) -> bool:
-    for keyset in keysets:
-        answer = get(keyset.jwks_url)
-        if answer.status == 200:
-            told.etags[keyset.name].add((answer.etag, hashlib.sha256(answer.body).hexdigest()))
-    told.rotations = Counter(
-        dict(told.site.query("SELECT keyset, count(*) FROM audit WHERE name = 'key.demoted' GROUP BY keyset"))
-    )
+    superseded = "SELECT keyset, count(*) FROM signing_keys WHERE phase NOT IN ('pending', 'active') GROUP BY keyset"
+    told.rotations = Counter(dict(told.site.query(superseded)))
     least = min(told.rotations[keyset.name] for keyset in keysets)
     return told.rotations.total() >= KEY_ROTATIONS and least >= KEY_ROTATIONS // len(keysets) - 1
 
@@ -94,6 +114,19 @@ def test_tokens_were_accepted_on_every_key_that_signed(story: Story, verifier: s
     assert len(story.signed) >= KEYS_THAT_SIGNED
     assert {kid: keyset for kid, keyset in story.signed.items() if kid not in account.kids} == {}
     assert account.accepted >= 5 * len(story.signed)
+
+
+@pytest.mark.parametrize("verifier", VERIFIERS)
+def test_no_token_on_a_revoked_key_was_accepted_once_the_caches_had_to_be_renewed(story: Story, verifier: str) -> None:
+    account = story.accounts[verifier]
+    assert len(story.revoked) == len(REVOKED)
+    for kid, left_at in story.revoked.items():
+        print(
+            f"{verifier}: accepted for {account.accepted_last[kid] - left_at:.1f} s more; {account.turned[kid]} refused"
+        )
+        assert account.kids[kid] >= 1
+        assert account.turned[kid] >= 1
+        assert account.accepted_last[kid] <= left_at + MAX_CACHE_SECONDS
 
 
 def test_an_etag_stands_for_one_set_and_a_set_has_one_etag(story: Story) -> None:

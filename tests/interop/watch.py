@@ -1,5 +1,6 @@
 """Verifiers that check every token that is still valid, all the time, and an account of what each of them did."""
 
+import hashlib
 import json
 import threading
 import time
@@ -8,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import OK
 from typing import Any, Final
 
-from tests.interop.site import ServedSite
+from tests.interop.site import ServedSite, get
 from tests.interop.verifiers import Verifier
 
 SWEEP_SECONDS: Final = 0.5
@@ -36,6 +38,8 @@ class Account:
     """Refusals of tokens that were valid before the check and after it."""
     kids: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """How many tokens it accepted, by key."""
+    turned: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """How many unexpired tokens on revoked keys it refused, by key."""
     accepted_last: dict[str, float] = field(default_factory=dict)
     """When the last check began, in Unix time, that found a token on the key good, by key."""
 
@@ -51,6 +55,8 @@ class Watch:
         self._failures: list[BaseException] = []
         self._all_read = threading.Event()
         self._last_sweep = threading.Event()
+        self.served: Final[defaultdict[str, set[tuple[str, str]]]] = defaultdict(set)
+        """ETag and digest of each set that the web server handed out, by keyset."""
         self.accounts: Final = {verifier.name: Account() for verifier in verifiers}
 
     def revoked(self, kid: str) -> None:
@@ -68,15 +74,18 @@ class Watch:
     @contextmanager
     def watching(self) -> Iterator["Watch"]:
         """Check until the end of the block, and then once more what is still valid."""
-        reader = threading.Thread(target=self._guarded, args=(self._read_tokens,))
+        readers = [
+            threading.Thread(target=self._guarded, args=(each,)) for each in (self._read_tokens, self._read_sets)
+        ]
         checkers = [threading.Thread(target=self._guarded, args=(self._check, each)) for each in self._verifiers]
-        for thread in (reader, *checkers):
+        for thread in (*readers, *checkers):
             thread.start()
         try:
             yield self
         finally:
             self._all_read.set()
-            reader.join()
+            for thread in readers:
+                thread.join()
             self._last_sweep.set()
             for thread in checkers:
                 thread.join()
@@ -98,6 +107,13 @@ class Watch:
                     keyset = path.parent.name.rpartition("-")[0]
                     self._tokens[text] = Token(keyset, part_of(text, 0)["kid"], text, part_of(text, 1)["exp"])
 
+    def _read_sets(self) -> None:
+        while not self._all_read.wait(0.1):
+            for keyset in self._site.keysets():
+                answer = get(keyset.jwks_url)
+                if answer.status == OK:
+                    self.served[keyset.name].add((answer.etag, hashlib.sha256(answer.body).hexdigest()))
+
     def _check(self, verifier: Verifier) -> None:
         last = False
         while not last:
@@ -111,7 +127,11 @@ class Watch:
             return
         account = self.accounts[verifier.name]
         if refusal := verifier.refusal(token.keyset, token.text):
-            if token.kid not in self._revoked and time.time() < token.ends_at:
+            if time.time() >= token.ends_at:
+                return
+            if token.kid in self._revoked:
+                account.turned[token.kid] += 1
+            else:
                 account.refused.append(f"{token.keyset}, kid {token.kid}: {refusal}")
             return
         account.accepted += 1
