@@ -179,3 +179,13 @@ def test_every_benchmark_that_the_guide_names_is_there() -> None:
     named = re.findall(r"-m tests\.benchmarks\.(\w+)", (ROOT / "tests" / "README.md").read_text())
     assert named
     assert [name for name in named if not (ROOT / "tests" / "benchmarks" / f"{name}.py").exists()] == []
+
+
+def test_each_test_that_the_guide_names_is_there_and_each_failure_of_others_has_one() -> None:
+    rows = re.findall(r"^\| (.+) \| (`tests/.+) \|$", (ROOT / "tests" / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) == 18
+    for failure, named in rows:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", named)
+        assert tests, failure
+        for file, test in tests:
+            assert re.search(rf"^def {test}\(", (ROOT / file).read_text(), re.MULTILINE), f"{file}::{test}"

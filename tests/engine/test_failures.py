@@ -77,6 +77,29 @@ def test_a_keyset_that_fails_in_an_unforeseen_way_stops_no_other(site: Site) -> 
     site.assert_sound()
 
 
+def test_attempts_that_fail_for_weeks_leave_no_private_half_behind(site: Site) -> None:
+    """A key that cannot be published is tried again, not made again; whatever restarts in between."""
+    site.main.start()
+    site.advance(12 * DAY, pace=6 * HOUR)
+    site.main.tree_disk.full = True
+    for _ in range(4):
+        site.advance(6 * DAY, pace=6 * HOUR)
+        site.main.restart()
+        assert "publish:default" in site.main.run.faults
+        assert private_halves(site) <= 3
+
+    site.main.tree_disk.full = False
+    site.advance(5 * DAY, pace=HOUR)
+    assert dict(site.main.run.faults) == {}
+    assert private_halves(site) <= 3
+    site.assert_sound()
+
+
+def private_halves(site: Site) -> int:
+    ((count,),) = site.query("SELECT count(*) FROM signing_keys WHERE sealed IS NOT NULL")
+    return int(count)
+
+
 def test_a_locked_database_fails_the_tick_and_nothing_else(site: Site) -> None:
     site.main.start()
     site.advance(HOUR)
