@@ -25,6 +25,7 @@ from tests.simulation.machines import (
     StoreLocked,
     WrongAtBoot,
 )
+from tests.simulation.newcomers import AdoptKeys, ImportSigner
 from tests.simulation.operators import (
     AddKeyset,
     AddWorkspaces,
@@ -93,6 +94,8 @@ TABLE: tuple[tuple[int, Draw], ...] = (
     (2, lambda r, _s: RemoveKeyset(r.randrange(3))),
     (3, lambda r, _s: PodJoins(r.randrange(6))),
     (3, lambda r, _s: PodLeaves(r.randrange(3))),
+    (3, lambda r, _s: ImportSigner(r.randrange(3), r.randrange(40), r.choice((None, None, 3 * DAY, 60 * DAY)))),
+    (2, lambda r, _s: AdoptKeys(r.randrange(3), r.randrange(40), r.randint(1, 3), r.choice((HOUR, DAY, 40 * DAY)))),
     (6, lambda _r, _s: BackUp()),
     (4, lambda r, _s: PutBack(r.randrange(3), r.random() < 0.5, r.random() < 0.4)),
     (2, lambda r, _s: InsertKeyRow(r.randrange(3), r.randrange(1000), r.choice(("pending", "grace")))),
