@@ -37,7 +37,7 @@ def _show_events(screen: Screen, plan: Plan) -> None:
             relative(event.at, plan.from_at),
             event.what,
             subject_of(event),
-            event.why,
+            _why(event, several_keysets=len(plan.files) > 1),
         )
         for event in plan.events
     ]
@@ -45,6 +45,12 @@ def _show_events(screen: Screen, plan: Plan) -> None:
     if any(event.estimated for event in plan.events):
         screen.line()
         screen.line("~ hangs on a key or token that is yet to be made: it may come a little earlier or later", "dim")
+
+
+def _why(event: PlanEntry, *, several_keysets: bool) -> str:
+    """Return why; for a key, with the keyset that it is of, which its kid does not tell."""
+    told = event.workspace is not None or event.keyset is None or event.subject.startswith("(")
+    return event.why if told or not several_keysets else f"{event.keyset}: {event.why}"
 
 
 def subject_of(event: PlanEntry) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from rotator.cli import pages, plan_pages
 from rotator.cli.screen import Screen
-from rotator.core.model import DEFAULT_KEYSET, Algorithm, Jti, KekId, Kid, Origin, Phase, ReplicaId, SinkId
+from rotator.core.model import DEFAULT_KEYSET, Algorithm, Jti, KekId, KeysetName, Kid, Origin, Phase, ReplicaId, SinkId
+from rotator.report.lanes import PublishedFile
 from rotator.report.lists import DeliveryEntry, DeliveryState, KeyEntry, KeyList, TokenEntry, TokenList
 from rotator.report.plans import Plan
 from rotator.report.records import (
@@ -168,6 +169,15 @@ def test_timeline_marks_what_is_estimated() -> None:
     page = shown("show_plan", found)
     assert "~2026-03-29 01:59Z  in 1h  rotate  acme (3 times)  w" in page
     assert page.endswith("only some\n")
+
+
+def test_a_key_is_told_with_its_keyset_where_there_are_several() -> None:
+    """Its kid does not tell; a placeholder does, and a workspace is on whichever it is."""
+    entry = PlanEntry(at=NOW, what=Step.ACTIVATE, subject="kid", why="first", keyset=DEFAULT_KEYSET)
+    files = tuple(PublishedFile(keyset=name, path="p", sizes=()) for name in (DEFAULT_KEYSET, KeysetName("payments")))
+    found = Plan(from_at=NOW, until=NOW + DAY, events=(entry,), notes=(), files=files)
+    assert "activate  kid      default: first" in shown("show_plan", found)
+    assert "activate  kid      first" in shown("show_plan", replace(found, files=files[:1]))
 
 
 def test_single_pass() -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rotator.adapters.sinks.file import render
+from rotator.cli.verdicts import read_token, verdict_on
 from rotator.core.model import Jti, Kid, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.ports import Parcel
@@ -131,6 +134,18 @@ def test_what_is_no_token_is_refused_without_asking_anybody(
     code, out, err = shell("verify", "--file", str(tmp_path / "token"))
     assert (code, err) == (1, "")
     assert out.startswith(said)
+
+
+PIECES = st.lists(st.sampled_from([b"e30", b".", b"{", b"TOKEN=", b"\n"])).map(b"".join)
+
+
+@given(st.binary() | st.text().map(str.encode) | PIECES)
+def test_whatever_comes_in_there_is_a_verdict(content: bytes) -> None:
+    """Nothing of this is a token, and nothing of it is a traceback; nobody is asked, for there is nobody."""
+    token = read_token("-", None, io.TextIOWrapper(io.BytesIO(content)))
+    verdict = verdict_on(Path("/nonexistent"), token, audiences=(), permissions=(), roles=())
+    assert not verdict.valid
+    assert verdict.verdict.isprintable()
 
 
 def test_an_endless_input_is_read_no_further_than_a_token_is_long(
