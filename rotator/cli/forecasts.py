@@ -1,6 +1,7 @@
 """Where ``rotator plan`` has its plan from: the daemon, the state, or the state with another config supposed."""
 
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -36,8 +37,15 @@ def find_plan(before: Path | None, after: Path | None, for_seconds: int, what_if
     other = standing is not None and not _same_file(standing, after)
     if what_if and other:
         raise ConfigError("one thing is supposed at a time: --what-if, or a config that is not in force")
-    found = None if what_if else _compared(standing if other else None, after, for_seconds)
-    return answer(after, "plan", Plan, arguments) if found is None else found
+    if what_if:
+        return answer(after, "plan", Plan, arguments)
+    compared = _compared(standing if other else None, after, for_seconds)
+    if isinstance(compared, Found):
+        return compared
+    found = answer(after, "plan", Plan, arguments)
+    if compared and (other or standing is None):
+        sys.stderr.write(f"rotator: this is what is in force; {after} could not be held against it: {compared}\n")
+    return found
 
 
 def _standing(before: Path | None) -> Path | None:
@@ -55,8 +63,11 @@ def _same_file(one: Path, other: Path) -> bool:
         return False
 
 
-def _compared(standing: Path | None, wanted: Path, for_seconds: int) -> Found[Plan] | None:
-    """Return the plan with ``wanted`` loaded; None where that changes nothing and ``wanted`` is asked about alone.
+def _compared(standing: Path | None, wanted: Path, for_seconds: int) -> Found[Plan] | str:
+    """Return the plan with ``wanted`` loaded.
+
+    Where ``wanted`` has a state of its own and changes nothing of it, the empty text is returned; and where that state
+    cannot be read, why: then the daemon is asked, which tells a viewer what it can tell.
 
     ``standing``: the config of another file that may name the installation; it does where ``wanted`` has no state.
     """
@@ -67,10 +78,10 @@ def _compared(standing: Path | None, wanted: Path, for_seconds: int) -> Found[Pl
         plan = _plan_with(config, installation, for_seconds)
     except RotatorError as error:
         if alone:
-            return None  # the daemon is asked next, which tells a viewer what it can tell
+            return str(error)
         raise RefusedError(f"what {wanted} would change cannot be told without reading the state: {error}") from None
     nothing = plan.changes is None or plan.changes.nothing
-    return None if nothing and alone else Found(to_json(plan), plan)
+    return "" if nothing and alone else Found(to_json(plan), plan)
 
 
 def _plan_with(config: Config, installation: Config, for_seconds: int) -> Plan:

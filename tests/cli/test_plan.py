@@ -97,6 +97,19 @@ def test_a_daemon_tells_what_would_be(daemon: Shell) -> None:
     assert "see: rotator keys list" in err
 
 
+def test_whoever_may_not_read_the_state_is_not_told_that_nothing_changes(
+    daemon: Shell, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The daemon is asked, and it is said that its answer is not about the config that was named."""
+    new = changed(site, site.config.with_name("new.yaml"))
+    site.state.chmod(0o755)  # a command refuses to read it like that, as it would another user's
+    code, out, err = run(capsys, "plan", "--config", str(new))
+    site.state.chmod(0o700)
+    assert (code, out[:3]) == (0, "AT ")
+    assert err.startswith(f"rotator: this is what is in force; {new} could not be held against it: ")
+    assert run(capsys, "plan", "--config", str(new))[1].startswith(f"what {new} changes")
+
+
 def test_the_picture_is_written_whole(started: Shell, tmp_path: Path) -> None:
     """Over an older one, and nothing is left beside it."""
     path = tmp_path / "pictures" / "plan.svg"
