@@ -19,7 +19,9 @@ from rotator.cli import (
     looking,
     planning,
     publishing,
+    replacing,
     revoking,
+    rotating,
     running,
     verifying,
 )
@@ -62,6 +64,8 @@ app.command()(planning.plan)
 app.add_typer(looking.keys, name="keys")
 app.add_typer(looking.tokens, name="tokens")
 app.add_typer(token, name="token")
+app.command()(replacing.replace)
+app.command()(rotating.rotate)
 app.command()(looking.jwks)
 app.command()(leaving.export)
 app.command()(importing.import_key)

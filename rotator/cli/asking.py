@@ -1,5 +1,6 @@
 """Commands that ask the daemon for something: each is stored as a request and recorded in the audit."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -16,6 +17,9 @@ def token_show(
     context: typer.Context,
     workspace: Annotated[str, typer.Argument(help="The workspace.")],
     *,
+    to_clipboard: Annotated[
+        bool, typer.Option("--copy", help="Put it on the clipboard of this terminal, and print nothing of it.")
+    ] = False,
     reason: ReasonOption = "",
     offline: OfflineOption = False,
     config: ConfigOption = None,
@@ -25,16 +29,26 @@ def token_show(
 
     It prints nothing else. The audit records who asked.
     """
+    from rotator.cli.clipboard import copy, if_nothing_came, require_clipboard  # noqa: PLC0415 - only when needed
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
     from rotator.cli.session import request  # noqa: PLC0415 - heavy
-    from rotator.errors import RefusedError  # noqa: PLC0415 - beside it
+    from rotator.errors import ConfigError, RefusedError  # noqa: PLC0415 - beside it
     from rotator.report.records import ShownToken  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
+    if to_clipboard and as_json:
+        raise ConfigError("--copy prints nothing of the token and --json prints it; choose one")
+    if to_clipboard:
+        require_clipboard(os.environ)  # before anyone is told that the token was shown
     arguments = {"workspace": workspace}
     jti, secret = request(config_of(context, config), "token.show", arguments, reason, offline=offline)
     if secret is None:
         raise RefusedError("the token was shown to someone else's question; ask again")
+    if to_clipboard:
+        copy(secret, os.environ)
+        Screen.of().line(f"the token of workspace {workspace} is on the clipboard; {if_nothing_came(os.environ)}")
+        return
     if as_json:
         print_json(to_json(ShownToken(workspace, jti, secret.reveal())))
         return

@@ -44,6 +44,27 @@ def keys_list(context: typer.Context, *, config: ConfigOption = None, as_json: J
         pages.show_keys(Screen.of(), found.report, now())
 
 
+@keys.command("show")
+def keys_show(
+    context: typer.Context,
+    kid: Annotated[str, typer.Argument(help="The key: its kid, or the beginning of it.")],
+    *,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one key: its phase and dates, whose tokens hang on it, and when it is safe to remove."""
+    from rotator.cli.handover_pages import show_key  # noqa: PLC0415 - heavy
+    from rotator.cli.output import answer, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.report.hanging import KeyDetail  # noqa: PLC0415 - heavy
+
+    found = answer(config_of(context, config), "keys.show", KeyDetail, {"kid": kid})
+    if as_json:
+        print_json(found.json)
+    else:
+        show_key(Screen.of(), found.report)
+
+
 @tokens.command("list")
 def tokens_list(
     context: typer.Context,

@@ -158,13 +158,14 @@ def next_due(state: KeysetState, policy: KeysetPolicy, now: datetime) -> datetim
         if key.phase is Phase.ACTIVE:
             moments += [key.rotate_at, announce_at(key, policy)]
         elif key.phase is Phase.PENDING:
-            moments += [ready_at(state, key.kid, policy), _leaves_at(key, policy)]
+            moments += [ready_at(state, key.kid, policy), leaves_at(key, policy)]
         elif key.phase is Phase.GRACE:
-            moments.append(_leaves_at(key, policy))
+            moments.append(leaves_at(key, policy))
     return min((moment for moment in moments if moment is not None and moment > now), default=None)
 
 
-def _leaves_at(key: SigningKey, policy: KeysetPolicy) -> datetime | None:
+def leaves_at(key: SigningKey, policy: KeysetPolicy) -> datetime | None:
+    """Return when nothing needs a key in grace any more; None: nothing does now."""
     ends = [key.grace_until, None if key.last_exp is None else key.last_exp + policy.clock_skew]
     return max((end for end in ends if end is not None), default=None)
 
@@ -301,8 +302,8 @@ def _retire(state: KeysetState, policy: KeysetPolicy, now: datetime, _: Calendar
 
 def _retirement_reason(state: KeysetState, key: SigningKey, policy: KeysetPolicy, now: datetime) -> Reason | None:
     if key.phase is Phase.GRACE:
-        leaves_at = _leaves_at(key, policy)
-        return Reason.GRACE_OVER if leaves_at is None or leaves_at <= now else None
+        end = leaves_at(key, policy)
+        return Reason.GRACE_OVER if end is None or end <= now else None
     if key.phase is not Phase.PENDING or not key.authentic:
         return None
     if key.last_exp is not None and key.last_exp + policy.clock_skew > now:

@@ -8,18 +8,21 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from rotator.core.model import WorkspaceId
+from rotator.core.model import Jti, KeysetName, WorkspaceId
 from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError
 from rotator.ports import Snapshot
+from rotator.report.hanging import KeyDetail, key_detail
 from rotator.report.lists import KeyList, TokenList, keys, tokens
 from rotator.report.plans import Plan, plan
 from rotator.report.proof import ChainProof, prove
 from rotator.report.records import Report
+from rotator.report.replacement import Replacement, replacement
 from rotator.report.revocation import Revocation, Subject, revocation
 from rotator.report.status import status
+from rotator.report.takeover import Takeover, takeover
 from rotator.report.trail import AuditFilter, AuditList, AuditPage, audit, page
 from rotator.report.verdict import Bench, PublishedSet, Verdict, VerifySignature, Wanted, judge
 
@@ -160,6 +163,26 @@ def _revocation(view: View, arguments: Arguments) -> Revocation:
     )
 
 
+def _key(view: View, arguments: Arguments) -> KeyDetail:
+    _expect(arguments, kid=str)
+    return key_detail(view.snapshot, view.policy, view.now, view.calendar, str(arguments.get("kid") or ""))
+
+
+def _takeover(view: View, arguments: Arguments) -> Takeover:
+    _expect(arguments, keyset=str, supposed=str)
+    supposed = str(arguments.get("supposed") or "")
+    if supposed not in ("", "rotation", "emergency"):
+        raise ConfigError(f"found {supposed!r} as supposed, expected rotation or emergency")
+    name = KeysetName(str(arguments.get("keyset") or ""))
+    return takeover(view.snapshot, view.policy, view.now, view.calendar, name, supposed=supposed)
+
+
+def _replacement(view: View, arguments: Arguments) -> Replacement:
+    _expect(arguments, workspace=str, prior=str)
+    workspace, prior = (str(arguments.get(name) or "") for name in ("workspace", "prior"))
+    return replacement(view.snapshot, view.now, WorkspaceId(workspace), Jti(prior))
+
+
 def _texts(name: str, value: str | int | None) -> tuple[str, ...]:
     """Read a list of texts, which goes through the socket as one text in JSON."""
     try:
@@ -180,13 +203,29 @@ def _expect(arguments: Arguments, **known: type) -> None:
             raise ConfigError(f"the argument {name} is {shown}; expected {known[name].__name__}")
 
 
-Answer = Report | Plan | KeyList | TokenList | AuditList | AuditPage | ChainProof | Verdict | Revocation
+Answer = (
+    Report
+    | Plan
+    | KeyList
+    | KeyDetail
+    | Takeover
+    | TokenList
+    | Replacement
+    | AuditList
+    | AuditPage
+    | ChainProof
+    | Verdict
+    | Revocation
+)
 
 READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxyType(
     {
         "status": _status,
         "plan": _plan,
         "keys.list": _keys,
+        "keys.show": _key,
+        "keyset.takeover": _takeover,
+        "token.replacement": _replacement,
         "tokens.list": _tokens,
         "audit.list": _audit,
         "audit.page": _audit_page,
@@ -197,7 +236,7 @@ READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxy
 )
 """By the name that goes over the control socket."""
 
-FOR_OPERATORS: Final = frozenset({"token.verify", "revocation.show"})
+FOR_OPERATORS: Final = frozenset({"keyset.takeover", "revocation.show", "token.replacement", "token.verify"})
 """What viewers may not ask; all else is for them."""
 
 ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
@@ -205,6 +244,9 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
         "status": Report,
         "plan": Plan,
         "keys.list": KeyList,
+        "keys.show": KeyDetail,
+        "keyset.takeover": Takeover,
+        "token.replacement": Replacement,
         "tokens.list": TokenList,
         "audit.list": AuditList,
         "audit.page": AuditPage,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from rotator.core.model import ALWAYS, KeysetState, Kid, ReplicaId
+from rotator.core.model import ALWAYS, KeysetState, Kid, Phase, ReplicaId
 from rotator.core.planner import desired_kids
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.stored_policy import policy_from_json
@@ -47,7 +47,9 @@ def known_keyset(snapshot: Snapshot, row: KeysetRow, policy: Policy, now: dateti
         wish=snapshot.wish(row.name),
     )
     if row.set_sha256:
-        state = replace(state, published=desired_kids(state))
+        # A key that was only just made is still to be published.
+        new = {key.kid for key in state.keys if key.phase is Phase.PENDING} - {sighting.kid for sighting in sightings}
+        state = replace(state, published=tuple(kid for kid in desired_kids(state) if kid not in new))
     return KnownKeyset(row, own, state)
 
 

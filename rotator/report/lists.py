@@ -6,7 +6,19 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
 
-from rotator.core.model import ALWAYS, Algorithm, Jti, KeysetName, Kid, Origin, Phase, SinkId, Token, WorkspaceId
+from rotator.core.model import (
+    ALWAYS,
+    Algorithm,
+    Jti,
+    KeysetName,
+    Kid,
+    Origin,
+    Phase,
+    SigningKey,
+    SinkId,
+    Token,
+    WorkspaceId,
+)
 from rotator.core.planner import ready_at
 from rotator.core.policy import Policy
 from rotator.ports import DeliveryRow, Snapshot
@@ -53,30 +65,29 @@ def keys(snapshot: Snapshot, policy: Policy, now: datetime) -> KeyList:
         for key in known.state.keys
         if key.phase is Phase.PENDING
     }
-    entries = []
-    for row in snapshot.all_keys():
-        key, when = row.key, ready.get(row.key.kid)
-        entries.append(
-            KeyEntry(
-                kid=key.kid,
-                keyset=key.keyset,
-                algorithm=key.algorithm,
-                phase=key.phase,
-                origin=key.origin,
-                sequence=key.sequence,
-                created_at=key.created_at,
-                ready_at=key.created_at if when == ALWAYS else when,
-                activated_at=key.activated_at,
-                rotate_at=key.rotate_at,
-                demoted_at=key.demoted_at,
-                grace_until=key.grace_until,
-                last_exp=key.last_exp,
-                retired_at=key.retired_at,
-                revoked_at=key.revoked_at,
-                destroyed_at=key.destroyed_at,
-            )
-        )
-    return KeyList(keys=tuple(entries))
+    return KeyList(keys=tuple(key_entry(row.key, ready.get(row.key.kid)) for row in snapshot.all_keys()))
+
+
+def key_entry(key: SigningKey, ready: datetime | None) -> KeyEntry:
+    """Return what is told of a key; ``ready``: from when on every verifier can know it."""
+    return KeyEntry(
+        kid=key.kid,
+        keyset=key.keyset,
+        algorithm=key.algorithm,
+        phase=key.phase,
+        origin=key.origin,
+        sequence=key.sequence,
+        created_at=key.created_at,
+        ready_at=key.created_at if ready == ALWAYS else ready,
+        activated_at=key.activated_at,
+        rotate_at=key.rotate_at,
+        demoted_at=key.demoted_at,
+        grace_until=key.grace_until,
+        last_exp=key.last_exp,
+        retired_at=key.retired_at,
+        revoked_at=key.revoked_at,
+        destroyed_at=key.destroyed_at,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- tokens

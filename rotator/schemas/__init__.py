@@ -14,12 +14,15 @@ from rotator.backing_up import Backup
 from rotator.beginning import Beginning
 from rotator.cli.checking import CheckReport
 from rotator.cli.taking_in import Import
+from rotator.report.hanging import KeyDetail
 from rotator.report.lists import KeyList, TokenList
 from rotator.report.plans import Plan
 from rotator.report.proof import ChainProof
 from rotator.report.records import Done, Pass, Report, ShownToken
+from rotator.report.replacement import Replacement
 from rotator.report.revocation import Revocation
 from rotator.report.shape import schema
+from rotator.report.takeover import Takeover
 from rotator.report.trail import AuditEntry, AuditList
 from rotator.report.verdict import Verdict
 from rotator.restoring import Restored
@@ -36,14 +39,17 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "import-key": Import,
         "init": Beginning,
         "keys-list": KeyList,
+        "keys-show": KeyDetail,
         "clock-accept": Done,
         "config-accept": Done,
         "plan": Plan,
+        "replace": Replacement,
         "restore": Restored,
         "revoke-key": Revocation,
         "revoke-keyset": Revocation,
         "revoke-token": Revocation,
         "revoke-workspace": Revocation,
+        "rotate": Takeover,
         "run-once": Pass,
         "status": Report,
         "token-show": ShownToken,

@@ -1,0 +1,67 @@
+"""``rotator replace``: a new token for a workspace, and how long the prior one stays valid beside it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
+
+if TYPE_CHECKING:  # heavy
+    from rotator.cli.output import Found
+    from rotator.report.replacement import Replacement
+
+
+def replace(
+    context: typer.Context,
+    workspace: Annotated[str, typer.Argument(help="The workspace.")],
+    *,
+    overlap: Annotated[
+        str,
+        typer.Option(help="How long the prior token stays valid: now (a leak), 10m, 6h, 12h, 24h …; end: to its own."),
+    ] = "end",
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it until every sink holds the new token.")] = False,
+    timeout: Annotated[str, typer.Option(help="With --wait: give up after this long; the daemon goes on.")] = "10m",
+    reason: ReasonOption = "",
+    offline: OfflineOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a workspace a new token, and end the prior one when you say.
+
+    From the end of the overlap on, the prior token counts as revoked: rotator verify refuses it, and its text is
+    erased. A verifier that checks nothing but signature and time accepts it until its own end. --overlap now means
+    every earlier token of the workspace, for it is seldom known which one leaked.
+    """
+    from rotator.cli.following import follow_replacement  # noqa: PLC0415 - heavy
+    from rotator.cli.handover_pages import show_replacement  # noqa: PLC0415 - heavy
+    from rotator.cli.output import print_json, span  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.cli.session import request  # noqa: PLC0415 - heavy
+
+    path = config_of(context, config)
+    patience = span(timeout, "--timeout")
+    arguments = {"workspace": workspace, "overlap": _overlap(overlap)}
+    prior, _ = request(path, "token.replace", arguments, reason, offline=offline, settle=True)
+    found = follow_replacement(lambda: _ask(path, workspace, prior), patience if wait else None)
+    if as_json:
+        print_json(found.json)
+    else:
+        show_replacement(Screen.of(), found.report)
+    raise typer.Exit(0 if found.report.done or not wait else 1)
+
+
+def _ask(path: Path | None, workspace: str, prior: str) -> "Found[Replacement]":
+    from rotator.cli.output import answer  # noqa: PLC0415 - heavy
+    from rotator.report.replacement import Replacement  # noqa: PLC0415 - heavy
+
+    return answer(path, "token.replacement", Replacement, {"workspace": workspace, "prior": prior})
+
+
+def _overlap(text: str) -> str:
+    """Return the overlap as the request takes it: whole seconds, or ``end``."""
+    from rotator.cli.output import span  # noqa: PLC0415 - heavy
+
+    if text in ("now", "end"):
+        return "0" if text == "now" else text
+    return str(int(span(text, "--overlap").total_seconds()))
