@@ -18,7 +18,7 @@ def replace(
     *,
     overlap: Annotated[
         str,
-        typer.Option(help="How long the prior token stays valid: now (a leak), 10m, 6h, 12h, 24h …; end: to its own."),
+        typer.Option(help="How long the prior token stays valid: now (a leak), 10m, 6h, 12h, 24h; end: to its own."),
     ] = "end",
     wait: Annotated[bool, typer.Option("--wait", help="Follow it until every sink holds the new token.")] = False,
     timeout: Annotated[str, typer.Option(help="With --wait: give up after this long; the daemon goes on.")] = "10m",
