@@ -172,12 +172,14 @@ def wait_for(condition: Callable[[], bool], process: Process | None, what: str, 
 class Verifier:
     """Checks every delivered token from the published file alone, with a cache that it renews as real ones do.
 
-    The copy of the set is kept for ``max_age_seconds``; it is never fetched anew because a kid is unknown: the habit
-    that forgives least.
+    The copy of the set is kept for ``max_age_seconds``; unless it ``refetches``, it is never fetched anew because a kid
+    is unknown: the habit that forgives least.
     """
 
     site: Site
     max_age_seconds: float
+    refetches: bool = False
+    fetches: int = 0
     checked: int = 0
     refused: list[str] = field(default_factory=list)
     largest_set: int = 0
@@ -198,6 +200,9 @@ class Verifier:
     def check(self, token: str) -> None:
         kid = jwt.get_unverified_header(token)["kid"]
         keys = self._keys()
+        if self.refetches and kid not in keys:
+            self._fetched_at = float("-inf")
+            keys = self._keys()
         self.checked += 1
         if kid not in keys:
             self.refused.append(f"unknown kid {kid}, known {sorted(keys)}")
@@ -213,6 +218,7 @@ class Verifier:
     def _keys(self) -> Mapping[str, Any]:
         if time.monotonic() - self._fetched_at > self.max_age_seconds:
             self._fetched_at = time.monotonic()
+            self.fetches += 1
             document = json.loads(self.site.jwks.read_text())
             self.largest_set = max(self.largest_set, len(document["keys"]))
             self._cache = {key["kid"]: jwt.PyJWK(key) for key in document["keys"]}
