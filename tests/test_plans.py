@@ -171,15 +171,29 @@ def test_a_revoked_standby_touches_no_workspace(site: Site, snapshot: Snapshot) 
     assert not changes.nothing
 
 
-def test_tokens_wait_for_a_key_that_signs(site: Site, snapshot: Snapshot) -> None:
-    """Where the spare is not known everywhere yet, no token is foretold before it is."""
-    found = ahead(site, snapshot, what_if="rotate:default")
-    changes = found.changes
+def test_a_keyset_that_is_rotated_by_hand_hands_over_sooner(site: Site, snapshot: Snapshot) -> None:
+    changes = ahead(site, snapshot, what_if="rotate:default").changes
     assert changes is not None
     (change,) = changes.keysets
     assert change.rotates_before is not None
     assert change.rotates_after is not None
-    assert site.clock.wall <= change.rotates_after < change.rotates_before
+    assert site.clock.wall <= change.rotates_after < change.rotates_before - 5 * DAY
+
+
+def test_tokens_wait_for_a_key_that_signs(tmp_path: Path) -> None:
+    """A second emergency sooner than the next spare is known: no token is foretold before one can be signed."""
+    site = Site(tmp_path)
+    site.main.start()
+    site.advance(3 * DAY, pace=DAY)
+    first, second = site.main.kids()
+    assert site.ask("key.revoke", kid=first).succeeded
+    assert site.main.store is not None
+    with site.main.store.read() as snapshot:
+        found = ahead(site, snapshot, what_if=f"revoke:{second}")
+    signing = next(event.at for event in found.events if event.what is Step.ACTIVATE)
+    assert signing == site.clock.wall + PROPAGATION
+    assert min(event.at for event in found.events if event.what is Step.ROTATE) == signing
+    site.close()
 
 
 @pytest.mark.parametrize(
