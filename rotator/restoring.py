@@ -62,6 +62,8 @@ class KeysetForecast:
     keyset: KeysetName
     signs: Kid | None
     """The key that goes on signing; None: nothing signs until new keys were published for the propagation_period."""
+    signs_published: bool
+    """It is in the published set; if not, verifiers refuse its tokens until they have fetched the next one."""
     adopted: tuple[KeptKey, ...]
     """Published after the backup was made: they stay, and never sign."""
     erased: tuple[Kid, ...]
@@ -315,12 +317,14 @@ def _keyset(
     signs = [key.kid for key in mine if key.phase is Phase.ACTIVE and key.has_private]
     adopted = [KeptKey(kid=key.kid, until=key.grace_until) for key in mine if key.kid not in before]
     erased = [key.kid for key in mine if key.kid in before and before[key.kid].has_private and not key.has_private]
-    foreign = [kid for kid in _published(run, name) if snapshot.key(kid) is None and kid not in run.revoked_kids]
+    published = _published(run, name)
+    foreign = [kid for kid in published if snapshot.key(kid) is None and kid not in run.revoked_kids]
     witnessed = None if record is None else record.keysets.get(name)
     known = set() if witnessed is None else {key.kid for key in witnessed.published}
     return KeysetForecast(
         keyset=name,
         signs=signs[0] if signs else None,
+        signs_published=not published or bool(signs and signs[0] in published),
         adopted=tuple(adopted),
         erased=tuple(erased),
         unused=tuple(kid for kid in foreign if kid in known),

@@ -39,6 +39,8 @@ def _keyset(keyset: KeysetForecast, policy: Policy, *, older: bool) -> Iterator[
     settings = policy.keysets.get(keyset.keyset)
     if keyset.signs is not None:
         yield "signs", f"{short(keyset.signs)} goes on signing"
+        if not keyset.signs_published:
+            yield "but", "it is not in the published set: its tokens are refused until verifiers fetch the next one"
     elif older and settings is not None:
         period = format_duration(settings.propagation_period)
         yield "signs", f"nothing, until new keys have been published for the propagation_period of {period}"

@@ -23,7 +23,7 @@ from rotator.engine.observe import shift_sightings
 from rotator.engine.overlaps import end_overlaps
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register, sign_of_life
-from rotator.engine.requests import handle_requests
+from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
 from rotator.engine.run import Outcome, Run
 from rotator.engine.sync import apply_policy
 from rotator.engine.witnessing import write_witness
@@ -215,6 +215,7 @@ class Engine:
             names = [row.name for row in snapshot.keysets() if row.ended_at is None]
         if run.around.served is not None:
             run.around.served.refresh(names, reading.now)
+        handle_requests(run, reading, clock_held=False, kinds=BEFORE_THE_SETS)
         for name in names:
             turn_keyset(run, name, reading)
 

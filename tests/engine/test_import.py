@@ -355,6 +355,43 @@ def test_an_imported_key_that_is_not_wanted_any_more_stays_until_its_old_tokens_
     site.assert_sound()
 
 
+def test_keys_that_are_imported_before_a_start_are_in_its_first_set(site: Site) -> None:
+    """The machine is lost with its witness, and the published set is newer than the backup: it loses no key."""
+    site.main.start()
+    site.advance(13 * DAY, pace=6 * HOUR)
+    site.main.stop()
+    backup = site.database.read_bytes()
+    site.main.start()
+    site.advance(28 * DAY, pace=6 * HOUR)
+    signs = site.active()
+    published = json.loads(site.main.jwks().read_bytes())
+    sealer = site.main.run.ready_sealer
+    site.main.stop()
+    site.database.write_bytes(backup)
+    site.main.witness.unlink()
+    draft = RequestRow(
+        id=0,
+        kind="key.import",
+        arguments={"keyset": "default", "until": until(site, LIFETIME)},
+        actor="ada(1000)",
+        uid=1000,
+        reason="because",
+        created_at=site.clock.wall,
+    )
+    known = {row[0] for row in site.query("SELECT kid FROM signing_keys")}
+    assert signs not in known
+    newer = {"keys": [key for key in published["keys"] if key["kid"] not in known]}
+    stored = with_secret(sealer, draft, pack(read_jwk(Secret(json.dumps(newer)), "FILE").keys))
+    number = site.submit("key.import", **stored.arguments)
+    before = len(site.history["local", "default"])
+    site.main.start()
+    assert site.answer(number).succeeded
+    assert all(signs in version.kids for version in site.history["local", "default"][before - 1 :])
+    site.advance(LIFETIME - HOUR, pace=6 * HOUR)
+    assert signs in site.main.kids()
+    assert site.chain() is None
+
+
 def test_a_restore_from_before_the_import_keeps_what_old_tokens_need(site: Site) -> None:
     """The witness knows until when tokens of the old system live, also of a key that has not signed here yet."""
     site.main.start()

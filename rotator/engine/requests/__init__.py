@@ -3,7 +3,7 @@
 A module per family of requests; :mod:`rotator.engine.requests.outcome` says how each of them ends.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -20,6 +20,9 @@ from rotator.ports import Reading, RequestRow
 
 BEFORE_THE_CLOCK: Final = frozenset({"clock.accept", "key.revoke", "keyset.revoke", "token.revoke", "workspace.revoke"})
 """What works while the clock is held."""
+
+BEFORE_THE_SETS: Final = frozenset({"key.import"})
+"""What a start does before it publishes: a set without the keys that are to join it is never seen."""
 
 HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
     {
@@ -38,13 +41,14 @@ HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
 )
 
 
-def handle_requests(run: Run, reading: Reading, *, clock_held: bool) -> bool:
-    """Handle every open request that can be handled now; tell whether there was one."""
+def handle_requests(run: Run, reading: Reading, *, clock_held: bool, kinds: Collection[str] = HANDLERS.keys()) -> bool:
+    """Handle every open request of ``kinds`` that can be handled now; tell whether there was one."""
     with run.around.store.read() as snapshot:
         waiting = snapshot.open_requests()
     handled = False
     for request in waiting:
-        if clock_held and request.kind not in BEFORE_THE_CLOCK:
+        known = request.kind in HANDLERS
+        if (clock_held and request.kind not in BEFORE_THE_CLOCK) or (known and request.kind not in kinds):
             continue
         handled = True
         try:
