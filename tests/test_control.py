@@ -337,6 +337,46 @@ def test_groups_give_roles(
         assert snapshot.open_requests() == ()
 
 
+REVOKING = {
+    "key.revoke": {"kid": "abc"},
+    "keyset.revoke": {"keyset": "default", "choice": "wait"},
+    "token.revoke": {"jti": "abc"},
+    "workspace.revoke": {"workspace": "acme"},
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "rehearses", "revokes"),
+    [(None, False, False), ("viewers", False, False), ("operators", True, False), ("admins", True, True)],
+)
+def test_operators_rehearse_and_admins_revoke(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch, group: str | None, rehearses: bool, revokes: bool
+) -> None:
+    """With a reason, which goes into the audit."""
+    monkeypatch.setattr("grp.getgrnam", _groups)
+    loop.peer = replace(NOBODY, gid=700) if group else NOBODY
+    groups = {} if group is None else {group: ("mine",)}
+    with server_of(loop, path, settings=settings(path, **groups)):
+        answer = "there is no workspace" if rehearses else "may not use 'revocation.show'"
+        with pytest.raises(RefusedError, match=answer):
+            ask(path, "revocation.show", {"subject": "workspace", "name": "acme"})
+        for command, arguments in REVOKING.items():
+            if revokes:
+                assert ask(path, command, arguments, "leaked")["finished"]
+                with pytest.raises(ConfigError, match="say why with --reason"):
+                    ask(path, command, arguments)
+            else:
+                with pytest.raises(RefusedError, match=f"may not use '{command}'"):
+                    ask(path, command, arguments, "leaked")
+    with loop.store.read() as snapshot:
+        assert (snapshot.request(len(REVOKING)) is not None) is revokes
+
+
+def test_what_to_rehearse_is_named(loop: Loop, path: Path) -> None:
+    with server_of(loop, path), pytest.raises(ConfigError, match="found 'all' to revoke, expected one of: key"):
+        ask(path, "revocation.show", {"subject": "all", "name": "acme"})
+
+
 def _groups(name: str) -> Any:
     import grp
 

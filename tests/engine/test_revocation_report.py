@@ -116,6 +116,11 @@ def test_faults_that_hold_it_up_are_noted(site: Site) -> None:
     notes = report(site, Subject.KEY, signer, faults=faults).notes
     assert any("the disk is full" in note for note in notes)
     assert any("nothing is issued for now: it leapt" in note for note in notes)
+    site.revoked.add(signer)
+    site.ask("key.revoke", kid=signer)
+    (other,) = (key.kid for key in site.signing_keys(Phase.ACTIVE))
+    assert report(site, Subject.KEY, other).choice_needed
+    assert not report(site, Subject.KEY, other, faults=faults).choice_needed  # such a clock cannot tell who is known
     assert not any("not this one" in note for note in notes)
 
 

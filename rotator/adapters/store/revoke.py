@@ -22,10 +22,12 @@ REVOKE_TOKENS_OF_KEY: Final = Statement(
     " WHERE kid = ? AND phase IN ('active', 'grace') AND expires_at > ?"
 )
 
-# What failed keeps its pause, for what it failed by is still there.
+# What failed keeps its pause, for what it failed by is still there. The current token has ended as far as its workspace
+# goes: a delivery of the next one that fails leaves that without any.
 MAKE_DUE_BY_KEY: Final = Statement(
     "UPDATE workspaces SET due_at = CASE WHEN due_at < ? THEN due_at ELSE ? END,"
-    " next_at = CASE WHEN retry_at > ? THEN retry_at WHEN due_at < ? THEN due_at ELSE ? END, due_reason = ?"
+    " next_at = CASE WHEN retry_at > ? THEN retry_at WHEN due_at < ? THEN due_at ELSE ? END, due_reason = ?,"
+    " current_expires_at = CASE WHEN current_expires_at < ? THEN current_expires_at ELSE ? END"
     " WHERE current_kid = ? AND removed_at IS NULL"
 )
 
@@ -39,5 +41,5 @@ def revoke_tokens_of_key(connection: sa.Connection, kid: Kid, at: datetime, due_
     """Mark every token on ``kid`` that lives at ``due_at``, erase their texts, and make their workspaces due then."""
     due_us = to_us(due_at)
     tokens = REVOKE_TOKENS_OF_KEY.run(connection, [(to_us(at), Reason.KEY_REVOKED, kid, due_us)])
-    due = (due_us, due_us, due_us, due_us, due_us, Reason.KEY_REVOKED, kid)
+    due = (due_us, due_us, due_us, due_us, due_us, Reason.KEY_REVOKED, due_us, due_us, kid)
     return RevokedTokens(tokens, MAKE_DUE_BY_KEY.run(connection, [due]))

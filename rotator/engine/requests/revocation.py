@@ -77,8 +77,11 @@ def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
 
 
 def _require_choice(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
-    """Refuse what leaves no key that every verifier can know, until the operator chose between the two ways."""
-    if request.arguments.get("choice"):
+    """Refuse what leaves no key that every verifier can know, until the operator chose between the two ways.
+
+    A clock that is not trusted cannot tell who is known, and nothing signs under it: then it is waiting.
+    """
+    if request.arguments.get("choice") or "clock" in run.faults:
         return
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, keyset, reading)
@@ -214,8 +217,8 @@ def _revoke(
     current = transaction.token(state.current)
     if current is None or current.token.phase is not Phase.REVOKED:
         return False
-    due_at = min(state.due_at, certain(run, transaction, reading))
-    transaction.update_workspaces([state._replace(due_at=due_at, due_reason=Reason.TOKEN_REVOKED)])
+    due_at = certain(run, transaction, reading)
+    transaction.make_due(workspace, min(state.due_at, due_at), Reason.TOKEN_REVOKED, due_at)
     return True
 
 
