@@ -218,41 +218,43 @@ def test_an_unknown_kid_is_refused_by_name(court: Court) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claims", "problem"),
+    ("claims", "found"),
     [
-        ({"iss": "https://evil.example"}, "issuer"),
-        ({"iss": None}, "issuer"),
-        ({"iss": ["https://tokens.example.com"]}, "issuer"),
-        ({"aud": None}, "audience"),
-        ({"aud": [1]}, "audience"),
-        ({"exp": None}, "time"),
-        ({"exp": "9999999999"}, "time"),
-        ({"exp": True}, "time"),
-        ({"exp": 0}, "time"),
-        ({"nbf": 9_999_999_999}, "time"),
-        ({"nbf": "0"}, "time"),
-        ({"iat": 10**300}, "time"),
-        ({"jti": "never-issued"}, "token"),
-        ({"jti": 5}, "token"),
-        ({"jti": "a\0b"}, "token"),
-        ({"workspace": "nobody"}, "workspace"),
-        ({"workspace": {"acme": 1}}, "workspace"),
-        ({"workspace": "a\0b"}, "workspace"),
+        ({"iss": "https://evil.example"}, ["issuer"]),
+        ({"iss": None}, ["issuer"]),
+        ({"iss": ["https://tokens.example.com"]}, ["issuer"]),
+        ({"aud": None}, ["audience"]),
+        ({"aud": [1]}, ["audience"]),
+        ({"exp": None}, ["time", "token"]),
+        ({"exp": "9999999999"}, ["time", "token"]),
+        ({"exp": True}, ["time", "token"]),
+        ({"exp": 0}, ["time", "token"]),
+        ({"exp": 9_999_999_999}, ["token"]),
+        ({"nbf": 9_999_999_999}, ["time"]),
+        ({"nbf": "0"}, ["time"]),
+        ({"iat": 10**300}, ["time"]),
+        ({"jti": "never-issued"}, ["token"]),
+        ({"jti": 5}, ["token"]),
+        ({"jti": "a\0b"}, ["token"]),
+        ({"workspace": "umbrella"}, ["token"]),
+        ({"workspace": "nobody"}, ["token", "workspace"]),
+        ({"workspace": {"acme": 1}}, ["token", "workspace"]),
+        ({"workspace": "a\0b"}, ["token", "workspace"]),
     ],
 )
-def test_each_claim_that_is_not_as_it_should_be(court: Court, claims: dict[str, object], problem: str) -> None:
+def test_each_claim_that_is_not_as_it_should_be(court: Court, claims: dict[str, object], found: list[str]) -> None:
     """Even under a signature that holds."""
-    assert problems(court(court.signed(court.claims | claims))) == [problem]
+    assert problems(court(court.signed(court.claims | claims))) == found
 
 
 def test_a_signature_over_a_token_that_was_never_issued_is_an_alarm(court: Court) -> None:
     verdict = court(court.signed(court.claims | {"jti": "forged"}))
-    assert "somebody else can sign with it: revoke key" in verdict.verdict
+    assert "somebody else can sign with it: rotator revoke key" in verdict.verdict
 
 
 def test_a_probe_and_a_token_on_a_key_that_does_not_sign_yet_are_no_tokens(court: Court) -> None:
     assert problems(court(court.signed(court.claims, header={"typ": "probe+jwt"}))) == ["type"]
-    assert "key" in problems(court(court.signed(court.claims, phase=Phase.PENDING)))
+    assert problems(court(court.signed(court.claims, phase=Phase.PENDING))) == ["key", "token"]
 
 
 def test_a_revoked_key_and_a_revoked_token(court: Court) -> None:

@@ -12,10 +12,11 @@ from typing import Final, TypeGuard
 from rotator.core.compact import LONGEST_NAME, Compact, MalformedError, read_compact
 from rotator.core.durations import format_duration
 from rotator.core.jwks import parse_set
-from rotator.core.model import Jti, KeysetName, Kid, Origin, Phase, SigningKey, WorkspaceId
+from rotator.core.model import Jti, KeysetName, Kid, Origin, Phase, SigningKey, Token, WorkspaceId
 from rotator.core.policy import Policy
 from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
+from rotator.core.tokens import epoch_seconds
 from rotator.errors import SealError
 from rotator.ports import Snapshot
 
@@ -260,10 +261,10 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
     row = bench.snapshot.token(Jti(jti)) if _is_name(jti) else None
     if row is None and key.origin is not Origin.MADE:
         return Check(name="token", ok=True, text=f"not of this database, as its key is {key.origin}")
-    if row is None or row.token.kid != key.kid:
+    if row is None or not _is_the_one(row.token, compact, key):
         text = (
-            f"no token {_shown(jti)} was issued on this key here. Unless a backup was restored since, somebody else "
-            f"can sign with it: revoke key {key.kid}"
+            f"no such token {_shown(jti)} was issued on this key here. Unless a backup was restored since, somebody "
+            f"else can sign with it: rotator revoke key {key.kid}"
         )
         return Check(name="token", ok=False, text=text)
     token = row.token
@@ -274,6 +275,13 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
     return Check(
         name="token", ok=True, text=f"number {token.sequence} of its workspace; not revoked, and not the current one"
     )
+
+
+def _is_the_one(token: Token, compact: Compact, key: SigningKey) -> bool:
+    """Tell whether the token that was issued under this jti is the one in hand, and not one that borrows its name."""
+    claims = compact.claims
+    issued = (token.kid, token.workspace, epoch_seconds(token.expires_at))
+    return issued == (key.kid, claims.get("workspace"), claims.get("exp"))
 
 
 def _workspace(told: "_Told", key: SigningKey, bench: Bench) -> Check:
