@@ -22,6 +22,9 @@ MAX_CACHE_SECONDS: Final = 3
 
 WORKSPACES_PER_KEYSET: Final = 2
 
+BY_HAND: Final = "hand"
+"""The keyset that no schedule rotates while the test runs."""
+
 
 @dataclass(frozen=True)
 class ServedKeyset:
@@ -60,7 +63,7 @@ class ServedSite(Site):
         return f"{self.base}/keysets/{name}", f"{self.base}/keysets/{name}/jwks.json"
 
     def write_rotating_config(self) -> None:
-        """Let each keyset rotate every six seconds, and each token every three."""
+        """Let each keyset but one rotate every six seconds, and each token every three."""
         lines = [
             f"issuer: {self.base}",
             f"consumers: {{max_cache: {MAX_CACHE_SECONDS}s}}",
@@ -70,7 +73,8 @@ class ServedSite(Site):
             "defaults: {security_period: 3s, grace_period: 12s, audience: [api]}",
             "keysets:",
             *(
-                f"  {name}: {{algorithm: {algorithm}, security_period: 6s, propagation_period: {MAX_CACHE_SECONDS}s}}"
+                f"  {name}: {{algorithm: {algorithm}, security_period: {'10m' if name == BY_HAND else '6s'},"
+                f" propagation_period: {MAX_CACHE_SECONDS}s}}"
                 for name, algorithm in self.algorithms.items()
             ),
             "workspaces:",
