@@ -60,6 +60,9 @@ def _keyset(keyset: KeysetStatus, now: datetime) -> Iterator[tuple[str, str]]:
         overdue = timedelta(seconds=keyset.overdue_seconds)
         late = f", overdue by {format_duration(overdue)}" if overdue > OVERDUE_AFTER else ""
         yield "rotates", both(keyset.rotates_at, now) + late
+    if keyset.asked is not None:
+        asked = keyset.asked
+        yield "asked", f"{asked.actor} asked for a rotation at {absolute(asked.at)}, which is under way"
     if keyset.standby is not None:
         yield "standby", f"{short(keyset.standby.kid)} {_readiness(keyset.standby.ready_at, now)}"
     elif not keyset.ending:
@@ -151,6 +154,8 @@ def show_tokens(screen: Screen, listed: TokenList, now: datetime) -> None:
 def _token_end(token: TokenEntry, now: datetime) -> str:
     if token.revoked_at is not None:
         return f"revoked {relative(token.revoked_at, now)}"
+    if token.revoke_at is not None:
+        return f"revoked {relative(token.revoke_at, now)}"
     return f"{token.expires_at:%Y-%m-%d} {relative(token.expires_at, now)}"
 
 

@@ -133,6 +133,8 @@ class TokenEntry:
     retired_at: datetime | None
     revoked_at: datetime | None
     deliveries: tuple[DeliveryEntry, ...]
+    revoke_at: datetime | None = None
+    """From then on it counts as revoked, as an operator said who had it replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,18 +152,19 @@ def tokens(snapshot: Snapshot, *, workspace: WorkspaceId | None = None, ended: b
     deliveries: dict[WorkspaceId, list[DeliveryRow]] = {}
     for row in snapshot.deliveries(workspace):
         deliveries.setdefault(row.workspace, []).append(row)
+    ends = {overlap.jti: overlap.ends_at for overlap in snapshot.overlaps()}
     entries: list[TokenEntry] = []
     for name, group in groupby(snapshot.tokens(workspace), key=lambda token: token.workspace):
         issued = list(group)
         shown = [token for token in issued if ended or token is issued[-1] or token.phase in _LIVING]
-        entries += [_token(token, deliveries.get(name, [])) for token in shown]
+        entries += [_token(token, deliveries.get(name, []), ends.get(token.jti)) for token in shown]
     return TokenList(tokens=tuple(entries))
 
 
 _LIVING = (Phase.PENDING, Phase.ACTIVE, Phase.GRACE)
 
 
-def _token(token: Token, rows: list[DeliveryRow]) -> TokenEntry:
+def _token(token: Token, rows: list[DeliveryRow], revoke_at: datetime | None) -> TokenEntry:
     return TokenEntry(
         workspace=token.workspace,
         jti=token.jti,
@@ -176,6 +179,7 @@ def _token(token: Token, rows: list[DeliveryRow]) -> TokenEntry:
         retired_at=token.retired_at,
         revoked_at=token.revoked_at,
         deliveries=tuple(_deliveries(token, rows)),
+        revoke_at=revoke_at,
     )
 
 

@@ -37,6 +37,16 @@ class Standby:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A rotation that an operator has asked for and that is not done yet."""
+
+    at: datetime
+    actor: str
+    reason: str
+    emergency: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeysetStatus:
     """One keyset."""
 
@@ -60,6 +70,7 @@ class KeysetStatus:
     failures: int
     """Turns of the planner that failed in a row."""
     fault: str
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

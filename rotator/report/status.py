@@ -28,6 +28,7 @@ from rotator.report.records import (
     Standby,
     WorkspaceCounts,
 )
+from rotator.report.takeover import asked_for
 from rotator.report.timeline import unroll
 
 FAILING_SHOWN: Final = 20
@@ -130,6 +131,7 @@ def _keyset(known: KnownKeyset, now: datetime) -> KeysetStatus:
         ever_signed=state.ever_active,
         failures=known.row.failures,
         fault=known.row.fault,
+        asked=None if state.wish is None else asked_for(state.wish),
     )
 
 

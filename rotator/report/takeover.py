@@ -19,20 +19,11 @@ from rotator.core.schedule import Calendar
 from rotator.errors import ConfigError
 from rotator.ports import Snapshot
 from rotator.report.known import KnownKeyset, known_keyset
+from rotator.report.records import Asked
 from rotator.report.unrolling import Turn, turns
 
 CONFIGURED: Final = "consumers.max_cache"
 """Names the verifier of the config that is slowest to learn, whatever it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A rotation that an operator has asked for and that is not done yet."""
-
-    at: datetime
-    actor: str
-    reason: str
-    emergency: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +94,7 @@ def takeover(
         keyset=name,
         signing_kid=None if active is None else active.kid,
         signing_since=None if active is None else active.activated_at,
-        asked=None
-        if asked is None
-        else Asked(at=asked.asked_at, actor=asked.actor, reason=asked.reason, emergency=asked.emergency),
+        asked=None if asked is None else asked_for(asked),
         successor_kid=None if turn is None else _successor(turn),
         takes_over_at=None if turn is None else turn.at,
         reason="" if turn is None or not isinstance(turn.action, ActivateKey) else turn.action.reason,
@@ -114,6 +103,11 @@ def takeover(
         spare_known_at=None if turn is None else _spare_known_at(turn.after, known.policy, turn.at),
         refusals=() if turn is None else _refusals(turn, policy),
     )
+
+
+def asked_for(wish: Wish) -> Asked:
+    """Return what is told of a wish."""
+    return Asked(at=wish.asked_at, actor=wish.actor, reason=wish.reason, emergency=wish.emergency)
 
 
 def _next(known: KnownKeyset, now: datetime, calendar: Calendar) -> Turn | None:

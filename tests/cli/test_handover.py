@@ -49,6 +49,15 @@ def test_replace_to_its_own_end_warns_of_nothing(daemon: Shell) -> None:
     assert "revoke" not in out
 
 
+def test_the_end_of_an_overlap_is_in_the_list_of_tokens(daemon: Shell) -> None:
+    daemon("replace", "w0", "--overlap", "10m", "--wait")
+    listed = daemon("tokens", "list", "--workspace", "w0")[1]
+    assert re.search(r"^w0 +1 +grace .* revoked in 9m \d+s", listed, re.MULTILINE)
+    first, second = json.loads(daemon("tokens", "list", "--workspace", "w0", "--json")[1])["tokens"]
+    assert first["revoke_at"] < first["expires_at"]
+    assert second["revoke_at"] is None
+
+
 def test_replace_now_revokes_and_json_says_so(daemon: Shell) -> None:
     """It fits its schema, and `verify` refuses the leaked token from now on."""
     leaked = daemon("token", "show", "w0")[1]
@@ -108,6 +117,8 @@ def test_rotate_says_when_and_why_then(daemon: Shell) -> None:
     assert re.search(r"next \S+ takes over 20\S+ \S+Z \(in (2h|1h 59m)\) because the key after it", page)
     assert "must be out for 2h first, so that a spare which every verifier knows is left for an emergency" in page
     assert "an exercise" in page
+    status = lines_of(daemon("status")[1])
+    assert re.search(r"asked \S+\(\d+\) asked for a rotation at 20\S+ \S+Z, which is under way", status)
     code, out, _ = daemon("rotate")
     assert (code, out.splitlines()[0]) == (0, "keyset default: a rotation is under way already; nothing changed")
     _, listed, _ = daemon("audit", "list", "--event", "keyset.rotation_requested", "--json")
