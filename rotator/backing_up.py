@@ -1,15 +1,16 @@
 """``rotator backup``: a copy of the database while the daemon works, and what belongs with it."""
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from rotator.adapters.disk import REAL_DISK, Disk, describe
+from rotator.adapters.disk import REAL_DISK, Disk, describe, require_private
+from rotator.adapters.store import open_store
 from rotator.adapters.store.backup import copy_database, dump_command, examine, load_command
 from rotator.adapters.store.connect import BESIDE
-from rotator.config.settings import Config, KekSource, Settings
+from rotator.config.settings import KekSource, Settings
 from rotator.errors import RefusedError, StoreError
-from rotator.wiring import open_readonly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +30,25 @@ class Backup:
     config: str
 
 
-def back_up(config: Config, file: Path, *, disk: Disk = REAL_DISK) -> Backup:
+def back_up(settings: Settings, config: Path, file: Path, *, disk: Disk = REAL_DISK) -> Backup:
     """Put a copy of the database at ``file``, whole and durable or not at all.
 
+    It needs no more of the config than ``settings``, so that a workspace that is wrong keeps no backup from being made.
     Raises :class:`RefusedError` where that is not possible, or where something else stands at ``file``.
     """
     file = file.absolute()
-    database = require_sqlite(config.settings, f"back it up with: {_dump(config.settings, file)}")
-    with open_readonly(config) as store, store.read() as snapshot:
+    database = require_sqlite(settings, f"back it up with: {_dump(settings, file)}")
+    try:
+        require_private(settings.state_directory)
+    except OSError as error:
+        raise RefusedError(f"there is no state to back up in {settings.state_directory}: {error.strerror}") from None
+    with (
+        closing(open_store(settings.state_url, create=False, read_only=True)) as store,
+        store.read() as snapshot,
+    ):
         installation = snapshot.installation()
         keks = tuple(row.kek_id for row in snapshot.keks())
-    _refuse_place(config.settings, database, file, installation)
+    _refuse_place(settings, database, file, installation)
     try:
         facts = copy_database(database, file, disk=disk)
         size = file.stat().st_size
@@ -52,8 +61,8 @@ def back_up(config: Config, file: Path, *, disk: Disk = REAL_DISK) -> Backup:
         audit_seq=facts.audit_seq,
         audit_hash=facts.audit_hash,
         keks=keks,
-        kek=place_of(config.settings.kek),
-        config=str(config.path.absolute()),
+        kek=place_of(settings.kek),
+        config=str(config.absolute()),
     )
 
 

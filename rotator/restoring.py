@@ -190,11 +190,14 @@ def preparing(config: Config, file: Path, *, rehearse: bool, disk: Disk = REAL_D
     settings = config.settings
     database = require_sqlite(settings, f"put the backup back with: {_load(config, file)}")
     state = settings.state_directory
-    if not state.exists():
-        if rehearse:
-            raise RefusedError(f"there is no state directory {state} to rehearse in; `rotator restore` makes it")
-        ensure_directory(state, 0o700)
-    require_private(state)
+    try:
+        if not state.exists():
+            if rehearse:
+                raise RefusedError(f"there is no state directory {state} to rehearse in; `rotator restore` makes it")
+            ensure_directory(state, 0o700)
+        require_private(state)
+    except OSError as error:
+        raise RefusedError(f"the state directory {state} cannot be used: {describe(error)}") from None
     if rehearse:
         with _scratch(state) as directory:
             yield _prepare(config, file, database, directory, disk)

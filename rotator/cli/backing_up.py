@@ -23,10 +23,11 @@ def backup(
     from rotator.backing_up import back_up  # noqa: PLC0415 - heavy
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
-    from rotator.cli.session import load_config  # noqa: PLC0415 - heavy
+    from rotator.cli.session import chosen_path, settings_of  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    made = back_up(load_config(config_of(context, config)), file)
+    option = config_of(context, config)
+    made = back_up(settings_of(option), chosen_path(option), file)
     if as_json:
         print_json(to_json(made))
         return

@@ -41,6 +41,18 @@ def test_a_backup_beside_a_running_daemon(daemon: Shell, site: Site) -> None:
     assert made["audit_seq"] == len(events_in(target))
 
 
+def test_a_workspace_that_is_wrong_keeps_no_backup_from_being_made(started: Shell, site: Site) -> None:
+    """Nor a state that is not there yet from being told of."""
+    (site.root / "more.yaml").write_text("workspaces: {acme: {security_period: soon}}\n")
+    site.config.write_text(site.config.read_text() + "include: [more.yaml]\n")
+    assert started("check")[0] == 2
+    assert started("backup", str(site.root / "kept.db"))[0] == 0
+    shutil.rmtree(site.state)
+    code, _, err = started("backup", str(site.root / "kept.db"))
+    assert (code, "Traceback" in err) == (1, False)
+    assert str(site.state) in err
+
+
 @pytest.mark.parametrize("place", ["database", "published", "other"])
 def test_a_backup_goes_over_nothing_else(started: Shell, site: Site, place: str) -> None:
     targets = {
