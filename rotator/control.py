@@ -275,11 +275,16 @@ class ControlServer:
         secret = self.take_answer(request_id)
         if row is None:
             self._forget_later(request_id)
-            return {"request": request_id, "finished": False, "text": _UNFINISHED.format(request_id), "secret": None}
+            return {"request": request_id, "finished": False, "text": self._unfinished(request_id), "secret": None}
         if not row.succeeded:
             raise RefusedError(row.result)
         shown = None if secret is None else secret.reveal()
         return {"request": request_id, "finished": True, "text": row.result, "secret": shown}
+
+    def _unfinished(self, request_id: int) -> str:
+        """Say that a request is stored and not carried out yet, and what is wrong meanwhile."""
+        faults = "; ".join(f"{subject}: {problem}" for subject, problem in self.faults().items())
+        return _UNFINISHED.format(request_id) + (f". What is wrong now: {faults}" if faults else "")
 
     def _draft(self, peer: Peer, call: _Call, wanted: Request) -> RequestRow:
         """Return the row to store, but for its id."""

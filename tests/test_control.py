@@ -292,6 +292,15 @@ def test_refusal_of_the_loop_is_passed_on(server: ControlServer, path: Path, loo
         ask(path, "config.accept", reason="meant")
 
 
+def test_request_that_waits_says_what_for(loop: Loop, path: Path) -> None:
+    """As a revocation does while the KEK is missing: it is stored, and carried out when that is back."""
+    loop.outcome = None
+    with server_of(loop, path, faults=lambda: {"kek": "it is missing"}, patience=timedelta(seconds=0.2)):
+        answer = ask(path, "key.revoke", {"kid": "abc"}, "leaked")
+    assert not answer["finished"]
+    assert answer["text"].endswith("What is wrong now: kek: it is missing")
+
+
 def test_request_that_takes_long_goes_on_without_its_peer(server: ControlServer, path: Path, loop: Loop) -> None:
     """The peer is told its number; a secret that comes too late is dropped."""
     loop.outcome = None

@@ -97,7 +97,7 @@ def _choice(wanted: Wanted, before: Revocation) -> str:
     if not _can_ask():
         figures = next(note for note in before.notes if "--wait" in note)
         raise ConfigError(f"choose --wait or --now: {figures}")
-    answer = typer.prompt("wait, or sign now?", prompt_suffix=" [wait/now] ")
+    answer = typer.prompt("wait, or sign now?", prompt_suffix=" [wait/now] ", err=True)
     if answer not in ("wait", "now"):
         raise ConfigError(f"found {answer!r}, expected wait or now; nothing is changed")
     return str(answer)
@@ -108,7 +108,7 @@ def _confirm(wanted: Wanted, before: Revocation) -> None:
         return
     if not _can_ask():
         raise ConfigError("nothing is changed: there is no terminal to ask on; add --yes if it is meant")
-    typer.confirm(f"Revoke {before.subject} {before.name}?", abort=True)
+    typer.confirm(f"Revoke {before.subject} {before.name}?", abort=True, err=True)
 
 
 def _can_ask() -> bool:

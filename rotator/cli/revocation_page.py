@@ -46,6 +46,12 @@ def _touched(report: Revocation) -> Iterator[tuple[str, str]]:
         yield "deliveries", f"{report.deliveries} to make"
     for each in report.successors:
         yield "takes over", _successor(each, report.at, several=len(report.successors) > 1)
+        if each.spare_known_at > report.at:
+            when = both(each.spare_known_at, report.at)
+            yield (
+                "after that",
+                f"the next spare is known to all from {when} on; before that, revoking again is a choice",
+            )
 
 
 def _successor(each: Successor, now: datetime, *, several: bool) -> str:

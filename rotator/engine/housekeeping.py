@@ -16,6 +16,9 @@ EXPIRED_AT_ONCE: Final = 1_000
 COMPARED_AT_ONCE: Final = 250
 PRUNE_INTERVAL: Final = timedelta(hours=24)
 
+REVOCATIONS_KEPT: Final = timedelta(days=1)
+"""How long the witness remembers a revoked token past its ``exp``: no verifier's clock is that far behind."""
+
 
 @dataclass(slots=True)
 class Chores:
@@ -108,6 +111,8 @@ def prune(run: Run, chores: Chores, reading: Reading) -> None:
     if chores.pruned_at is not None and reading.now - chores.pruned_at < PRUNE_INTERVAL:
         return
     chores.pruned_at = reading.now
+    ended = reading.now - REVOCATIONS_KEPT
+    run.revoked_jtis = {jti: exp for jti, exp in run.revoked_jtis.items() if exp > ended}
     with run.around.store.begin() as transaction:
         pruned = transaction.prune(
             tokens_before=reading.now - chores.retention_tokens, audit_before=reading.now - chores.retention_audit

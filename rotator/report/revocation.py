@@ -68,6 +68,8 @@ class Successor:
     """Every verifier can know it."""
     known_at: datetime
     """From when on every verifier can know it."""
+    spare_known_at: datetime
+    """From when on that holds for the key after it: another emergency before that is a choice with figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,12 +298,15 @@ def _successors(known: tuple[KnownKeyset, ...], found: _Found, now: datetime) ->
         ready = [key for key in queue if is_ready(state, key, policy, now)]
         chosen = signer or next(iter(ready or queue), None)
         when = None if chosen is None else ready_at(state, chosen.kid, policy)
+        behind = [ready_at(state, key.kid, policy) for key in queue if key is not chosen]
+        spare_at = min((at for at in behind if at is not None), default=now + policy.propagation_period)
         yield Successor(
             keyset=each.row.name,
             kid=None if chosen is None else chosen.kid,
             signs=signer is not None,
             ready=when is not None and when <= now,
             known_at=now if when == ALWAYS else when or now + policy.propagation_period,
+            spare_known_at=max(now, spare_at),
         )
 
 

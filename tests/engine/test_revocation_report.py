@@ -27,6 +27,7 @@ def test_a_rehearsal_says_what_is_touched_and_who_takes_over(site: Site) -> None
     assert (found.tokens, found.workspaces, found.reissued, found.deliveries, found.deliveries_open) == (2, 2, 0, 2, 2)
     (successor,) = found.successors
     assert (successor.kid, successor.ready, successor.signs) == (spare, True, False)
+    assert successor.spare_known_at == site.clock.wall + PROPAGATION  # until then another emergency is a choice
     assert not found.choice_needed
     assert found.notes == (WHAT_IT_CAN_DO,)
 
@@ -44,6 +45,10 @@ def test_a_rehearsal_and_what_comes_of_it_agree(site: Site) -> None:
     assert after.verifiers == before.verifiers
     (successor,) = after.successors
     assert (successor.kid, successor.ready, successor.signs) == (spare, True, True)
+    assert successor.spare_known_at == site.clock.wall + PROPAGATION
+    site.advance(PROPAGATION + MINUTE, pace=6 * HOUR)
+    (later,) = report(site, Subject.KEY, signer).successors
+    assert later.spare_known_at == site.clock.wall
 
 
 def test_each_kind_of_verifier_may_accept_the_key_for_as_long_as_it_caches(site: Site) -> None:

@@ -156,6 +156,19 @@ def test_a_revoked_current_token_is_replaced(site: Site) -> None:
     site.assert_sound()
 
 
+def test_the_witness_forgets_a_revoked_token_once_it_has_long_ended(site: Site) -> None:
+    """It grows with what can still be brought back, not with the years."""
+    settled(site)
+    ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
+    site.revoked.add(jti)
+    site.ask("token.revoke", jti=jti)
+    site.advance(2 * DAY, pace=12 * HOUR)
+    assert jti in site.main.run.revoked_jtis
+    site.advance(4 * DAY, pace=12 * HOUR)
+    assert jti not in site.main.run.revoked_jtis
+    assert jti not in site.main.run.around.witness.read().revoked_jtis  # type: ignore[union-attr]
+
+
 def test_a_revoked_superseded_token_leaves_the_current_one(site: Site) -> None:
     site.main.start()
     ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
