@@ -314,13 +314,25 @@ def test_request_that_takes_long_goes_on_without_its_peer(server: ControlServer,
 # -------------------------------------------------------------------------------------------------------------- roles
 
 
+COMMANDS: dict[str, dict[str, str]] = {
+    "status": {},
+    "token.verify": {},
+    "token.show": {"workspace": "acme"},
+    "token.replace": {"workspace": "acme", "overlap": "600"},
+    "keyset.rotate": {"keyset": "default"},
+    "keyset.rotate_at_once": {"keyset": "default", "signing": "none"},
+    "clock.accept": {},
+    "config.accept": {},
+}
+
+
 @pytest.mark.parametrize(
     ("group", "may"),
     [
         (None, set()),
         ("viewers", {"status"}),
-        ("operators", {"status", "token.verify", "token.show"}),
-        ("admins", {"status", "token.verify", "token.show", "clock.accept", "config.accept"}),
+        ("operators", {"status", "token.verify", "token.show", "token.replace", "keyset.rotate"}),
+        ("admins", set(COMMANDS)),
     ],
 )
 def test_groups_give_roles(
@@ -331,17 +343,14 @@ def test_groups_give_roles(
     loop.peer = replace(NOBODY, gid=700) if group else NOBODY
     groups = {} if group is None else {group: ("mine",)}
     with server_of(loop, path, settings=settings(path, **groups)):
-        for command in ("status", "token.verify", "token.show", "clock.accept", "config.accept"):
-            arguments = {"workspace": "acme"} if command == "token.show" else {}
+        for command, arguments in COMMANDS.items():
             if command in may:
                 ask(path, command, arguments, "why")
             else:
                 with pytest.raises(RefusedError, match=r"unknown\(54321\) may not use '" + command):
                     ask(path, command, arguments, "why")
     denied = [fields["command"] for name, fields in loop.events if name == "control.denied"]
-    assert denied == [
-        name for name in ("status", "token.verify", "token.show", "clock.accept", "config.accept") if name not in may
-    ]
+    assert denied == [name for name in COMMANDS if name not in may]
     with loop.store.read() as snapshot:
         assert snapshot.open_requests() == ()
 
