@@ -29,7 +29,7 @@ from rotator.engine.run import Outcome, backoff
 from rotator.engine.tick import Engine
 from rotator.errors import RefusedError, RotatorError, StoreError, StoreLostError
 from rotator.log import CataloguedLog, configure, log_uncaught
-from rotator.ports import EventLog
+from rotator.ports import EventLog, Reading
 from rotator.report import Report, status
 from rotator.wiring import State, open_state, seal_request, settle
 
@@ -148,6 +148,7 @@ class Daemon:
 
     def _loop(self, engine: Engine, notifier: Notifier, outcome: Outcome) -> None:
         patience = min(PATIENCE, notifier.watchdog_interval or PATIENCE)
+        ticked = self.clock.read()
         while not self._stop:
             notifier.watchdog()
             woken = outcome.more
@@ -161,8 +162,9 @@ class Daemon:
                 notifier.reloading()
                 self._load_anew(engine)
                 notifier.ready(self._status(engine))
-            if woken or self.clock.read().now >= outcome.next_due:
+            if woken or has_come(outcome.next_due, self.clock.read(), ticked):
                 outcome = self._tick(engine)
+                ticked = self.clock.read()
                 notifier.status(self._status(engine))
 
     def _tick(self, engine: Engine) -> Outcome:
@@ -219,6 +221,14 @@ class Daemon:
             subject, problem = next(iter(faults.items()))
             return f"degraded: {subject}: {problem.splitlines()[0]}"
         return f"{len(engine.run.policy.workspaces)} workspaces on {len(engine.run.signing)} signing keysets"
+
+
+def has_come(moment: datetime, reading: Reading, since: Reading) -> bool:
+    """Tell whether ``moment``, which was named at ``since``, has come: by the wall clock, or by the time that passed.
+
+    A clock that was ahead when the moment was named, and is set right, would not show it for as long as it was ahead.
+    """
+    return reading.now >= moment or reading.since_boot - since.since_boot >= moment - since.now
 
 
 RELOADED: Final = frozenset({"log", "retention", "clock_max_gap", "control"})
