@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Protocol, TextIO, cast
@@ -27,6 +27,7 @@ from rotator.adapters.clock import wall_time
 from rotator.adapters.journal import SOCKET, Journal, field_name, is_journal
 from rotator.core.redaction import Plain, redact
 from rotator.log_events import AUDIT_EVENTS, Level, LogEvent, find, message_id
+from rotator.log_stream import PATIENCE, write_patiently
 from rotator.ports import AuditRow, EventLog
 
 LogFormat = Literal["json", "console", "auto"]
@@ -203,6 +204,8 @@ class _Output:
     stream: TextIO
     journal: Journal | None
     lost: int = 0
+    cut: bool = False
+    """Of the last line that got through, a part did not."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
@@ -222,15 +225,17 @@ class _Output:
         return True
 
     def _to_stream(self, line: dict[str, Plain]) -> None:
+        text = f"{self.lines(line)}\n"
+        if self.lost:
+            text = "\n" * self.cut + f"{self.lines(self._loss(line))}\n{text}"
         try:
-            if self.lost:
-                self.stream.write(self.lines(self._loss(line)) + "\n")
-            self.stream.write(self.lines(line) + "\n")
-            self.stream.flush()
+            write_patiently(self.stream, text, timedelta(0) if self.lost else PATIENCE)
+        except BlockingIOError as error:
+            self.lost, self.cut = self.lost + 1, self.cut or error.characters_written > 0
         except (OSError, ValueError):  # a closed pipe, a full disk, a closed file: told when lines get through again
             self.lost += 1
         else:
-            self.lost = 0
+            self.lost, self.cut = 0, False
 
     def _loss(self, line: dict[str, Plain]) -> dict[str, Plain]:
         return {

@@ -1,4 +1,5 @@
 import ast
+import fcntl
 import io
 import json
 import logging
@@ -271,6 +272,26 @@ def test_setting_up_twice_writes_the_lines_of_libraries_once() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ lost lines
+
+
+def test_a_pipe_that_nobody_reads_holds_up_one_line_and_no_more() -> None:
+    """What stands in the pipe is whole lines but for the last; read again, the next line tells how many were lost."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(writing, "w") as stream:
+        configure("json", "info", {}, stream)
+        log = CataloguedLog()
+        for number in range(40):
+            log.event("config.warning", problem=f"{number} " + "x" * 300)
+        full = pipe.read(1 << 16)
+        log.event("config.warning", problem="heard")
+        said = [json.loads(line) for line in pipe.read(1 << 16).splitlines() if line]
+    whole = [json.loads(line) for line in full.splitlines()[:-1]]
+    assert [line["problem"].split()[0] for line in whole] == [str(number) for number in range(len(whole))]
+    assert [(line["event"], line.get("lines"), line.get("problem")) for line in said] == [
+        ("log.lost", 40 - full.count(b"\n"), None),
+        ("config.warning", None, "heard"),
+    ]
 
 
 class Pipe(io.StringIO):
