@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 
 from tests.crash import kills
-from tests.crash.points import enumerate_points
-from tests.crash.scenarios import SCENARIOS
+from tests.crash.points import SCENARIOS, enumerate_points
 
 
 def main() -> int:

@@ -2,14 +2,20 @@
 
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+from tests.crash.accidents import ACCIDENTS
 from tests.crash.disk import Loss, kinds
+from tests.crash.operators import OPERATORS
 from tests.crash.oracles import at_once, in_the_end
-from tests.crash.scenarios import AFTERWARDS, PACE, SCENARIOS, Scenario
+from tests.crash.scenarios import AFTERWARDS, PACE, ROUTINE, Scenario
 from tests.crash.world import Point, World
+
+SCENARIOS: Mapping[str, Scenario] = MappingProxyType({**ROUTINE, **ACCIDENTS, **OPERATORS})
+"""By name."""
 
 Chosen = Callable[[int], bool]
 """Tells by its number whether a stop is gone on from; all of them are looked at."""

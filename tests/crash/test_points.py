@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.disk import CrashingDisk, Loss, kinds
-from tests.crash.points import enumerate_points
-from tests.crash.scenarios import SCENARIOS
+from tests.crash.points import SCENARIOS, enumerate_points
 from tests.crash.world import World
 from tests.engine.site import DAY
 

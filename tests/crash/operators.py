@@ -1,0 +1,138 @@
+"""Stories of what people ask for: each request is stored before it is answered, and carried out once."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from rotator.core.events import EventName
+from rotator.core.model import Phase
+from tests.crash.scenarios import PACE, Scenario, begin, jump
+from tests.crash.world import World
+from tests.engine.site import HOUR, MINUTE, PROPAGATION
+
+CURRENT = "SELECT current FROM workspaces WHERE id = 'acme'"
+
+
+def settled(world: World) -> None:
+    """Let the spare be out for as long as it takes to sign."""
+    begin(world)
+    world.site.advance(PROPAGATION + HOUR, pace=PACE)
+    (signer,), (spare, *_) = world.site.signing_keys(Phase.ACTIVE), world.site.signing_keys(Phase.PENDING)
+    world.notes |= {"signer": signer.kid, "spare": spare.kid, "jti": world.site.query(CURRENT)[0][0]}
+
+
+def request(world: World, kind: str, **arguments: str) -> None:
+    """Ask, unless that is stored already: then it is carried out without anybody asking again."""
+    if not world.site.query("SELECT id FROM requests WHERE kind = ?", kind):
+        world.site.submit(kind, **arguments)
+    world.daemon.settle()
+    ((succeeded, result),) = world.site.query("SELECT succeeded, result FROM requests WHERE kind = ?", kind)
+    assert succeeded, result
+    world.site.advance(MINUTE, pace=MINUTE)
+
+
+def after_a_stop(story: Callable[[World], None]) -> Callable[[World], None]:
+    def resume(world: World) -> None:
+        world.daemon.start()
+        story(world)
+
+    return resume
+
+
+def revoke_key(world: World) -> None:
+    signer = str(world.notes["signer"])
+    world.site.revoked.add(signer)
+    request(world, "key.revoke", kid=signer)
+
+
+def key_revoked(world: World) -> None:
+    signer = world.notes["signer"]
+    assert [row.event.kid for row in world.site.events(EventName.KEY_REVOKED)] == [signer]
+    assert signer not in world.daemon.kids()
+    record = world.daemon.run.around.witness.read()
+    assert record is not None
+    assert signer in record.revoked_kids
+
+
+def revoke_keyset(world: World) -> None:
+    """As when the host was broken into: nothing signs until every verifier can know fresh keys."""
+    world.notes["emptied"] = "for a moment no key is left that may be published"
+    world.site.revoked |= (
+        {key.kid for key in world.site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
+        if (not world.site.query("SELECT id FROM requests"))
+        else set()
+    )
+    request(world, "keyset.revoke", keyset="default", choice="wait")
+
+
+def keyset_revoked(world: World) -> None:
+    gone = {row.event.kid for row in world.site.events(EventName.KEY_REVOKED)}
+    assert gone >= {world.notes["signer"], world.notes["spare"]}
+    assert gone == world.site.revoked
+    assert not gone & set(world.daemon.kids())
+
+
+def revoke_token(world: World) -> None:
+    jti = str(world.notes["jti"])
+    world.site.revoked.add(jti)
+    request(world, "token.revoke", jti=jti)
+
+
+def token_revoked(world: World) -> None:
+    jti = world.notes["jti"]
+    assert [row.event.jti for row in world.site.events(EventName.TOKEN_REVOKED)] == [jti]
+    assert world.site.query(CURRENT) != [(jti,)]
+
+
+def replace_token(world: World) -> None:
+    request(world, "token.replace", workspace="acme", overlap="7200")
+
+
+def token_replaced(world: World) -> None:
+    assert world.site.query(CURRENT) != [(world.notes["jti"],)]
+
+
+def rotate(world: World) -> None:
+    request(world, "keyset.rotate", keyset="default")
+    jump(world, world.site.clock.wall + PROPAGATION + HOUR)
+
+
+def rotated_once(world: World) -> None:
+    told = [row.event.kid for row in world.site.events(EventName.KEY_DEMOTED)]
+    assert len([kid for kid in told if kid == world.notes["signer"]]) == 1
+
+
+OPERATORS: Mapping[str, Scenario] = MappingProxyType(
+    {
+        "revoke a key": Scenario(
+            prepare=settled,
+            act=revoke_key,
+            resume=after_a_stop(revoke_key),
+            expect=key_revoked,
+            least={"commit": 8, "rename": 6, "deliver": 2},
+        ),
+        "revoke a keyset": Scenario(
+            prepare=settled,
+            act=revoke_keyset,
+            resume=after_a_stop(revoke_keyset),
+            expect=keyset_revoked,
+            least={"commit": 8, "rename": 4},
+        ),
+        "revoke a token": Scenario(
+            prepare=settled,
+            act=revoke_token,
+            resume=after_a_stop(revoke_token),
+            expect=token_revoked,
+            least={"commit": 4, "deliver": 1, "rename": 2},
+        ),
+        "replace a token": Scenario(
+            prepare=settled,
+            act=replace_token,
+            resume=after_a_stop(replace_token),
+            expect=token_replaced,
+            least={"commit": 4, "deliver": 1, "rename": 2},
+        ),
+        "rotate a key": Scenario(
+            prepare=settled, act=rotate, resume=after_a_stop(rotate), expect=rotated_once, least={"commit": 8}
+        ),
+    }
+)
