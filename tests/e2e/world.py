@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jwt
@@ -134,14 +135,14 @@ class Process:
         return self.process.wait(timeout=20)
 
 
-def start(site: Site, *, log: str = "daemon.log") -> Process:
+def start(site: Site, *, log: str = "daemon.log", environ: Mapping[str, str] = MappingProxyType({})) -> Process:
     path = site.root / log
     with path.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "rotator", "--config", str(site.config), "run"],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env={**environment(), **environ},
         )
     return Process(process, path)
 
