@@ -11,6 +11,7 @@ from tests.e2e.world import Process, Site, Verifier, events_by_subject, running,
 
 KEY_ROTATIONS = 20
 TOKEN_ROTATIONS = 200
+KILLS = 20
 
 
 def rotations(site: Site) -> Counter[str]:
@@ -81,17 +82,20 @@ def test_twenty_keys_and_two_hundred_tokens_in_a_row(tmp_path: Path, algorithm: 
     check_history(site)
 
 
-def test_fifty_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
-    """Whatever was half done is finished by the next start: no refusal, no second event, no broken chain."""
+def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
+    """Whatever was half done is finished by the next start: no refusal, no second event, no broken chain.
+
+    As often as one likes, and at named steps, too: ``tests.crash``.
+    """
     site = Site(tmp_path)
-    # The grace period is room for what a loaded machine makes of fifty starts in a row.
+    # The grace period is room for what a loaded machine makes of so many starts in a row.
     site.write_config(keyset_period="6s", token_period="4s", token_grace="40s", max_cache="2s", propagation="2s")
     verifier = Verifier(site, max_age_seconds=2.0)
     moments = random.Random(20261124)
     with running(site):
         wait_for(lambda: len(site.token_files()) == 5, None, "first tokens are delivered")
     with verifier.watching():
-        for number in range(50):
+        for number in range(KILLS):
             daemon: Process = start(site, log=f"daemon-{number}.log")
             if number % 2:  # amid its work; else amid its start, however long that takes here
                 wait_for(lambda log=daemon.log: "daemon.ready" in log.read_text(), daemon, "it is ready")  # type: ignore[misc] # bound now
@@ -102,5 +106,5 @@ def test_fifty_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
             wait_for(lambda: rotations(site)["key.demoted"] >= before["key.demoted"] + 1, None, "the world goes on")
 
     assert verifier.refused == []
-    assert rotations(site)["key.demoted"] >= 5
+    assert rotations(site)["key.demoted"] >= 2
     check_history(site)
