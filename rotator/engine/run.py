@@ -106,6 +106,8 @@ class Run:
     """The database was held against the witness since the last doubt."""
     head: AuditHead | None = None
     """The head of the audit chain as this run last saw it."""
+    caught_up: AuditHead | None = None
+    """The head as of which this run knows what other replicas did."""
 
     @property
     def ready_sealer(self) -> Sealer:

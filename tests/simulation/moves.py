@@ -63,7 +63,7 @@ Draw = Callable[[Random, Setting], Move]
 
 def spell(random: Random, setting: Setting) -> timedelta:
     """Return how long a trouble lasts: mostly short, sometimes long."""
-    return min(setting.grain, 12 * HOUR) * random.choice((1, 1, 2, 3, 5, 10, 20, 40))
+    return setting.grain / (1 if setting.fine else 10) * random.choice((1, 1, 2, 3, 5, 10, 20, 40))
 
 
 def far_off(random: Random) -> timedelta:
@@ -92,8 +92,8 @@ TABLE: tuple[tuple[int, Draw], ...] = (
     (4, lambda r, s: RemoveWorkspaces(r.randrange(500), r.choice((0.05, 0.1, 0.3)), r.random() < 0.5, spell(r, s))),
     (3, lambda r, _s: AddKeyset(r.randrange(4), r.randrange(3), r.randrange(500), r.choice((1, 40)))),
     (2, lambda r, _s: RemoveKeyset(r.randrange(3))),
-    (3, lambda r, _s: PodJoins(r.randrange(6))),
-    (3, lambda r, _s: PodLeaves(r.randrange(3))),
+    (2, lambda r, _s: PodJoins(r.randrange(6))),
+    (4, lambda r, _s: PodLeaves(r.randrange(3))),
     (3, lambda r, _s: ImportSigner(r.randrange(3), r.randrange(40), r.choice((None, None, 3 * DAY, 60 * DAY)))),
     (2, lambda r, _s: AdoptKeys(r.randrange(3), r.randrange(40), r.randint(1, 3), r.choice((HOUR, DAY, 40 * DAY)))),
     (6, lambda _r, _s: BackUp()),

@@ -41,11 +41,8 @@ class ChangeWorkspaces:
         for name in chosen(world, self.first, self.count):
             wanted = world.wanted.workspaces.get(name)
             if wanted is not None:
-                period = min(
-                    max(wanted.security_period * self.factor, 3 * DAY if world.setting.fine else 40 * DAY), 120 * DAY
-                )
-                if wanted.weekly:
-                    period = max(period, 8 * DAY)
+                shortest = DAY * (3 if world.setting.fine else 100)
+                period = min(max(wanted.security_period * self.factor, shortest), 4 * shortest)
                 world.wanted.workspaces[name] = replace(wanted, security_period=period, roles=self.roles)
         world.reload()
 

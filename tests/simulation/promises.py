@@ -219,7 +219,7 @@ def _out_of_turn(world: World, entry: Entry) -> str:
     previous = world.chronicle.issued_at.get(entry.workspace)
     world.chronicle.issued_at[entry.workspace] = entry.at
     if entry.reason == PLANNED and wanted is not None and previous is not None:
-        shortest = wanted.security_period * 0.85 - (8 * DAY if wanted.rotation_window else timedelta(0))
+        shortest = wanted.security_period * 0.85 - (32 * DAY if wanted.rotation_window else timedelta(0))
         age = timedelta(microseconds=entry.at - previous)
         if age < shortest and world.calm_for("config") > age:
             return f"{entry.workspace} was given a token {age} after the one before, by schedule"

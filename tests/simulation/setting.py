@@ -16,7 +16,12 @@ SKEW = timedelta(seconds=60)
 LAG = MINUTE
 ISSUER = "https://tokens.example.com"
 MAX_GAP = 30 * DAY
-WEEKLY = RotationWindow("0 3 * * sun", "Europe/Berlin", HOUR)
+WINDOWS = {
+    "": None,
+    "weekly": RotationWindow("0 3 * * sun", "Europe/Berlin", HOUR),
+    "monthly": RotationWindow("0 3 1 * *", "Europe/Berlin", HOUR),
+}
+"""With one, many workspaces fall due together, and a year takes few ticks."""
 ALGORITHMS = tuple(Algorithm)
 
 
@@ -37,12 +42,12 @@ class WantedWorkspace:
     security_period: timedelta
     grace_period: timedelta
     roles: int = 0
-    weekly: bool = False
-    command: bool = False
+    window: str = ""
+    sinks_wanted: int = 1
 
     def sinks(self, name: WorkspaceId) -> tuple[Sink, ...]:
         file = FileSink(f"/run/{name}/token")
-        return (file, CommandSink(("/usr/bin/push", name))) if self.command else (file,)
+        return (file, CommandSink(("/usr/bin/push", name)))[: self.sinks_wanted]
 
 
 @dataclass(slots=True)
@@ -79,7 +84,7 @@ def _workspace(name: WorkspaceId, wanted: WantedWorkspace) -> WorkspacePolicy:
         grace_period=wanted.grace_period,
         audience=("api",),
         roles=(f"role-{wanted.roles}",),
-        rotation_window=WEEKLY if wanted.weekly else None,
+        rotation_window=WINDOWS[wanted.window],
         sinks=wanted.sinks(name),
     )
 
@@ -110,7 +115,7 @@ class Setting:
     @property
     def pace(self) -> timedelta:
         """A time in which about one key or token of a kind comes due: how far apart things happen."""
-        return min(wanted.security_period for _, wanted in self.keysets) / 6
+        return min(wanted.security_period for _, wanted in self.keysets) / (6 if self.fine else 4)
 
     @property
     def patience(self) -> timedelta:
@@ -122,18 +127,18 @@ def draw_setting(seed: int) -> Setting:
     """Return the setting of a seed."""
     random = Random(f"setting {seed}")
     fine = random.random() < 0.08
-    grain = HOUR * random.choice((1, 2, 3) if fine else (72, 120, 168))
+    grain = HOUR * random.choice((1, 2, 3) if fine else (480, 720, 960))
     max_cache = HOUR * random.choice((1, 6, 24))
-    count = random.randint(3, 25) if fine else random.randint(60, 300)
+    count = random.randint(3, 25) if fine else random.randint(400, 1000)
     names = (DEFAULT_KEYSET, KeysetName("partners"), KeysetName("machines"))[: random.choice((1, 1, 2, 3))]
     keysets = tuple((name, _draw_keyset(random, max_cache, fine=fine)) for name in names)
     return Setting(
         seed=seed,
         grain=grain,
-        heartbeat=grain * random.choice((2, 3)),
-        compare=timedelta(days=random.choice((1, 3))) if fine else timedelta(days=random.choice((30, 60))),
+        heartbeat=grain * random.choice((1, 2) if not fine else (2, 3)),
+        compare=timedelta(days=random.choice((1, 3))) if fine else timedelta(days=random.choice((120, 180))),
         max_cache=max_cache,
-        replicas=random.choice((1, 1, 1, 1, 2, 3)),
+        replicas=random.choice((1, 1, 1, 1, 1, 1, 2, 3)),
         keysets=keysets,
         workspaces=tuple(
             (WorkspaceId(f"w{number:04}"), draw_workspace(random, names, fine=fine)) for number in range(count)
@@ -146,7 +151,7 @@ def _draw_keyset(random: Random, max_cache: timedelta, *, fine: bool) -> WantedK
     return WantedKeyset(
         algorithm=random.choice(ALGORITHMS),
         security_period=propagation * random.uniform(2, 4)
-        + DAY * (random.uniform(6, 20) if fine else random.uniform(90, 300)),
+        + DAY * (random.uniform(6, 20) if fine else random.uniform(300, 900)),
         propagation_period=propagation,
     )
 
@@ -155,14 +160,14 @@ def draw_workspace(random: Random, names: tuple[KeysetName, ...], *, fine: bool)
     """Return a workspace on one of the keysets ``names``."""
     return WantedWorkspace(
         keyset=random.choice(names),
-        security_period=DAY * (random.uniform(3, 8) if fine else random.choice((50, 60, 75, 90))),
-        grace_period=DAY * (random.uniform(2, 4) if fine else random.choice((30, 45, 60))),
-        weekly=not fine and random.random() < 0.8,
-        command=random.random() < 0.05,
+        security_period=DAY * (random.uniform(3, 8) if fine else random.choice((180, 240, 300, 365))),
+        grace_period=DAY * (random.uniform(2, 4) if fine else random.choice((100, 150, 180))),
+        window="" if fine else random.choice(("", "weekly", *["monthly"] * 18)),
+        sinks_wanted=random.choice((1, 1, 2)) if fine else random.choices((0, 1, 2), (60, 37, 3))[0],
     )
 
 
 def longer(keyset: WantedKeyset, factor: float) -> WantedKeyset:
     """Return ``keyset`` with another security period, still sound."""
     period = max(keyset.security_period * factor, keyset.propagation_period * 1.5)
-    return replace(keyset, security_period=min(period, timedelta(days=700)))
+    return replace(keyset, security_period=min(period, timedelta(days=1000)))

@@ -374,6 +374,15 @@ class World:
                 heapq.heappop(self._appointments)[2]()
                 self.look()
             self.settle()
+            self._ask_about_the_clock()
+
+    def _ask_about_the_clock(self) -> None:
+        """Let the operator accept a clock that is right and yet held, as after a long time without a tick."""
+        held = any("clock" in replica.engine.run.faults for replica in self.running if replica.engine is not None)
+        if not held or self.troubled("clock") or abs(self.clock.wall - self.now) > SKEW:
+            return
+        self.injected["clock accepted"] += 1
+        self.during(timedelta(hours=6), "clock", end=lambda: self.ask("clock.accept"))
 
     def _next_moment(self, end: datetime) -> datetime:
         moments = [end]
