@@ -84,7 +84,7 @@ class Chronicle:
     gone: set[Kid] = field(default_factory=set)
     """Kids that have left for good: retired or revoked."""
     revoked: dict[Kid, datetime] = field(default_factory=dict)
-    revoked_jtis: set[Jti] = field(default_factory=set)
+    revoked_jtis: dict[Jti, datetime] = field(default_factory=dict)
     sequences: dict[WorkspaceId, int] = field(default_factory=dict)
     may_jump: set[WorkspaceId] = field(default_factory=set)
     """Workspaces whose sequence goes on far above the one before, for the database was put back."""
@@ -140,14 +140,15 @@ class Chronicle:
 
     def _take(self, entry: Entry, now: datetime) -> None:
         self.counted[entry.name] += 1
-        if entry.name in ONCE:
+        asked = entry.name.endswith(".revoked") and entry.actor != "rotator"  # who asks twice is answered twice
+        if entry.name in ONCE and not asked:
             self.once[entry.name, entry.jti or entry.kid or ""] += 1
         if entry.name == "state.restored":
             self.may_jump = set(self.sequences)
         if entry.name == "token.issued":
             self._issued(entry)
         elif entry.name == "token.revoked" and entry.jti is not None:
-            self.revoked_jtis.add(entry.jti)
+            self.revoked_jtis.setdefault(entry.jti, now)
         elif entry.kid is not None and entry.keyset is not None:
             self._key(entry.name, entry.kid, entry.keyset, now)
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from random import Random
 from typing import Protocol
 
+from tests.simulation.commands import ReplaceToken, RevokeKey, RevokeKeyset, RevokeToken, Rotate
 from tests.simulation.machines import (
     Blackout,
     ClockStep,
@@ -66,6 +67,11 @@ def spell(random: Random, setting: Setting) -> timedelta:
     return setting.grain / (1 if setting.fine else 10) * random.choice((1, 1, 2, 3, 5, 10, 20, 40))
 
 
+def phase(random: Random) -> str:
+    """Return the phase of a key that is found compromised: mostly the one that signs."""
+    return random.choice(("active", "active", "active", "pending", "grace"))
+
+
 def far_off(random: Random) -> timedelta:
     """Return an error of a clock that nobody could miss."""
     return random.choice((-1, 1)) * random.choice((5 * MINUTE, 3 * HOUR, 2 * DAY, 40 * DAY, 400 * DAY))
@@ -98,6 +104,11 @@ TABLE: tuple[tuple[int, Draw], ...] = (
     (2, lambda r, _s: AdoptKeys(r.randrange(3), r.randrange(40), r.randint(1, 3), r.choice((HOUR, DAY, 40 * DAY)))),
     (6, lambda _r, _s: BackUp()),
     (4, lambda r, _s: PutBack(r.randrange(3), r.random() < 0.5, r.random() < 0.4)),
+    (4, lambda r, _s: RevokeKey(r.randrange(9), phase(r), r.random() < 0.3, r.choice(("wait", "wait", "now")))),
+    (1, lambda r, _s: RevokeKeyset(r.randrange(3), r.choice(("wait", "now")))),
+    (3, lambda r, _s: RevokeToken(r.randrange(500), r.random() < 0.5)),
+    (4, lambda r, _s: Rotate(r.randrange(3), r.random() < 0.4)),
+    (3, lambda r, _s: ReplaceToken(r.randrange(500), r.choice(("end", "0", "3600", "864000")))),
     (2, lambda r, _s: InsertKeyRow(r.randrange(3), r.randrange(1000), r.choice(("pending", "grace")))),
     (2, lambda r, s: TamperKeyRow(r.randrange(3), spell(r, s))),
     (4, lambda r, _s: Deface(r.randrange(3), r.randrange(3), r.randrange(2), r.choice(("remove", "cut", "insert")))),

@@ -6,8 +6,8 @@ database. Time is true time; a trusted clock may be wrong by the skew that is co
 """
 
 import json
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from rotator.core.model import KeysetName, Kid, WorkspaceId
@@ -35,6 +35,8 @@ BY_THE_CLOCK: Final = frozenset(
 )
 """What must not happen while the clock is distrusted."""
 
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
 WHOLE: Final = ("down", "clock", "kek", "store")
 """Troubles of everything."""
 
@@ -54,20 +56,27 @@ def no_valid_token_is_refused(world: World, _: Replica | None) -> str:
     """Every copy that a verifier may hold knows the key of every token that is out."""
     oldest = world.now - world.setting.max_cache
     for keyset, kids in world.chronicle.live(world.now).items():
+        promised = [kid for kid in kids if kid not in world.suspended or world.now > world.suspended[kid]]
         for name, tree in world.trees:
             for path in places(keyset):
-                if path not in tree.versions:
-                    continue
-                for copy in tree.copies(path, oldest):
-                    for kid in kids:
-                        if copy.keys is not None and copy.keys.get(kid) != world.forge.made[kid]:
-                            return f"a token on {kid} is out, and the {path} of {name} since {copy.since} lacks it"
+                if path in tree.versions and (problem := _missing(world, tree, path, promised, oldest)):
+                    return f"a token is out on {problem} of {name}"
     return _asked(world)
+
+
+def _missing(world: World, tree: Tree, path: str, kids: Sequence[Kid], oldest: datetime) -> str:
+    """Return which of ``kids`` some copy of a file lacks."""
+    for copy in tree.copies(path, oldest):
+        for kid in kids:
+            if copy.keys is not None and copy.keys.get(kid) != world.forge.made[kid]:
+                return f"{kid}, and a copy since {copy.since} of the {path} lacks it"
+    return ""
 
 
 def _asked(world: World) -> str:
     """Ask one of the services that verify tokens, by its own habits, whether it accepts a token that is out."""
-    live = [(keyset, kid) for keyset, kids in world.chronicle.live(world.now).items() for kid in kids]
+    out = [(keyset, kid) for keyset, kids in world.chronicle.live(world.now).items() for kid in kids]
+    live = [(keyset, kid) for keyset, kid in out if world.now > world.suspended.get(kid, EPOCH)]
     served = [replica for replica in world.replicas.values() if replica.tree.served]
     habit = world.random.choice([habit for habit in HABITS if habit.promised(world.setting.max_cache)])
     choice = world.random.random()
@@ -95,7 +104,9 @@ def a_key_is_published_before_it_signs(world: World, _: Replica | None) -> str:
     for entry in activations(world):
         wait = min((policy.propagation_period for policy in world.keyset_policies(entry.keyset)), default=None)
         since = missing_until(world, entry.keyset, entry.kid)
-        if wait is not None and since is not None and world.now - since < wait - 2 * SKEW:
+        if entry.kid in world.suspended or wait is None or since is None:
+            continue
+        if world.now - since < wait - 2 * SKEW:
             return f"{entry.kid} signs, and a set without it was served {world.now - since} ago; {wait} was to pass"
     return ""
 
@@ -104,7 +115,7 @@ def a_ready_spare_is_always_out(world: World, _: Replica | None) -> str:
     """After a planned activation the next emergency finds a key that every verifier can know."""
     for entry in activations(world):
         policies = world.keyset_policies(entry.keyset)
-        if entry.reason != PLANNED or not policies:
+        if entry.reason not in (PLANNED, "requested") or not policies or entry.keyset in world.hurried:
             continue
         wait = min(policy.propagation_period for policy in policies)
         spares = [key.kid for key in world.chronicle.keys if key.keyset == entry.keyset and key.phase == "pending"]
@@ -145,6 +156,8 @@ def a_key_leaves_on_evidence(world: World, replica: Replica | None) -> str:
             left = chronicle.last_exp.get(entry.kid, 0) - now
             if left > 0:
                 return f"{entry.kid} is retired while a token on it lives for {timedelta(seconds=left)}"
+    if problem := _lingers(world):
+        return problem
     calm = calm_keysets(world)
     patience = world.setting.patience / timedelta(seconds=1)
     for key in chronicle.keys:
@@ -156,6 +169,19 @@ def a_key_leaves_on_evidence(world: World, replica: Replica | None) -> str:
         if now > end + patience + 60 and key.origin != "adopted":
             return f"{key.kid} is still in the set, {timedelta(seconds=now - end)} after nothing needed it"
     return "" if replica is None else _came_back(world, replica)
+
+
+def _lingers(world: World) -> str:
+    """Tell whether a tree still shows a revoked key although nothing keeps its daemon from taking it out."""
+    for replica in world.replicas.values():
+        if replica.engine is None or world.calm_for(*WHOLE, "config", "trees") < world.setting.patience:
+            continue
+        if world.calm_for(f"disk:{replica.name}") < world.setting.patience:
+            continue
+        for path, versions in replica.tree.versions.items():
+            for kid in (versions[-1].keys or {}).keys() & world.chronicle.revoked.keys():
+                return f"{path} of {replica.name} still shows {kid}, which is revoked"
+    return ""
 
 
 def _came_back(world: World, replica: Replica) -> str:
@@ -182,7 +208,8 @@ def the_set_is_never_worse_than_the_last_good_one(world: World, replica: Replica
             return f"{path} of {replica.name} was written with a kid twice: {kids}"
         if not kids and keyset in world.policy.keysets and not revoked_lately(world, keyset):
             return f"{path} of {replica.name} was written empty"
-        if keyset in active and active[keyset] not in kids and not world.unreconciled:
+        last = replica.tree.files.get(path) == content
+        if last and keyset in active and active[keyset] not in kids and not world.unreconciled:
             return f"{path} of {replica.name} was written without {active[keyset]}, which signs"
     return ""
 
@@ -311,12 +338,32 @@ PROMISES: Final = (
 
 def check_all(world: World, replica: Replica | None) -> None:
     """Raise :class:`BrokenPromiseError` for the first promise that does not hold."""
+    _suspend(world)
     for promise in PROMISES:
         problem = promise.check(world, replica)
         if problem:
             raise BrokenPromiseError(f"promise {promise.number}, {promise.name}", problem)
+    for entry in activations(world):
+        world.hurried.pop(entry.keyset, None)
     for each in world.replicas.values():
         each.tree.written.clear()
+
+
+def _suspend(world: World) -> None:
+    """Note which tokens may be refused, and until when, because an operator chose so in an emergency.
+
+    That is until every tree has shown the key for as long as any other must have been shown.
+    """
+    for entry in activations(world):
+        since = missing_until(world, entry.keyset, entry.kid)
+        if entry.keyset in world.hurried and since is not None:
+            world.suspended[entry.kid] = world.now
+    for kid in [kid for kid, until in world.suspended.items() if until >= world.now]:
+        keyset = world.chronicle.keyset_of[kid]
+        since = missing_until(world, keyset, kid)
+        wait = max((policy.propagation_period for policy in world.keyset_policies(keyset)), default=timedelta(0))
+        if since is not None:
+            world.suspended[kid] = since + wait if since < world.now else NEVER  # a tree still lacks it
 
 
 # ------------------------------------------------------------------------------------------------- reading the world
@@ -394,6 +441,11 @@ def _problem_of(world: World, name: WorkspaceId, now: float, late: float) -> str
     if current is None:
         return f"{name} has no token"
     token = world.forge.minted[current]
+    revoked_at = max(
+        world.chronicle.revoked_jtis.get(current, EPOCH), world.chronicle.revoked.get(token.kid, EPOCH)
+    ).timestamp()
+    if revoked_at and now > revoked_at + late:
+        return f"the token of {name} is revoked, and it has no new one"
     for sink in world.sink_names(name):
         held = world.sinks.held.get(sink)
         settled = now > token.not_before + late

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from rotator.adapters.calendar import CronCalendar
-from rotator.core.model import KeysetName, ReplicaId, WorkspaceId
+from rotator.core.model import KeysetName, Kid, ReplicaId, WorkspaceId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.sinks import sink_id
 from rotator.engine.deliver import Deliveries
@@ -126,6 +126,10 @@ class World:
     """Since when a keyset has had one without a break."""
     gone: list[Replica] = field(default_factory=list)
     """Pods that left, for as long as somebody may have cached what they served."""
+    hurried: dict[KeysetName, datetime] = field(default_factory=dict)
+    """Keysets whose next key may sign before every verifier can know it, since when an operator said so."""
+    suspended: dict[Kid, datetime] = field(default_factory=dict)
+    """Until when tokens on a key may be refused, for it signed before every verifier could know it."""
     neglect_looked_for_at: datetime = T0
     kek_taken_at: datetime = T0
     ticks: int = 0
@@ -279,11 +283,8 @@ class World:
         self._count_running()
         self.gone.append(replica)
 
-        def forget() -> None:
-            self.gone.remove(replica)
-            self.database.meddle("UPDATE replicas SET forgotten_at = 1 WHERE replica = ?", replica.name)
-
-        self.later(self.setting.max_cache + timedelta(hours=1), forget)
+        self.later(self.setting.max_cache + timedelta(minutes=30), lambda: self.gone.remove(replica))
+        self.forget_absent()
 
     def _count_running(self) -> None:
         """While no process runs, nothing is promised that needs one."""
@@ -395,6 +396,16 @@ class World:
 
     # ------------------------------------------------------------------------------------------------------ operators
 
+    def forget_absent(self) -> None:
+        """Let the operator say, once no cache can hold their sets, that pods which an old database names are gone."""
+
+        def forget() -> None:
+            for (name,) in self.database.query("SELECT replica FROM replicas WHERE forgotten_at IS NULL"):
+                if name not in self.replicas and all(name != replica.name for replica in self.gone):
+                    self.meddle("UPDATE replicas SET forgotten_at = 1 WHERE replica = ?", name)
+
+        self.later(self.setting.max_cache + timedelta(hours=1), forget)
+
     def reload(self) -> None:
         """Give every process the config as it is wanted now."""
         before, self.policy = self.policy, self.wanted.policy()
@@ -413,6 +424,17 @@ class World:
         """Store a request as the control socket does."""
         with self.database.store.begin() as transaction:
             transaction.add_request(kind, arguments, "ada(1000)", 1000, "because", self.clock.wall)
+
+    def revokes(self, keyset: KeysetName, *, at_once: bool) -> None:
+        """Note that keys of a keyset are revoked; ``at_once``: and that a fresh one may sign before it is known."""
+        self.touched("config")
+        self.awaited[keyset] = self.now
+        if at_once:
+            self.hurries(keyset)
+
+    def hurries(self, keyset: KeysetName) -> None:
+        """Note that an operator chose refusals over waiting: promises of the key that signs next are suspended."""
+        self.hurried[keyset] = self.now
 
     def keyset_policies(self, name: KeysetName) -> list[KeysetPolicy]:
         """Return the policies of a keyset that may have been in force at the last tick."""
