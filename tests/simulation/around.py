@@ -10,9 +10,9 @@ from rotator.core.model import WorkspaceId
 from rotator.core.policy import Sink
 from rotator.core.sinks import sink_id
 from rotator.errors import DeliveryError, WitnessError
-from rotator.ports import AuditRow, Parcel, WitnessRecord
+from rotator.ports import AuditRow, Parcel, Sealer, WitnessRecord
 from tests.simulation.hazards import Hazards
-from tests.simulation.keys import PRIVATE, TOKEN, KekFile, digest
+from tests.simulation.keys import PRIVATE, TOKEN
 
 SinkName = tuple[WorkspaceId, str]
 
@@ -22,7 +22,7 @@ class WitnessFile:
     """A replica's witness, sealed by the KEK that it was written under."""
 
     record: WitnessRecord | None = None
-    seal: str = ""
+    seal: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,12 @@ class StandInWitness:
     """One process's hands on its witness; implements the port."""
 
     file: WitnessFile
-    kek: KekFile
+    unlocked: Callable[[], Sealer]
+    """What the process unlocked, as long as it remembers it."""
     hazards: Hazards
 
     def read(self) -> WitnessRecord | None:
-        if self.file.record is not None and self.file.seal != digest(self.kek.secret):
+        if self.file.record is not None and self.file.seal != self.unlocked().mac("witness", b""):
             raise WitnessError("the witness was not written under this KEK")
         return self.file.record
 
@@ -44,7 +45,7 @@ class StandInWitness:
         if self.hazards.disk_full:
             raise WitnessError("the witness cannot be written: No space left on device")
         self.hazards.before("witness")
-        self.file.record, self.file.seal = record, digest(self.kek.secret)
+        self.file.record, self.file.seal = record, self.unlocked().mac("witness", b"")
         self.hazards.done("witness")
 
 

@@ -246,6 +246,7 @@ class World:
         """Start a process, if its pod still is there and has none."""
         if replica.engine is not None or self.replicas.get(replica.name) is not replica:
             return
+        runs: list[Run] = []  # the witness is sealed by what the run unlocked, and the run is made of the witness
         around = Surroundings(
             replica=replica.name,
             store=HazardousStore(self.database, replica.hazards),
@@ -256,10 +257,11 @@ class World:
             tokenmaker=StandInTokenMaker(self.forge),
             publisher=StandInPublisher(replica.tree, replica.hazards, lambda: self.now),
             courier=StandInCourier(self.sinks, replica.hazards),
-            witness=StandInWitness(replica.witness, self.kek, replica.hazards),
+            witness=StandInWitness(replica.witness, lambda: runs[0].ready_sealer, replica.hazards),
             log=self.log,
         )
         run = Run(self.surround(around), self.policy, minting=InTurn, compare_interval=self.setting.compare)
+        runs.append(run)
         chores = Chores(retention_tokens=timedelta(days=30), retention_audit=timedelta(days=60))
         replica.engine = Engine(run, heartbeat=self.setting.heartbeat, chores=chores)
         replica.carriers = Carriers()
