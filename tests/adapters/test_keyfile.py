@@ -178,7 +178,7 @@ JWKS: dict[str, tuple[Callable[[], object], str]] = {
     "alg of no text": (lambda: jwk(alg=["ES256"]), "its alg is 'list'"),
     "for encryption": (lambda: jwk(use="enc"), "its use is 'enc'"),
     "for wrapping": (lambda: jwk(key_ops=["wrapKey"]), "its key_ops are not for signatures"),
-    "weak": (lambda: {"kty": "RSA", "e": "AQAB", "n": "_" * 171}, "an RSA key of 1026 bits is too weak; at least 2048"),
+    "weak": (lambda: {"kty": "RSA", "e": "AQAB", "n": "_" * 171}, "an RSA key of 1024 bits is too weak; at least 2048"),
     "too large": (lambda: {"kty": "RSA", "e": "AQAB", "n": "_" * 1372}, "too large|too long"),
     "even exponent": (lambda: {**public(jwk("rsa")), "e": "AQAA"}, "its exponent e"),
     "RSA without its primes": (
