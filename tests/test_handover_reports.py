@@ -149,6 +149,16 @@ def test_a_rotation_waits_for_the_key_after_the_standby(store: SqlStore) -> None
     assert (planned.takes_over_at, planned.reason) == (NOW + 80 * DAY, "security_period")
 
 
+def test_a_key_that_was_only_just_made_is_still_to_be_published(store: SqlStore) -> None:
+    """Between its commit and the publication its wait is told as if it were published now."""
+    put(store, key("signer", Phase.ACTIVE, 1, **SIGNER), key("spare", Phase.PENDING, 2))
+    with store.begin() as transaction:
+        transaction.insert_key(key("after", Phase.PENDING, 3))
+    found = ahead(store, "rotation")
+    assert found.takes_over_at == NOW + OWN.propagation_period
+    assert [wait.kid for wait in found.waits_for] == ["spare", "after"]
+
+
 def test_an_emergency_with_a_known_standby_costs_nothing(store: SqlStore) -> None:
     put(store, key("signer", Phase.ACTIVE, 1, **SIGNER), key("spare", Phase.PENDING, 2))
     found = ahead(store, "emergency")
