@@ -101,6 +101,10 @@ def test_a_workspace_is_made_due_and_its_token_ends_earlier(store: SqlStore) -> 
         transaction.fail_workspaces([ACME], NOW + DAY, "no")
         state = transaction.lock_workspace(ACME)
         assert state is not None
+        assert transaction.make_due(ACME, NOW, "requested", None)
+        unshortened = transaction.workspace(ACME)
+        assert unshortened is not None
+        assert unshortened.current_expires_at == state.current_expires_at
         assert transaction.make_due(ACME, NOW + HOUR, "requested", NOW + 2 * HOUR)
         assert transaction.make_due(ACME, NOW + HOUR, "requested", NOW + 3 * HOUR)
         assert not transaction.make_due(WorkspaceId("nobody"), NOW, "requested", NOW)
