@@ -39,6 +39,9 @@ RECORD_INTERVAL: Final = timedelta(milliseconds=250)
 COMMANDS_AT_ONCE: Final = 32
 FILES_AT_ONCE: Final = 4
 
+GIVE_WAY_FOR: Final = timedelta(seconds=5)
+"""How long deliveries wait for many tokens to be issued; that many take longer than this to deliver."""
+
 PUT_OFF: Final = timedelta(seconds=5)
 """When to look again at a delivery that no worker is free for, or that lacks its sink or its token."""
 
@@ -63,6 +66,20 @@ class Deliveries:
     done: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
     under_way: dict[tuple[WorkspaceId, SinkId], bool] = field(default_factory=dict)
     """True for commands."""
+    _gave_way_at: timedelta | None = None
+
+    def give_way(self, since_boot: timedelta, *, issuing: bool) -> bool:
+        """Tell whether nothing new is to be claimed now, because more tokens are to be issued than one tick can.
+
+        As after a compromise: workers beside the loop would hold up every token but the first. Not for longer than
+        :data:`GIVE_WAY_FOR`, measured by CLOCK_BOOTTIME.
+        """
+        if not issuing:
+            self._gave_way_at = None
+            return False
+        if self._gave_way_at is None:
+            self._gave_way_at = since_boot
+        return since_boot - self._gave_way_at < GIVE_WAY_FOR
 
     def next_look(self, due: datetime, now: datetime) -> datetime:
         """Return when the loop is to look again although nothing wakes it, if it is to do so at ``due`` anyway."""

@@ -229,9 +229,11 @@ class Engine:
         for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row)))):
             turn_keyset(run, name, reading)
         more = issue_due(run, reading)
+        wait = self.deliveries.give_way(reading.since_boot, issuing=more)
         more = end_overlaps(run, reading) or more
         record_results(run, self.deliveries, reading)
-        more = dispatch_due(run, self.deliveries, reading) or more
+        if not wait:
+            more = dispatch_due(run, self.deliveries, reading) or more
         if beat:
             alarm_late_deliveries(run, reading)
             prune(run, self.chores, reading)

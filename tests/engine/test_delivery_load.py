@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rotator.core.model import Jti, SinkId, WorkspaceId
+from rotator.core.model import Algorithm, Jti, SinkId, WorkspaceId
 from rotator.engine.deliver import (
     CARRIED_AT_MOST,
+    GIVE_WAY_FOR,
     RECORD_INTERVAL,
     RECORDED_AT_ONCE,
     Deliveries,
@@ -15,8 +16,9 @@ from rotator.engine.deliver import (
     _Result,
     dispatch_due,
 )
+from rotator.engine.issue import AT_MOST
 from rotator.ports import DeliveryRow
-from tests.engine.site import HOUR, T0, Site
+from tests.engine.site import HOUR, T0, Site, keyset, policy_of, workspace
 
 
 def row(number: int) -> DeliveryRow:
@@ -49,6 +51,31 @@ def carry(deliveries: Deliveries, count: int, *, commands: bool = False) -> list
     results = [_Result(row(number), "") for number in range(count)]
     deliveries.under_way |= {(result.row.workspace, result.row.sink): commands for result in results}
     return results
+
+
+def test_deliveries_give_way_to_tokens_that_are_waiting_but_not_for_long(deliveries: Deliveries) -> None:
+    """Each burst of tokens is given way to anew; one without an end does not keep deliveries from being made."""
+    for start in (HOUR, 2 * HOUR):
+        assert deliveries.give_way(start, issuing=True)
+        assert deliveries.give_way(start + GIVE_WAY_FOR / 2, issuing=True)
+        assert not deliveries.give_way(start + GIVE_WAY_FOR, issuing=True)
+        assert not deliveries.give_way(start + 2 * GIVE_WAY_FOR, issuing=True)
+        assert not deliveries.give_way(start + 2 * GIVE_WAY_FOR, issuing=False)
+
+
+def test_a_tick_that_leaves_tokens_to_issue_claims_no_delivery(site: Site) -> None:
+    """More than one tick can issue are due: the first deliveries begin with the last of them, or after some seconds."""
+    count = 2 * AT_MOST[Algorithm.RS256] + 1
+    names = [f"w{number}" for number in range(count)]
+    workspaces = [workspace(name, site.sink(name)) for name in names]
+    site.main.start(policy_of([keyset(algorithm=Algorithm.RS256)], workspaces), settle=False)
+    assert site.main.tick().more
+    assert site.query("SELECT count(*) FROM tokens") == [(AT_MOST[Algorithm.RS256],)]
+    assert site.main.engine is not None
+    assert not site.main.engine.deliveries.under_way
+    site.clock.elapse(GIVE_WAY_FOR)
+    assert site.main.tick().more
+    assert site.main.engine.deliveries.under_way
 
 
 def test_files_wake_the_loop_in_batches_and_with_the_last(deliveries: Deliveries, bell: Bell) -> None:
