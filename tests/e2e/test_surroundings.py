@@ -219,7 +219,7 @@ def test_a_log_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
     assert process.stdout is not None
     try:
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
-        wait_for(lambda: site.database.exists() and rotations(site) >= 6, None, "keys rotate on, unheard")
+        wait_for(lambda: site.jwks.exists() and rotations(site) >= 6, None, "keys rotate on, unheard")
         lines = iter(process.stdout.readline, b"")
         assert any(b'"log.lost"' in line for line in lines)
     finally:
