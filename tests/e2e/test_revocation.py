@@ -37,10 +37,13 @@ def test_a_verifier_with_a_ten_minute_cache_refuses_no_token_when_the_signer_is_
         watching.check_all()
         (signer,) = watching.kids
         with watching.watching():
-            done = site.rotator("revoke", "key", signer, "--reason", "leaked", "--yes", "--json")
-            report = json.loads(done.stdout)
+            site.rotator("revoke", "key", signer, "--reason", "leaked", "--yes", "--no-wait")
+            wait_for(lambda: signer not in kids_held(site), daemon, "every workspace has a new token")
             checked = watching.checked
             wait_for(lambda: watching.checked >= checked + 2 * WORKSPACES, daemon, "the new tokens are verified")
+        rehearse = ("revoke", "key", signer, "--rehearse")  # of what is done already
+        wait_for(lambda: site.json(*rehearse)["deliveries_open"] == 0, daemon, "the deliveries are recorded")
+        report = site.json(*rehearse)
         fetching = Verifier(site, max_age_seconds=0)
         fetching.check_all()
         published = {key["kid"] for key in json.loads(site.jwks.read_text())["keys"]}
