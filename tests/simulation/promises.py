@@ -237,6 +237,8 @@ def _out_of_turn(world: World, entry: Entry) -> str:
     sequence = int(json.loads(entry.details)["sequence"])
     before = world.chronicle.sequences.get(entry.workspace)
     world.chronicle.sequences[entry.workspace] = sequence
+    if before is None:
+        world.chronicle.issued_at[entry.workspace] = entry.at
     if before is None or entry.workspace in world.chronicle.may_jump:
         world.chronicle.may_jump.discard(entry.workspace)
         return "" if before is None or sequence > before else f"{entry.workspace} goes back to token {sequence}"

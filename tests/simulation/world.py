@@ -32,6 +32,8 @@ from tests.simulation.verifiers import Verifier
 from tests.stand_ins import MINUTE, T0, FakeClock
 
 TICKS_AT_ONE_MOMENT = 60
+ALWAYS_CALM = timedelta(days=36_500)
+"""For how long what was never in trouble has been in none."""
 
 
 class BrokenPromiseError(Exception):
@@ -185,7 +187,8 @@ class World:
         """Return for how long none of ``subjects`` has been in trouble."""
         if any(self._troubles[subject] > 0 for subject in subjects):
             return timedelta(0)
-        return self.now - max((self._ended[s] for s in subjects if s in self._ended), default=self.now - 9999 * MINUTE)
+        ended = [self._ended[subject] for subject in subjects if subject in self._ended]
+        return self.now - max(ended) if ended else ALWAYS_CALM
 
     @property
     def clock_wrong(self) -> bool:
