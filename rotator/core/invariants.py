@@ -4,6 +4,7 @@ Used by the engine after each change it commits, and by every simulation after e
 """
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 
 from rotator.core.model import KeysetState, Origin, Phase
@@ -12,8 +13,12 @@ from rotator.core.policy import KeysetPolicy
 
 
 def keyset_violations(state: KeysetState, policy: KeysetPolicy, now: datetime) -> list[str]:
-    """Return what is wrong with ``state``, as sentences; empty when nothing is."""
+    """Return what is wrong with ``state``, as sentences; empty when nothing is.
+
+    A row that is none of ours is reported elsewhere and never published: what it says must not stop what is ours.
+    """
     found: list[str] = []
+    state = replace(state, keys=tuple(key for key in state.keys if key.authentic))
     kids = Counter(key.kid for key in state.keys)
     found += [f"kid {kid} is there {count} times" for kid, count in kids.items() if count > 1]
     found += _signing_violations(state)

@@ -74,3 +74,13 @@ def test_imported_keys_may_wait_beside_the_spares() -> None:
     state = replace(world.state, keys=(*world.state.keys, *imported))
 
     assert keyset_violations(state, world.policy, world.now) == []
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_row_that_is_none_of_ours_stops_nothing(phase: Phase) -> None:
+    """Whatever it says: somebody who can write a row must not be able to keep a keyset from ever making a key again."""
+    world = settled()
+    last = world.state.keys[-1]
+    theirs = replace(last, kid=Kid("theirs"), phase=phase, authentic=False, last_exp=T0 + 9_000 * DAY, proven_at=None)
+
+    assert keyset_violations(replace(world.state, keys=(*world.state.keys, theirs)), world.policy, world.now) == []
