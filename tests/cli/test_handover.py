@@ -33,7 +33,9 @@ def test_replace_follows_the_new_token_until_it_is_delivered(daemon: Shell, site
     code, out, err = daemon("replace", "w0", "--overlap", "10m", "--wait", "--reason", "the contractor left")
     assert code == 0
     assert site.root.joinpath("delivered/w0/token").read_text() != before
-    assert err.splitlines()[-2:] == ["token issued: 1 of 1", "deliveries made: 1 of 1"]
+    told = err.splitlines()  # how often it looked in between is the machine's affair
+    assert "token issued: 1 of 1" in told
+    assert told[-1] == "deliveries made: 1 of 1"
     assert out.startswith("workspace w0: the new token is issued and delivered to 1 of 1 sinks\n")
     page = lines_of(out)
     assert re.search(r"prior number 1, \S+, counts as revoked from 20\S+ \S+Z \(in 9m \d+s\) on", page)
