@@ -7,10 +7,8 @@ longer what is to be done, another replica or a crash got there first, and that 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Final, assert_never
 
-from rotator.core import lifecycle
 from rotator.core.actions import (
     ActivateKey,
     ConfirmDestruction,
@@ -19,21 +17,19 @@ from rotator.core.actions import (
     MakeKey,
     ProveKey,
     PublishSet,
-    Reason,
     Reschedule,
     RetireKey,
 )
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.invariants import keyset_violations
-from rotator.core.model import KeysetName, Kid, Origin, Phase, SigningKey
+from rotator.core.model import KeysetName, Phase, SigningKey
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
-from rotator.engine.attribution import in_name_of
+from rotator.engine import changes
 from rotator.engine.observe import Observed, observe, publication, record_sightings, rendered
-from rotator.engine.rows import new_row
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
 from rotator.engine.witnessing import remember_keyset
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
-from rotator.ports import KeyMaterial, KeysetRow, Reading, Transaction
+from rotator.ports import KeysetRow, Reading, Transaction
 
 ROUNDS: Final = 8
 """Publications in one turn; more would be a loop."""
@@ -230,19 +226,21 @@ def _execute(run: Run, action: KeysetAction, reading: Reading) -> bool:
     now = reading.now
     match action:
         case Reschedule():
-            return _commit(run, action, reading, lambda tx, seen: _reschedule(tx, seen, action, now))
+            return _commit(run, action, reading, lambda tx, seen: changes.reschedule(tx, seen, action, now))
         case MakeKey():
             material = run.around.keymaker.make(action.algorithm)
-            return _commit(run, action, reading, lambda tx, seen: _make(run, tx, seen, action, material, now))
+            return _commit(
+                run, action, reading, lambda tx, seen: changes.make(run.ready_sealer, tx, seen, action, material, now)
+            )
         case ProveKey():
             _prove(run, action, reading)
-            return _commit(run, action, reading, lambda tx, seen: _proven(tx, seen, action, now))
+            return _commit(run, action, reading, lambda tx, seen: changes.proven(tx, seen, action, now))
         case ActivateKey():
-            return _commit(run, action, reading, lambda tx, seen: _activate(tx, seen, action, now))
+            return _commit(run, action, reading, lambda tx, seen: changes.activate(tx, seen, action, now))
         case DemoteKey():
-            return _commit(run, action, reading, lambda tx, seen: _demote(tx, seen, action, now))
+            return _commit(run, action, reading, lambda tx, seen: changes.demote(tx, seen, action, now))
         case RetireKey():
-            return _commit(run, action, reading, lambda tx, seen: _retire(tx, seen, action, now))
+            return _commit(run, action, reading, lambda tx, seen: changes.retire(tx, seen, action, now))
         case ConfirmDestruction():
             return _confirm(run, action, reading)
         case PublishSet():
@@ -275,54 +273,6 @@ def _commit(run: Run, action: KeysetAction, reading: Reading, change: Change) ->
     return True
 
 
-def _key(observed: Observed, kid: Kid) -> SigningKey:
-    return next(key for key in observed.state.keys if key.kid == kid)
-
-
-def _event(name: EventName, key: SigningKey, now: datetime, reason: str, **details: Detail) -> Event:
-    return Event(name=name, at=now, keyset=key.keyset, kid=key.kid, reason=reason, details=details)
-
-
-def _stamp(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
-
-
-def _reschedule(tx: Transaction, observed: Observed, action: Reschedule, now: datetime) -> Sequence[Event]:
-    rotate_at, grace_until = dict(action.rotate_at), dict(action.grace_until)
-    for key in observed.state.keys:
-        if key.kid in rotate_at or key.kid in grace_until:
-            tx.update_key(
-                replace(
-                    key,
-                    rotate_at=rotate_at.get(key.kid, key.rotate_at),
-                    grace_until=grace_until.get(key.kid, key.grace_until),
-                )
-            )
-    tx.put_keyset(replace(observed.row, schedule_fingerprint=action.schedule_fingerprint))
-    details: dict[str, Detail] = {f"rotate_at:{kid}": _stamp(at) for kid, at in action.rotate_at}
-    details |= {f"grace_until:{kid}": _stamp(at) for kid, at in action.grace_until}
-    details["algorithm"] = observed.policy.algorithm
-    return [Event(name=EventName.KEYSET_RESCHEDULED, at=now, keyset=action.keyset, details=details)]
-
-
-def _make(
-    run: Run, tx: Transaction, observed: Observed, action: MakeKey, material: KeyMaterial, now: datetime
-) -> Sequence[Event]:
-    key = SigningKey(
-        kid=material.kid,
-        keyset=action.keyset,
-        sequence=action.sequence,
-        algorithm=action.algorithm,
-        phase=Phase.PENDING,
-        created_at=now,
-        origin=Origin.MADE,
-        public_jwk=material.public_jwk,
-    )
-    tx.insert_key(new_row(run.ready_sealer, key, material))
-    tx.put_keyset(replace(observed.row, next_sequence=action.sequence + 1))
-    return [_event(EventName.KEY_MADE, key, now, action.reason, algorithm=action.algorithm)]
-
-
 def _prove(run: Run, action: ProveKey, reading: Reading) -> None:
     """Sign a probe and verify it from the bytes that stand in the published file now."""
     observed = _look(run, action.keyset, reading)
@@ -335,46 +285,6 @@ def _prove(run: Run, action: ProveKey, reading: Reading) -> None:
     except SealError as error:
         run.around.log.event("probe.failed", keyset=action.keyset, kid=action.kid, problem=str(error))
         raise
-
-
-def _proven(tx: Transaction, observed: Observed, action: ProveKey, now: datetime) -> Sequence[Event]:
-    key = _key(observed, action.kid)
-    tx.update_key(replace(key, proven_at=now))
-    return [_event(EventName.KEY_PROVEN, key, now, "")]
-
-
-def _activate(tx: Transaction, observed: Observed, action: ActivateKey, now: datetime) -> Sequence[Event]:
-    """Let the key sign; what an operator asked for is fulfilled by it, and done in the operator's name."""
-    events = []
-    wish = observed.state.wish
-    if wish is not None:
-        tx.drop_wish(action.keyset)
-    if action.prior is not None and action.prior_grace_until is not None:
-        prior = lifecycle.demote(_key(observed, action.prior), now=now, grace_until=action.prior_grace_until)
-        tx.update_key(prior)
-        events.append(
-            _event(EventName.KEY_DEMOTED, prior, now, action.reason, grace_until=_stamp(action.prior_grace_until))
-        )
-    key = lifecycle.activate(_key(observed, action.kid), now=now, rotate_at=action.rotate_at)
-    tx.update_key(key)
-    tx.put_keyset(replace(observed.row, ever_active=True))
-    events.append(_event(EventName.KEY_ACTIVATED, key, now, action.reason, rotate_at=_stamp(action.rotate_at)))
-    if wish is None or not (action.reason is Reason.REQUESTED or wish.emergency):
-        return events
-    command = "keyset.rotate_at_once" if wish.emergency else "keyset.rotate"
-    return [in_name_of(wish.actor, command, event) for event in events]
-
-
-def _demote(tx: Transaction, observed: Observed, action: DemoteKey, now: datetime) -> Sequence[Event]:
-    key = lifecycle.demote(_key(observed, action.kid), now=now, grace_until=action.grace_until)
-    tx.update_key(key)
-    return [_event(EventName.KEY_DEMOTED, key, now, action.reason, grace_until=_stamp(action.grace_until))]
-
-
-def _retire(tx: Transaction, observed: Observed, action: RetireKey, now: datetime) -> Sequence[Event]:
-    key = lifecycle.retire(_key(observed, action.kid), now=now)
-    tx.update_key(key)
-    return [_event(EventName.KEY_RETIRED, key, now, action.reason)]
 
 
 def _confirm(run: Run, action: ConfirmDestruction, reading: Reading) -> bool:
@@ -390,15 +300,7 @@ def _confirm(run: Run, action: ConfirmDestruction, reading: Reading) -> bool:
         for entry in [entry for entry in run.signers if entry[0] == kid]:
             del run.signers[entry]
 
-    def destroyed(tx: Transaction, seen: Observed) -> Sequence[Event]:
-        events = []
-        for kid in action.kids:
-            key = replace(_key(seen, kid), has_private=False, destroyed_at=reading.now)
-            tx.update_key(key)
-            events.append(_event(EventName.KEY_DESTROYED, key, reading.now, ""))
-        return events
-
-    return _commit(run, action, reading, destroyed)
+    return _commit(run, action, reading, lambda tx, seen: changes.destroyed(tx, seen, action, reading.now))
 
 
 # ---------------------------------------------------------------------------------------------------------- settle
