@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import asked, chain, issue, pruning, revoke, rows, schema
+from rotator.adapters.store import asked, chain, deliveries, issue, pruning, revoke, rows, schema
 from rotator.adapters.store.bulk import Statement, Value, insert, upsert
 from rotator.adapters.store.snapshot import KEYSETS, REQUESTS, WORKSPACES, SqlSnapshot
 from rotator.adapters.store.times import span_to_us, to_us
@@ -70,53 +70,6 @@ PUT_PUBLICATION: Final = Statement(
 
 RETIRE_TOKEN: Final = Statement(
     "UPDATE tokens SET phase = 'retired', retired_at = ?, sealed = NULL WHERE jti = ? AND phase IN ('active', 'grace')"
-)
-ERASE_SUPERSEDED: Final = Statement(
-    "UPDATE tokens SET sealed = NULL WHERE workspace = ? AND phase = 'grace' AND sealed IS NOT NULL"
-    " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE workspace = ? AND due_at IS NOT NULL)"
-)
-
-# A row that wants a newer token by now is left alone: the caller looked before that one was issued.
-WANT_DELIVERY: Final = Statement(
-    upsert(
-        schema.deliveries,
-        (
-            "workspace",
-            "sink",
-            "jti",
-            "sequence",
-            "wanted_at",
-            "deadline",
-            "delivered_sequence",
-            "delivered_at",
-            "attempts",
-            "due_at",
-            "last_error",
-        ),
-        only_where="deliveries.sequence <= excluded.sequence",
-    )
-)
-DROP_DELIVERY: Final = Statement("DELETE FROM deliveries WHERE workspace = ? AND sink = ?")
-# Where a later token is wanted already, the sink now holds the delivered one, and its end is the new deadline.
-DELIVERED_EARLIER: Final = Statement(
-    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, wanted_at = ?, deadline = coalesce((SELECT"
-    " expires_at FROM tokens WHERE tokens.workspace = deliveries.workspace AND tokens.sequence = ?), deadline)"
-    " WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence > ?"
-)
-DELIVERED_WANTED: Final = Statement(
-    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, due_at = NULL, attempts = 0, last_error = ''"
-    " WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence <= ?"
-)
-DELIVERY_FAILED: Final = Statement(
-    "UPDATE deliveries SET attempts = attempts + 1, due_at = ?, last_error = ?"
-    " WHERE workspace = ? AND sink = ? AND sequence = ?"
-)
-RELEASE_LEASES: Final = Statement(
-    f"UPDATE deliveries SET due_at = ? WHERE {schema.OPEN_DELIVERY} AND due_at > ? AND attempts = 0"  # noqa: S608 - ours
-)
-REDELIVER: Final = Statement(
-    "UPDATE deliveries SET due_at = ?, delivered_sequence = 0 WHERE workspace = ? AND sink = ? AND sequence = ?"
-    " AND due_at IS NULL"
 )
 
 
@@ -338,49 +291,24 @@ class SqlTransaction(SqlSnapshot):
 
     def want_deliveries(self, rows: Sequence[DeliveryRow]) -> None:
         """Insert or replace deliveries, in bulk; one that wants a later token by now is left alone."""
-        WANT_DELIVERY.run(
-            self._connection,
-            [
-                (
-                    row.workspace,
-                    row.sink,
-                    row.jti,
-                    row.sequence,
-                    to_us(row.wanted_at),
-                    to_us(row.deadline),
-                    row.delivered_sequence,
-                    to_us(row.delivered_at),
-                    row.attempts,
-                    to_us(row.due_at),
-                    row.last_error,
-                )
-                for row in rows
-            ],
-        )
+        deliveries.want_deliveries(self._connection, rows)
 
     def drop_deliveries(self, pairs: Sequence[tuple[WorkspaceId, SinkId]]) -> None:
         """Delete the deliveries of sinks that are gone; what only they waited for is erased."""
-        DROP_DELIVERY.run(self._connection, pairs)
-        gone = dict.fromkeys(workspace for workspace, _ in pairs)
-        ERASE_SUPERSEDED.run(self._connection, [(workspace, workspace) for workspace in gone])
+        deliveries.drop_deliveries(self._connection, pairs)
 
     def delivered(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> bool:
         """Record a delivery. When no sink of the workspace is open any more, erase the text of superseded tokens.
 
         Return False, with nothing changed, if that sink is gone, or its delivered sequence is at or past ``sequence``.
         """
-        at_us = to_us(at)
-        if DELIVERED_WANTED.run(self._connection, [(sequence, at_us, workspace, sink, sequence, sequence)]):
-            ERASE_SUPERSEDED.run(self._connection, [(workspace, workspace)])
-            return True
-        values = (sequence, at_us, at_us, sequence, workspace, sink, sequence, sequence)
-        return DELIVERED_EARLIER.run(self._connection, [values]) == 1
+        return deliveries.delivered(self._connection, workspace, sink, sequence, at)
 
     def delivery_failed(
         self, workspace: WorkspaceId, sink: SinkId, sequence: int, retry_at: datetime, error: str
     ) -> None:
         """Count a failed attempt for ``sequence`` (a later wanted one is left alone)."""
-        DELIVERY_FAILED.run(self._connection, [(to_us(retry_at), error, workspace, sink, sequence)])
+        deliveries.delivery_failed(self._connection, workspace, sink, sequence, retry_at, error)
 
     def release_leases(self, now: datetime) -> None:
         """At a start: make deliveries due now that the process before had claimed and neither made nor failed.
@@ -388,12 +316,11 @@ class SqlTransaction(SqlSnapshot):
         A database in a file has one process at a time, by the lock on its directory. PostgreSQL may have many: nothing
         is changed there, and a lease runs out by itself.
         """
-        if self._connection.dialect.name == "sqlite":
-            RELEASE_LEASES.run(self._connection, [(to_us(now), to_us(now))])
+        deliveries.release_leases(self._connection, now)
 
     def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
         """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
-        REDELIVER.run(self._connection, [(to_us(at), workspace, sink, sequence)])
+        deliveries.redeliver(self._connection, workspace, sink, sequence, at)
 
     # -------------------------------------------------------------------------------------------------------- requests
 
