@@ -45,7 +45,7 @@ workspaces:
 EDITOR: Final = """\
 #!/bin/sh
 # What a person does in the editor: the file becomes what they wanted.
-cat /root/wanted.yaml > "$1"
+cat /srv/wanted.yaml > "$1"
 """
 
 
@@ -67,8 +67,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[
     directory = tmp_path_factory.mktemp("container")
     tree = directory / "tree"
     subprocess.run(["cp", "-a", "--reflink=auto", debian_tree(), tree], check=True, timeout=300)
-    shutil.copytree(wheels, tree / "root" / "wheels")
-    (tree / "root" / "wanted.yaml").write_text(f"{block_with('yaml', 'sqlite:////var/lib/rotator')}{WORKSPACES}")
+    shutil.copytree(wheels, tree / "srv" / "wheels")
+    (tree / "srv" / "wanted.yaml").write_text(f"{block_with('yaml', 'sqlite:////var/lib/rotator')}{WORKSPACES}")
     editor = tree / "usr" / "local" / "bin" / "editor"
     editor.write_text(EDITOR)
     editor.chmod(0o755)
@@ -88,7 +88,7 @@ def tmpfiles_line() -> str:
 
 def install(container: Container) -> None:
     container.tell(
-        block_with("sh", "python3 -m venv /opt/rotator"), PIP_NO_INDEX="1", PIP_FIND_LINKS="/root/wheels", PIP_QUIET="1"
+        block_with("sh", "python3 -m venv /opt/rotator"), PIP_NO_INDEX="1", PIP_FIND_LINKS="/srv/wheels", PIP_QUIET="1"
     )
     container.tell("systemd-tmpfiles --create rotator-tokens.conf")
     container.tell(block_with("sh", "systemctl enable --now rotator"))
