@@ -226,7 +226,13 @@ def shift_sightings(run: Run, transaction: Transaction, before: ClockMark | None
 
 
 def _of_the_future(sighting: Sighting, reading: Reading) -> bool:
-    """Tell whether it was recorded by a clock that was ahead: how long ago that was, nobody can say."""
+    """Tell whether it was recorded by a clock that was ahead: how long ago that was, nobody can say.
+
+    What was recorded later in this boot than ``reading`` was taken is none: a publication is dated when it stands, and
+    the tick goes on by the moment at which it began.
+    """
+    if sighting.boot_id == reading.boot_id and sighting.since_boot > reading.since_boot:
+        return False
     return sighting.absent_until is not None and sighting.absent_until > reading.now
 
 

@@ -139,11 +139,13 @@ class Post:
 
 
 class Disk(OsDisk):
-    """The disk of this machine, until it is full."""
+    """The disk of this machine, until it is full or slow."""
 
     full = False
+    before_write: Callable[[], None] = staticmethod(lambda: None)
 
     def write(self, fd: int, content: bytes) -> None:
+        self.before_write()
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         super().write(fd, content)

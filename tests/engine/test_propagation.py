@@ -33,6 +33,20 @@ def test_a_fresh_key_waits_to_the_minute(site: Site) -> None:
     assert activated(site, fresh)
 
 
+def test_a_slow_disk_makes_no_key_look_older_in_public(site: Site) -> None:
+    """It counts from when the set stood there, not from when the tick began that wrote it."""
+    site.main.start()
+    site.advance(HOUR)
+    began = site.clock.wall
+    site.main.tree_disk.before_write = lambda: site.clock.elapse(10 * SECOND)  # a publication is three files
+    fresh = lose_signer(site)
+    site.main.tree_disk.before_write = lambda: None
+    site.advance(began + PROPAGATION + 25 * SECOND - site.clock.wall)
+    assert not activated(site, fresh)
+    site.advance(10 * SECOND)
+    assert activated(site, fresh)
+
+
 def test_downtime_counts_while_the_file_still_held_the_key(site: Site) -> None:
     site.main.start()
     fresh = lose_signer(site)
