@@ -50,9 +50,10 @@ def test_by_options_alone_and_ready_as_it_is(tmp_path: Path) -> None:
     checked = run("--config", str(config), "check", "--json")
     assert checked.returncode == 0, checked.stdout
     found = json.loads(checked.stdout)
-    closed = f"is in {tmp_path.parents[1]}, which is closed to other users"  # the test runner's own directory
+    # The test runner's own directories are closed to others; which of them is told of first is the machine's affair.
+    closed = [f"is in {directory}, which is closed to other users" for directory in tmp_path.parents]
     assert found["ready"]
-    assert [each for each in found["warnings"] if closed not in each] == []
+    assert [each for each in found["warnings"] if not any(words in each for words in closed)] == []
     assert run("--config", str(config), "run", "--once").returncode == 0
     assert (tmp_path / "new" / "delivered" / "globex" / "token").exists()
     assert not (tmp_path / "new" / "rotator-data" / "kek").exists()
