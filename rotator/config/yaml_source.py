@@ -77,6 +77,8 @@ def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
     written = lines[line - 1] if line <= len(lines) else ""
     if "\t" in written[: len(written) - len(written.lstrip())]:
         return "is indented with a tab; YAML allows only spaces there"
+    if "nesting depth" in (error.problem or ""):  # the parser's own limit, which later ones have; far above ours
+        return f"is nested more than {MAX_DEPTH} levels deep"
     parts = [part for part in (error.context, error.problem) if part]
     said = ", ".join(parts) or "cannot be read"
     return f"is not YAML: {said}; look at the indentation, quotes and brackets here and in the line before"
