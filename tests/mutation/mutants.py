@@ -218,8 +218,8 @@ def _collections(node: ast.AST, where: str) -> Iterator[ast.AST]:
         dropped = copy.copy(node)
         dropped.elts = elements[:index] + elements[index + 1 :]
         yield dropped
-    # The order counts in a table of rules.
-    for index in range(len(elements) - 1 if where == "module" else 0):
+    # The order counts in a table of rules, and means nothing in a set.
+    for index in range(len(elements) - 1 if where == "module" and not isinstance(node, ast.Set) else 0):
         swapped = copy.copy(node)
         swapped.elts = [*elements[:index], elements[index + 1], elements[index], *elements[index + 2 :]]
         yield swapped

@@ -16,13 +16,13 @@ from typing import Final
 CORE: Final = "tests/core/test_"
 
 TESTS: Final[dict[str, tuple[str, ...]]] = {
-    "rotator/core/planner.py": (CORE + "planner.py", CORE + "wishes.py", CORE + "compromise.py"),
+    "rotator/core/planner.py": (CORE + "planner.py", CORE + "any_state.py", CORE + "wishes.py", CORE + "compromise.py"),
     "rotator/adapters/publish.py": ("tests/adapters/test_publish.py",),
     "rotator/core/tokens.py": (CORE + "tokens.py",),
-    "rotator/core/transitions.py": (CORE + "planner.py", CORE + "wishes.py"),
-    "rotator/core/lifecycle.py": (CORE + "lifecycle.py", CORE + "planner.py"),
+    "rotator/core/transitions.py": (CORE + "planner.py", CORE + "any_state.py", CORE + "wishes.py"),
+    "rotator/core/lifecycle.py": (CORE + "lifecycle.py", CORE + "planner.py", CORE + "any_state.py"),
     "rotator/core/invariants.py": (CORE + "invariants.py",),
-    "rotator/core/schedule.py": (CORE + "tokens.py", CORE + "planner.py"),
+    "rotator/core/schedule.py": (CORE + "tokens.py", CORE + "planner.py", CORE + "any_state.py"),
     "rotator/core/jwks.py": (CORE + "jwks.py", "tests/adapters/test_publish.py"),
     "rotator/core/timeguard.py": (CORE + "timeguard.py",),
     "rotator/core/compromise.py": (CORE + "compromise.py",),
