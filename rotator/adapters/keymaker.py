@@ -37,10 +37,17 @@ class CryptographyKeyMaker:
     """A :class:`~rotator.ports.KeyMaker`: the randomness and the arithmetic are OpenSSL's."""
 
     def make(self, algorithm: Algorithm) -> KeyMaterial:
-        """Make a key pair for ``algorithm``; its kid is the RFC 7638 thumbprint."""
-        private = _generate(algorithm)
-        public = _public_members(private)
-        kid = thumbprint(public)
+        """Make a key pair for ``algorithm``; its kid is the RFC 7638 thumbprint.
+
+        A thumbprint that begins with ``-`` would be read as an option where a person gives it to a command, in haste at
+        that: such a pair, one of 64, is thrown away and another one made.
+        """
+        while True:
+            private = _generate(algorithm)
+            public = _public_members(private)
+            kid = thumbprint(public)
+            if not kid.startswith("-"):
+                break
         return KeyMaterial(
             kid=kid,
             algorithm=algorithm,

@@ -47,7 +47,10 @@ def keys_list(context: typer.Context, *, config: ConfigOption = None, as_json: J
 @keys.command("show")
 def keys_show(
     context: typer.Context,
-    kid: Annotated[str, typer.Argument(help="The key: its kid, or the beginning of it.")],
+    kid: Annotated[
+        str,
+        typer.Argument(help="The key: its kid, or the beginning of it; after -- where an imported one begins with -."),
+    ],
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,

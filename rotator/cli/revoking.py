@@ -24,7 +24,9 @@ NowOption = Annotated[
 @revoke.command("key")
 def revoke_key(
     context: typer.Context,
-    kid: Annotated[str, typer.Argument(help="The key's kid, or the beginning of it.")],
+    kid: Annotated[
+        str, typer.Argument(help="The key's kid, or the beginning of it; after -- where an imported one begins with -.")
+    ],
     *,
     reason: ReasonOption = "",
     rehearse: RehearseOption = False,
