@@ -62,7 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     if options.only is not None:
         return _replay(console, options)
-    total, broken = _live(console, options)
+    total = Sum()
+    try:
+        broken = _live(console, options, total)
+    except KeyboardInterrupt:
+        console.print("Interrupted; until then:")
+        broken = None
     _show(console, total, time.monotonic() - began)
     if options.json:
         print(json.dumps(_figures(total, broken, time.monotonic() - began)))
@@ -108,8 +113,8 @@ def _worlds(options: argparse.Namespace) -> Iterator[Told]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _live(console: Console, options: argparse.Namespace) -> tuple[Sum, Told | None]:
-    total = Sum()
+def _live(console: Console, options: argparse.Namespace, total: Sum) -> Told | None:
+    """Add up worlds in ``total``; return the one that broke a promise."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,9 +133,9 @@ def _live(console: Console, options: argparse.Namespace) -> tuple[Sum, Told | No
                 line = f"seed {told.seed}: {total.years:.1f} years, {total.keys} keys, {total.tokens} tokens"
                 print(line, file=sys.stderr, flush=True)
             if told.broken:
-                return total, told
+                return told
             if total.years >= options.years and rotations >= options.rotations:
-                return total, None
+                return None
     raise AssertionError("worlds have no end")
 
 
