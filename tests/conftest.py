@@ -1,7 +1,9 @@
 """Settings that every test shares."""
 
 import os
+from collections.abc import Sequence
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.postgresql import new_postgresql_url, postgresql
@@ -20,3 +22,21 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+LONG_HISTORIES = (
+    "tests/crash/",
+    "tests/fuzz/",
+    "tests/simulation/",
+    "tests/engine/test_failures.py",
+    "tests/engine/test_history.py",
+    "tests/engine/test_import.py",
+    "tests/engine/test_propagation.py",
+    "tests/engine/test_restore.py",
+)
+"""Under coverage they would take twice as long, and walk through nothing that the tests of less time do not cover."""
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(LONG_HISTORIES):
+            item.add_marker("no_cover")

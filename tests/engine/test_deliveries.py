@@ -12,11 +12,11 @@ def test_a_failing_sink_is_tried_again_with_growing_pauses_across_restarts(site:
     """The others are not held up, status grows from late to critical, and it heals by itself."""
     site.main.start()
     acme = site.sink("acme").path
-    site.advance(2 * DAY + 12 * HOUR, pace=HOUR)
+    site.advance(2 * DAY + 12 * HOUR, pace=6 * HOUR)
     site.main.post.failing.add(acme)
     while ("acme", 2) not in site.query("SELECT id, sequence FROM workspaces"):
         site.advance(HOUR)
-    site.advance(7 * HOUR, pace=MINUTE)
+    site.advance(7 * HOUR, pace=5 * MINUTE)
     tries = [path for path, sequence in site.main.post.attempts if path == acme and sequence == 2]
     assert 10 < len(tries) < 80
     assert site.held_sequence("umbrella") == 2
@@ -26,7 +26,7 @@ def test_a_failing_sink_is_tried_again_with_growing_pauses_across_restarts(site:
     assert site.query("SELECT attempts FROM deliveries WHERE workspace = 'acme'")[0][0] >= len(tries)
     subject = f"delivery:acme:file:{acme}"
     assert site.main.run.faults[subject].startswith("late")
-    site.advance(17 * HOUR, pace=10 * MINUTE)
+    site.advance(17 * HOUR, pace=30 * MINUTE)
     assert site.main.run.faults[subject].startswith("critical")
     assert len(site.log.named("delivery.critical")) == 1
     site.main.post.failing.clear()
@@ -60,7 +60,7 @@ def test_a_delivery_that_hangs_never_leaves_an_old_token_over_a_new_one(site: Si
     """It is finished late, and followed by the current one."""
     site.main.start()
     path = site.sink("acme").path
-    site.advance(2 * DAY, pace=HOUR)
+    site.advance(2 * DAY, pace=6 * HOUR)
     gate = site.main.post.gates[path] = threading.Event()
     while not site.main.post.arrived.is_set():
         site.clock.elapse(HOUR)

@@ -89,7 +89,7 @@ def test_attempts_that_fail_for_weeks_leave_no_private_half_behind(site: Site) -
         assert private_halves(site) <= 3
 
     site.main.tree_disk.full = False
-    site.advance(5 * DAY, pace=HOUR)
+    site.advance(5 * DAY, pace=6 * HOUR)
     assert dict(site.main.run.faults) == {}
     assert private_halves(site) <= 3
     site.assert_sound()
@@ -135,7 +135,7 @@ def test_a_workspace_that_left_the_config_unaccepted_does_no_harm_on_the_29th_of
     site.clock.elapse(2 * HOUR)
     site.main.restart(without(site.policy, "acme"))
     assert "config" in site.main.run.faults
-    site.advance(4 * DAY, pace=HOUR)
+    site.advance(4 * DAY, pace=6 * HOUR)
     assert site.held_sequence("umbrella") == 2
 
 

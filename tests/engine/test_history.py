@@ -48,7 +48,7 @@ class Story:
             move()
             self.site.advance(self.random.uniform(0, 12) * HOUR, pace=HOUR)
             self.check(move.__name__)
-        self.site.advance(6 * DAY, pace=HOUR)
+        self.site.advance(6 * DAY, pace=6 * HOUR)
         assert dict(self.site.main.run.faults) == {}
         self.site.assert_sound()
 

@@ -48,7 +48,7 @@ def test_without_the_right_kek_nothing_is_minted_and_it_recovers_when_it_is_back
     if when == "stopped":
         site.main.start()
     site.advance(30 * SECOND)
-    site.advance(4 * DAY, pace=HOUR)
+    site.advance(4 * DAY, pace=6 * HOUR)
 
     assert "kek" in site.main.run.faults
     assert len(site.audit()) == audit
@@ -100,7 +100,7 @@ def test_a_second_kek_in_front_seals_from_now_on(site: Site) -> None:
     site.kek.write_text(site.kek.read_text() + old)
     site.advance(31 * SECOND)
     assert dict(site.main.run.faults) == {}
-    site.advance(4 * DAY, pace=HOUR)
+    site.advance(4 * DAY, pace=6 * HOUR)
     assert len(site.events(EventName.KEK_ADDED)) == 2
     assert len({kek_id for (kek_id,) in site.query("SELECT kek_id FROM tokens")}) == 2
     site.main.restart()

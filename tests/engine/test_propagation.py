@@ -136,7 +136,7 @@ def test_a_first_start_beside_a_served_foreign_set_waits(site: Site) -> None:
     assert site.active() is None
     shown[0] = frozenset(map(Kid, site.main.kids()))
     site.advance(31 * SECOND)
-    site.advance(PROPAGATION - MINUTE, pace=10 * MINUTE)
+    site.advance(PROPAGATION - MINUTE, pace=HOUR)
     assert site.active() is None
     site.advance(5 * MINUTE)
     assert site.active() is not None
@@ -152,13 +152,13 @@ def test_a_key_waits_from_when_the_url_first_shows_it(site: Site) -> None:
     assert first is not None
     frozen.append(frozenset(map(Kid, site.main.kids())))
     fresh = lose_signer(site)
-    site.advance(PROPAGATION + HOUR, pace=10 * MINUTE)
+    site.advance(PROPAGATION + HOUR, pace=HOUR)
     assert not activated(site, fresh)
     frozen.clear()
     site.advance(31 * SECOND)
-    site.advance(PROPAGATION - MINUTE, pace=10 * MINUTE)
+    site.advance(PROPAGATION - MINUTE, pace=HOUR)
     assert not activated(site, fresh)
-    site.advance(20 * MINUTE, pace=MINUTE)
+    site.advance(20 * MINUTE, pace=2 * MINUTE)
     assert activated(site, fresh)
 
 
@@ -183,7 +183,7 @@ def test_both_trees_must_have_held_the_key(site: Site) -> None:
     """A tree that lost the file begins the wait anew for both."""
     two(site)
     fresh = lose_signer(site)
-    site.advance(PROPAGATION - HOUR, pace=MINUTE * 10)
+    site.advance(PROPAGATION - HOUR, pace=HOUR)
     other = site.daemon("other")
     assert fresh in other.kids()
     other.stop()
@@ -191,9 +191,9 @@ def test_both_trees_must_have_held_the_key(site: Site) -> None:
         path.unlink()
     site.clock.elapse(MINUTE)
     other.start()
-    site.advance(PROPAGATION - 2 * MINUTE, pace=10 * MINUTE)
+    site.advance(PROPAGATION - 2 * MINUTE, pace=HOUR)
     assert not activated(site, fresh)
-    site.advance(20 * MINUTE, pace=MINUTE)
+    site.advance(20 * MINUTE, pace=2 * MINUTE)
     assert activated(site, fresh)
 
 
@@ -203,7 +203,7 @@ def test_a_replica_that_died_after_publishing_holds_nothing_up(site: Site) -> No
     site.daemon("other").settle()
     site.advance(MINUTE)
     site.daemon("other").stop()
-    site.advance(PROPAGATION, pace=10 * MINUTE)
+    site.advance(PROPAGATION, pace=HOUR)
     assert activated(site, fresh)
 
 
@@ -217,7 +217,7 @@ def test_a_replica_that_died_before_publishing_holds_it_up(site: Site) -> None:
     site.daemon("other").start()
     site.advance(PROPAGATION - MINUTE, pace=HOUR)
     assert not activated(site, fresh)
-    site.advance(2 * HOUR, pace=MINUTE)
+    site.advance(2 * HOUR, pace=5 * MINUTE)
     assert activated(site, fresh)
 
 
