@@ -163,6 +163,10 @@ class Chronicle:
     def _key(self, name: str, kid: Kid, keyset: KeysetName, now: datetime) -> None:
         self.keyset_of[kid] = keyset
         match name:
+            case "key.imported" if kid not in self.began and kid not in self.revoked:
+                # Its public half had come and gone before, and an old database forgot that: it never signed here.
+                self.stopped.discard(kid)
+                self.gone.discard(kid)
             case "key.proven":
                 self.proven.add(kid)
             case "key.activated":
