@@ -52,7 +52,7 @@ def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
 
 
 def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
-    """Publish a set that has lost a revoked key, and do nothing else: a clock that is not trusted allows no more."""
+    """Publish a set that is not what it should be, and do nothing else: a clock that is not trusted allows no more."""
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading)
     if observed is None:

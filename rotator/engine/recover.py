@@ -5,7 +5,7 @@ the witness names active may sign, every other private half is erased, what was 
 last token on it has ended, and every workspace is given a fresh token.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -59,6 +59,32 @@ def reconcile(run: Run, reading: Reading) -> None:
     run.signers.clear()
     run.signing.clear()
     run.reconciled = True
+
+
+def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
+    """Carry over what must not wait for a trusted clock: revocations, and the keys that have tokens out.
+
+    Return the keysets whose sets are to be looked at for that. A set that is published from an older database as it is,
+    as by a revocation, would lack keys that were made since, hold keys that were revoked since, and bear a generation
+    that another set had. All else that a restore changes is dated, and waits for :func:`reconcile`.
+    """
+    record = run.around.witness.read()
+    with run.around.store.begin() as transaction:
+        if record is None or record.installation != transaction.installation():
+            return ()
+        if not is_behind_witness(transaction, record):
+            return ()
+        events = list(_revocations(transaction, record, reading, behind=True))
+        for name, witnessed in sorted(record.keysets.items()):
+            row = transaction.lock_keyset(name)
+            if row is not None:
+                numbered = _numbered_on(row, witnessed)
+                if numbered != row:
+                    transaction.put_keyset(numbered)
+                events.extend(_adopt_missing(run, transaction, name, record, reading))
+        if events:
+            run.head = transaction.append(events)
+    return tuple(sorted(record.keysets))
 
 
 def is_behind_witness(snapshot: Snapshot, record: WitnessRecord) -> bool:
@@ -159,22 +185,28 @@ def _restore_keyset(
         )
     transaction.drop_wish(name)  # it was fulfilled since, or whoever asked must look again
     known = {key.kid: key for key in witnessed.published}
-    sequences = [row.next_sequence - 1, *(key.sequence for key in witnessed.published)]
     transaction.put_keyset(
-        replace(
-            row,
-            generation=max(row.generation, witnessed.generation),
-            next_sequence=max(sequences) + 1,
-            ever_active=True,
-            due_at=reading.now,
-            retry_at=None,
-        )
+        replace(_numbered_on(row, witnessed), ever_active=True, due_at=reading.now, retry_at=None),
     )
-    present = {stored.key.kid for stored in transaction.all_keys() if stored.key.keyset == name}
     for stored in transaction.keys(name):
         if stored.key.kid not in record.revoked_kids:
             yield from _restore_key(transaction, stored.key, witnessed, known.get(stored.key.kid), reading)
-    for missing in witnessed.published:
+    yield from _adopt_missing(run, transaction, name, record, reading)
+
+
+def _numbered_on(row: KeysetRow, witnessed: WitnessedKeyset) -> KeysetRow:
+    """Let the numbers of sets and keys go on from the last that the witness saw: none is given twice."""
+    sequences = [row.next_sequence - 1, *(key.sequence for key in witnessed.published)]
+    return replace(row, generation=max(row.generation, witnessed.generation), next_sequence=max(sequences) + 1)
+
+
+def _adopt_missing(
+    run: Run, transaction: Transaction, name: KeysetName, record: WitnessRecord, reading: Reading
+) -> Iterator[Event]:
+    """Adopt the keys that were published, have signed, and are not in the old database."""
+    present = {stored.key.kid for stored in transaction.all_keys() if stored.key.keyset == name}
+    published = record.keysets[name].published if name in record.keysets else ()
+    for missing in published:
         if missing.kid not in present and missing.kid not in record.revoked_kids and missing.ends_at is not None:
             yield _adopt(run, transaction, name, missing, reading)
 

@@ -17,11 +17,11 @@ from rotator.engine.amend import amend_future
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
-from rotator.engine.keysets import needs_a_look, turn_keyset
+from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
 from rotator.engine.overlaps import end_overlaps
-from rotator.engine.recover import reconcile
+from rotator.engine.recover import reconcile, secure
 from rotator.engine.register import register, sign_of_life
 from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
 from rotator.engine.run import Outcome, Run
@@ -166,7 +166,7 @@ class Engine:
     def _reconcile(self, reading: Reading, *, held: bool) -> bool:
         """Hold the database against the witness at the start and when its history went back; False: it cannot be.
 
-        While the clock is held it waits: what a restore changes is dated, and until then nothing else is done either.
+        While the clock is held it waits, for what a restore changes is dated; the published sets do not.
         """
         run = self.run
         with run.around.store.read() as snapshot:
@@ -177,9 +177,11 @@ class Engine:
                 return True
             run.reconciled = False
             self._policy_applied = False  # the old database is to be brought in step with the config, as at a start
-        if held:
-            return True
         try:
+            if held:
+                for name in secure(run, reading):
+                    withdraw(run, name, reading)
+                return True
             reconcile(run, reading)
         except WitnessError as error:
             run.fault("witness", str(error), "witness.refused")

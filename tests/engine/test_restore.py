@@ -223,6 +223,40 @@ def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
     site.assert_sound()
 
 
+@pytest.mark.parametrize("tree", [False, True], ids=["tree kept", "tree restored"])
+def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database_lacks(site: Site, tree: bool) -> None:
+    """Nor does it bring back one that was revoked since, or a generation that another set had."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site, tree=tree)
+    old = {key.kid for key in site.signing_keys()}
+    while not site.signing_keys(Phase.GRACE):
+        site.advance(6 * HOUR, pace=6 * HOUR)
+    (revoked,) = [key.kid for key in site.signing_keys(Phase.GRACE)]
+    site.revoked.add(revoked)
+    site.ask("key.revoke", kid=revoked)
+    while (signs := site.active()) is None or signs in old:
+        site.advance(6 * HOUR, pace=6 * HOUR)
+    site.advance(2 * DAY, pace=6 * HOUR)
+    generation = site.query("SELECT generation FROM keysets")[0][0]
+    put_back(site, kept)
+    site.clock.reboot()
+    site.main.start()  # after a gap longer than clock.max_gap, with nothing that speaks for the clock
+    assert "clock" in site.main.run.faults
+    (compromised,) = [key.kid for key in site.signing_keys() if key.kid in old - {revoked}]
+    site.revoked.add(compromised)
+    assert site.ask("key.revoke", kid=compromised).succeeded
+    assert signs in site.main.kids()
+    assert not {revoked, compromised} & set(site.main.kids())
+    assert site.query("SELECT generation FROM keysets")[0][0] > generation
+    assert site.ask("clock.accept").succeeded
+    site.advance(31 * SECOND)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.advance(10 * DAY, pace=6 * HOUR)
+    assert not {revoked, compromised} & set(site.main.kids())
+    site.assert_sound()
+
+
 def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: Site) -> None:
     """From before rotations and a revocation, as `rotator backup` and `restore` do it: only the revoked one is lost."""
     site.main.start()
