@@ -62,11 +62,11 @@ def reconcile(run: Run, reading: Reading) -> None:
 
 
 def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
-    """Carry over what must not wait for a trusted clock: revocations, and the keys that have tokens out.
+    """Carry over what must not wait for a trusted clock: which keys are in the sets, and which have left for good.
 
     Return the keysets whose sets are to be looked at for that. A set that is published from an older database as it is,
-    as by a revocation, would lack keys that were made since, hold keys that were revoked since, and bear a generation
-    that another set had. All else that a restore changes is dated, and waits for :func:`reconcile`.
+    as by a revocation, would lack keys that were made since, hold keys that were revoked or retired since, and bear a
+    generation that another set had. All else that a restore changes is dated, and waits for :func:`reconcile`.
     """
     record = run.around.witness.read()
     with run.around.store.begin() as transaction:
@@ -81,6 +81,10 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
                 numbered = _numbered_on(row, witnessed)
                 if numbered != row:
                     transaction.put_keyset(numbered)
+                published = {key.kid for key in witnessed.published} | record.revoked_kids
+                for stored in transaction.keys(name):
+                    if stored.key.kid not in published:
+                        events.extend(_restore_key(transaction, stored.key, witnessed, None, reading))
                 events.extend(_adopt_missing(run, transaction, name, record, reading))
         if events:
             run.head = transaction.append(events)

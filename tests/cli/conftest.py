@@ -26,7 +26,8 @@ class Shell:
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         """Return exit code, stdout and stderr."""
         self.capsys.readouterr()
-        code = main([*arguments, "--config", str(self.config)])
+        end = arguments.index("--") if "--" in arguments else len(arguments)  # of what is read as options
+        code = main([*arguments[:end], "--config", str(self.config), *arguments[end:]])
         captured = self.capsys.readouterr()
         return code, captured.out, captured.err
 

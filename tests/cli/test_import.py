@@ -63,6 +63,17 @@ def test_pem_offline(started: Shell, site: Site) -> None:
     assert [key["origin"] for key in listed if key["kid"] == "by-hand"] == ["imported"]
 
 
+def test_a_kid_that_begins_as_an_option_does_is_named_after_two_dashes(started: Shell, site: Site) -> None:
+    path = put(site, KEY.as_pem(private=True).decode(), "old.pem")
+    assert started("import-key", "--pem", str(path), "--kid=-Gone", "--offline")[0] == 0
+    code, out, err = started("keys", "show", "--", "-Gone")
+    assert (code, err) == (0, "")
+    assert "-Gone" in out
+    code, out, _ = started("revoke", "key", "--reason", "leaked", "--rehearse", "--offline", "--", "-Gone")
+    assert code == 0
+    assert "-Gone" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

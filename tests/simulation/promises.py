@@ -297,7 +297,7 @@ def time_is_distrusted(world: World, replica: Replica | None) -> str:
     if not world.clock_wrong:
         return ""
     for entry in world.chronicle.news:
-        if entry.name in BY_THE_CLOCK and entry.reason not in ("revoked", "key_revoked"):
+        if entry.name in BY_THE_CLOCK and entry.reason not in ("revoked", "key_revoked", "restored"):
             return f"{entry.name} of {entry.workspace or entry.kid} while the clock could not be trusted"
     if replica is not None and replica.engine is not None and replica.failure == "":
         faults = replica.engine.run.faults
