@@ -75,7 +75,7 @@ def revoke_one(told: Story, watch: Watch, keyset: str, daemon: Process) -> None:
     first = signing_kid(told.site, keyset)
     wait_for(lambda: signing_kid(told.site, keyset) not in ("", first), daemon, f"another key signs in {keyset}")
     kid = signing_kid(told.site, keyset)
-    wait_for(lambda: watch.failed() or kid in watch.signed(), daemon, "a token on it is delivered")
+    wait_for(lambda: watch.failed() or watch.accepted_by_all(kid), daemon, "every verifier accepted a token on it")
     watch.revoked(kid)
     told.site.rotator("revoke", "key", kid, "--reason", "a drill", "--yes", "--no-wait")
     (file,) = [each.file for each in told.site.keysets() if each.name == keyset]

@@ -67,6 +67,10 @@ class Watch:
         """Return the keyset of every key on which a token was delivered, by kid."""
         return {token.kid: token.keyset for token in self._tokens.values()}
 
+    def accepted_by_all(self, kid: str) -> bool:
+        """Tell whether every verifier has accepted a token on a key."""
+        return all(kid in account.kids for account in self.accounts.values())
+
     def failed(self) -> bool:
         """Tell whether there is no use in going on."""
         return bool(self._failures)
