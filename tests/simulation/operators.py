@@ -87,14 +87,11 @@ class RemoveWorkspaces:
 
         def decide() -> None:
             if self.accepted:
-                world.ask("config.accept")
-                world.settle()
-                for replica in world.running:  # the others are told by a restart
-                    world.stop(replica, timedelta(0))
+                world.accept_config()
             else:
                 missing = {name: each for name, each in removed.items() if each.keyset in world.wanted.keysets}
                 world.wanted.workspaces |= {**missing, **world.wanted.workspaces}
-            world.reload()
+                world.reload()
 
         world.during(self.span, "config", end=decide)
 

@@ -381,6 +381,7 @@ class World:
                 self.look()
             self.settle()
             self._ask_about_the_clock()
+            self._ask_about_the_config()
 
     def _ask_about_the_clock(self) -> None:
         """Let the operator accept a clock that is right and yet held, as after a long time without a tick."""
@@ -389,6 +390,14 @@ class World:
             return
         self.injected["clock accepted"] += 1
         self.during(timedelta(hours=6), "clock", end=lambda: self.ask("clock.accept"))
+
+    def _ask_about_the_config(self) -> None:
+        """Let the operator accept again what an old database that was put back holds up: it drops a lot there."""
+        held = any("config" in replica.engine.run.faults for replica in self.running if replica.engine is not None)
+        if not held or self.troubled("config"):
+            return
+        self.injected["config accepted again"] += 1
+        self.during(timedelta(hours=6), "config", end=self.accept_config)
 
     def _next_moment(self, end: datetime) -> datetime:
         moments = [end]
@@ -420,6 +429,14 @@ class World:
         self.touched("config")
         for replica in self.running:
             replica.reload = True
+
+    def accept_config(self) -> None:
+        """Let the operator accept the config, however much it drops."""
+        self.ask("config.accept")
+        self.settle()
+        for replica in self.running:  # the others are told by a restart
+            self.stop(replica, timedelta(0))
+        self.reload()
 
     def meddle(self, sql: str, *parameters: object) -> None:
         """Change the database behind the back of the daemons."""
