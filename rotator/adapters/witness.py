@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rotator.adapters.disk import REAL_DISK, Disk, read_regular, write_durably
 from rotator.core.jwks import canonical
-from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid
+from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.errors import WitnessError
 from rotator.ports import Sealer, WitnessedKey, WitnessedKeyset, WitnessRecord
 
@@ -121,6 +121,7 @@ def _encode(record: WitnessRecord) -> Mapping[str, object]:
         "keysets": {name: _encode_keyset(keyset) for name, keyset in record.keysets.items()},
         "revoked_kids": sorted(record.revoked_kids),
         "revoked_jtis": {jti: _microseconds(exp) for jti, exp in record.revoked_jtis.items()},
+        "replicas": sorted(record.replicas),
     }
 
 
@@ -149,6 +150,7 @@ def _record(fields: Mapping[str, Any]) -> WitnessRecord:
         keysets={KeysetName(name): _keyset(keyset) for name, keyset in fields["keysets"].items()},
         revoked_kids=frozenset(Kid(kid) for kid in fields["revoked_kids"]),
         revoked_jtis={Jti(jti): _moment(exp) for jti, exp in fields["revoked_jtis"].items()},
+        replicas=frozenset(ReplicaId(replica) for replica in fields.get("replicas", ())),
     )
 
 

@@ -16,7 +16,8 @@ def catch_up(run: Run, reading: Reading) -> None:
     if run.caught_up == run.head:
         return
     with run.around.store.read() as snapshot:
-        if all(row.replica == run.around.replica for row in snapshot.replicas()):
+        run.replicas = frozenset(row.replica for row in snapshot.replicas())
+        if run.replicas <= {run.around.replica}:
             run.caught_up = run.head
             return
         for row in snapshot.keysets():

@@ -20,7 +20,16 @@ from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
 from rotator.errors import WitnessError
-from rotator.ports import KeysetRow, Reading, Snapshot, Transaction, WitnessedKey, WitnessedKeyset, WitnessRecord
+from rotator.ports import (
+    KeysetRow,
+    Reading,
+    ReplicaRow,
+    Snapshot,
+    Transaction,
+    WitnessedKey,
+    WitnessedKeyset,
+    WitnessRecord,
+)
 
 
 def reconcile(run: Run, reading: Reading) -> None:
@@ -41,6 +50,7 @@ def reconcile(run: Run, reading: Reading) -> None:
             )
         run.revoked_kids |= record.revoked_kids
         run.revoked_jtis |= record.revoked_jtis
+        run.replicas |= record.replicas
         run.witnessed = dict(record.keysets)  # until each keyset was looked at: what is published must not be forgotten
         with run.around.store.begin() as transaction:
             events = list(_revocations(transaction, record, reading, behind=behind))
@@ -152,6 +162,8 @@ def _restore(run: Run, transaction: Transaction, record: WitnessRecord, reading:
         at=reading.now,
         details={"database_seq": head.seq, "witness_seq": record.audit_seq, "witness_hash": record.audit_hash},
     )
+    for replica in record.replicas - {row.replica for row in transaction.replicas()}:
+        transaction.put_replica(ReplicaRow(replica=replica, started_at=reading.now, seen_at=reading.now))
     names = {row.name for row in transaction.keysets()} | set(record.keysets)
     for name in sorted(names):
         yield from _restore_keyset(run, transaction, name, record, reading)

@@ -94,6 +94,8 @@ class Run:
     """The id of the database."""
     revoked_kids: set[Kid] = field(default_factory=set)
     revoked_jtis: dict[Jti, datetime] = field(default_factory=dict)
+    replicas: frozenset[ReplicaId] = frozenset()
+    """Those that publish a tree, this one among them, as far as the witness or the database said so last."""
     refused_policy: Policy | None = None
     """A loaded policy that waits for `config accept`."""
     answers: dict[int, Secret[str]] = field(default_factory=dict)

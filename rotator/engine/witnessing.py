@@ -74,5 +74,6 @@ def write_witness(run: Run) -> None:
             keysets=dict(run.witnessed),
             revoked_kids=frozenset(run.revoked_kids),
             revoked_jtis=dict(run.revoked_jtis),
+            replicas=run.replicas,
         )
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from rotator.core.model import Algorithm, Jti, KeysetName, Kid
+from rotator.core.model import Algorithm, Jti, KeysetName, Kid, ReplicaId
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class WitnessRecord:
     revoked_kids: frozenset[Kid] = frozenset()
     revoked_jtis: Mapping[Jti, datetime] = field(default_factory=dict)
     """With the ``exp`` of each, after which it needs no remembering."""
+    replicas: frozenset[ReplicaId] = frozenset()
+    """Whose trees are served: an older database may know fewer, and no key signs before each of them shows it."""
 
 
 class Witness(Protocol):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rotator.adapters.kek import KekRing
 from rotator.adapters.sealing import AesGcmSealer
 from rotator.adapters.witness import PURPOSE, FileWitness
-from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid
+from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.core.secret import Secret
 from rotator.errors import KekError, WitnessError
 from rotator.ports import Sealer, Witness, WitnessedKey, WitnessedKeyset, WitnessRecord
@@ -56,6 +56,7 @@ RECORD = WitnessRecord(
     },
     revoked_kids=frozenset({Kid("bad"), Kid("worse")}),
     revoked_jtis={Jti("0123"): T0},
+    replicas=frozenset({ReplicaId("main"), ReplicaId("pod-2")}),
 )
 
 

@@ -294,3 +294,23 @@ def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: 
     assert {row.event.workspace for row in site.events(EventName.TOKEN_ISSUED)} == {"acme", "umbrella"}
     assert tokens_in_order(site.main.post.delivered)
     site.assert_sound()
+
+
+def test_a_replica_that_came_after_the_backup_is_still_waited_for(site: Site) -> None:
+    """Its daemon is dead, its web server is not: no key signs before that shows it, though the database is older."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    other = site.daemon("other").start()
+    site.advance(50 * DAY, pace=6 * HOUR)
+    other.stop()
+    put_back(site, kept)
+    site.main.start()
+    site.advance(PROPAGATION + DAY, pace=HOUR)
+    assert site.active() is None
+    other.start()
+    site.advance(PROPAGATION + 2 * MINUTE)
+    fresh = site.active()
+    assert fresh is not None
+    assert site.announced_for(fresh, "other") >= PROPAGATION
+    site.assert_sound()
