@@ -144,9 +144,17 @@ class Policy:
     clock_max_gap: timedelta = timedelta(days=30)
     verifiers: Verifiers = Verifiers(max_cache=timedelta(hours=24), publish_lag=timedelta(seconds=60))
 
+    _longest: Mapping[KeysetName, timedelta] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        longest: dict[KeysetName, timedelta] = {}
+        for wanted in self.workspaces.values():
+            longest[wanted.keyset] = max(longest.get(wanted.keyset, wanted.lifetime), wanted.lifetime)
+        object.__setattr__(self, "_longest", longest)
+
     def longest_lifetime(self, keyset: KeysetName) -> timedelta:
         """Of any token that the policy lets a workspace have on ``keyset``; zero without one."""
-        return max((w.lifetime for w in self.workspaces.values() if w.keyset == keyset), default=timedelta(0))
+        return self._longest.get(keyset, timedelta(0))
 
 
 def _fingerprint(*parts: object) -> str:

@@ -66,20 +66,21 @@ class Deliveries:
     done: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
     under_way: dict[tuple[WorkspaceId, SinkId], bool] = field(default_factory=dict)
     """True for commands."""
+    giving_way: bool = False
+    """Nothing new is to be claimed now, nor what was issued to be logged: more is to be issued than one tick can."""
     _gave_way_at: timedelta | None = None
 
-    def give_way(self, since_boot: timedelta, *, issuing: bool) -> bool:
-        """Tell whether nothing new is to be claimed now, because more tokens are to be issued than one tick can.
+    def give_way(self, since_boot: timedelta, *, issuing: bool) -> None:
+        """Give way when more tokens are to be issued than one tick can.
 
         As after a compromise: workers beside the loop would hold up every token but the first. Not for longer than
         :data:`GIVE_WAY_FOR`, measured by CLOCK_BOOTTIME.
         """
         if not issuing:
             self._gave_way_at = None
-            return False
-        if self._gave_way_at is None:
+        elif self._gave_way_at is None:
             self._gave_way_at = since_boot
-        return since_boot - self._gave_way_at < GIVE_WAY_FOR
+        self.giving_way = self._gave_way_at is not None and since_boot - self._gave_way_at < GIVE_WAY_FOR
 
     def next_look(self, due: datetime, now: datetime) -> datetime:
         """Return when the loop is to look again although nothing wakes it, if it is to do so at ``due`` anyway."""

@@ -88,12 +88,17 @@ class Engine:
         if not held:
             self._take_policy(reading)
         more = handle_requests(run, reading, clock_held=held)
+        if more:
+            self._pump_log()  # what a person did is told before all that follows from it
         if not held and self._policy_applied:
             more = self._work(reading, beat=beat) or more
+        else:
+            self.deliveries.give_way(reading.since_boot, issuing=False)
         if run.reconciled:
             catch_up(run, reading)
             write_witness(run)
-        self._pump_log()
+        if not self.deliveries.giving_way:
+            self._pump_log()
         return Outcome(self._next_due(reading, held=held), more)
 
     def close(self) -> None:
@@ -231,10 +236,10 @@ class Engine:
         for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row)))):
             turn_keyset(run, name, reading)
         more = issue_due(run, reading)
-        wait = self.deliveries.give_way(reading.since_boot, issuing=more)
+        self.deliveries.give_way(reading.since_boot, issuing=more)
         more = end_overlaps(run, reading) or more
         record_results(run, self.deliveries, reading)
-        if not wait:
+        if not self.deliveries.giving_way:
             more = dispatch_due(run, self.deliveries, reading) or more
         if beat:
             alarm_late_deliveries(run, reading)

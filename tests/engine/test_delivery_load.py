@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from rotator.core.events import EventName
 from rotator.core.model import Algorithm, Jti, SinkId, WorkspaceId
 from rotator.engine.deliver import (
     CARRIED_AT_MOST,
@@ -55,16 +56,21 @@ def carry(deliveries: Deliveries, count: int, *, commands: bool = False) -> list
 
 def test_deliveries_give_way_to_tokens_that_are_waiting_but_not_for_long(deliveries: Deliveries) -> None:
     """Each burst of tokens is given way to anew; one without an end does not keep deliveries from being made."""
+
+    def gives_way(at: timedelta, *, issuing: bool) -> bool:
+        deliveries.give_way(at, issuing=issuing)
+        return deliveries.giving_way
+
     for start in (HOUR, 2 * HOUR):
-        assert deliveries.give_way(start, issuing=True)
-        assert deliveries.give_way(start + GIVE_WAY_FOR / 2, issuing=True)
-        assert not deliveries.give_way(start + GIVE_WAY_FOR, issuing=True)
-        assert not deliveries.give_way(start + 2 * GIVE_WAY_FOR, issuing=True)
-        assert not deliveries.give_way(start + 2 * GIVE_WAY_FOR, issuing=False)
+        assert gives_way(start, issuing=True)
+        assert gives_way(start + GIVE_WAY_FOR / 2, issuing=True)
+        assert not gives_way(start + GIVE_WAY_FOR, issuing=True)
+        assert not gives_way(start + 2 * GIVE_WAY_FOR, issuing=True)
+        assert not gives_way(start + 2 * GIVE_WAY_FOR, issuing=False)
 
 
-def test_a_tick_that_leaves_tokens_to_issue_claims_no_delivery(site: Site) -> None:
-    """More than one tick can issue are due: the first deliveries begin with the last of them, or after some seconds."""
+def test_a_tick_that_leaves_tokens_to_issue_claims_no_delivery_and_logs_none_of_them(site: Site) -> None:
+    """More than one tick can issue are due: deliveries and log begin with the last of them, or after some seconds."""
     count = 2 * AT_MOST[Algorithm.RS256] + 1
     names = [f"w{number}" for number in range(count)]
     workspaces = [workspace(name, site.sink(name)) for name in names]
@@ -73,9 +79,11 @@ def test_a_tick_that_leaves_tokens_to_issue_claims_no_delivery(site: Site) -> No
     assert site.query("SELECT count(*) FROM tokens") == [(AT_MOST[Algorithm.RS256],)]
     assert site.main.engine is not None
     assert not site.main.engine.deliveries.under_way
+    assert EventName.TOKEN_ISSUED not in {row.event.name for row in site.log.audited}
     site.clock.elapse(GIVE_WAY_FOR)
     assert site.main.tick().more
     assert site.main.engine.deliveries.under_way
+    assert EventName.TOKEN_ISSUED in {row.event.name for row in site.log.audited}
 
 
 def test_files_wake_the_loop_in_batches_and_with_the_last(deliveries: Deliveries, bell: Bell) -> None:
