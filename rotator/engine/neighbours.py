@@ -1,12 +1,14 @@
 """Takes over what other replicas changed, so that this one's witness says no more than it knows.
 
 The witness names the head of the audit chain as its time. Were it written with a head that another replica moved and
-with keysets as this one last saw them, a restore would go by keys that had long changed their phase.
+with keysets as this one last saw them, a restore would go by keys that had long changed their phase, and one that this
+replica finds first would bring back what another revoked.
 """
 
 from rotator.engine.keysets import remember
 from rotator.engine.observe import observe
 from rotator.engine.run import Run
+from rotator.engine.witnessing import recall_revoked
 from rotator.errors import PublishError
 from rotator.ports import Reading
 
@@ -20,6 +22,7 @@ def catch_up(run: Run, reading: Reading) -> None:
         if run.replicas <= {run.around.replica}:
             run.caught_up = run.head
             return
+        recall_revoked(run, snapshot, reading)
         for row in snapshot.keysets():
             if row.ended_at is not None:
                 continue

@@ -19,6 +19,7 @@ from rotator.core.stored_policy import policy_to_json
 from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
+from rotator.engine.witnessing import recall_revoked
 from rotator.errors import WitnessError
 from rotator.ports import (
     KeysetRow,
@@ -38,7 +39,7 @@ def reconcile(run: Run, reading: Reading) -> None:
     with run.around.store.read() as snapshot:
         head = snapshot.audit_head()
         run.installation = snapshot.installation()
-        run.revoked_kids |= {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
+        recall_revoked(run, snapshot, reading)
         behind = record is not None and is_behind_witness(snapshot, record)
     run.head = head
     if record is not None:

@@ -9,7 +9,7 @@ from rotator.core.model import Jti, Kid, Phase, SigningKey
 from rotator.core.planner import active_key, desired_kids
 from rotator.engine.observe import Observed
 from rotator.engine.run import Run
-from rotator.ports import Reading, WitnessedKey, WitnessedKeyset, WitnessRecord
+from rotator.ports import Reading, Snapshot, WitnessedKey, WitnessedKeyset, WitnessRecord
 
 
 def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
@@ -60,6 +60,12 @@ def remember_revoked(run: Run, kids: Iterable[Kid] = (), jtis: Mapping[Jti, date
                 revoked_jtis={**record.revoked_jtis, **run.revoked_jtis},
             )
         )
+
+
+def recall_revoked(run: Run, snapshot: Snapshot, reading: Reading) -> None:
+    """Take from the database what was revoked: by another replica, or before the witness was lost."""
+    run.revoked_kids |= {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
+    run.revoked_jtis |= snapshot.revoked_tokens(reading.now)
 
 
 def write_witness(run: Run) -> None:

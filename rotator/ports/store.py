@@ -123,6 +123,10 @@ class Snapshot(Protocol):
         """Return current and superseded tokens with ``exp`` < ``before`` still in their phase, oldest first."""
         ...
 
+    def revoked_tokens(self, after: datetime) -> Mapping[Jti, datetime]:
+        """Return the tokens with ``exp`` > ``after`` that were revoked by themselves, not with their key, and their ends."""
+        ...
+
     def tokens_on_key(self, kid: Kid, after: datetime, limit: int) -> KeyLoad:
         """Return how many tokens with ``exp`` > ``after`` hang on a key, and the first ``limit`` workspaces by id."""
         ...

@@ -48,6 +48,18 @@ def test_the_tokens_on_a_key_are_revoked_and_their_text_is_gone(world: Transacti
     assert state_of(world, WorkspaceId("elsewhere")).due_at == spared.rotate_at
 
 
+def test_what_was_revoked_by_itself_is_told_until_it_ends(world: Transaction) -> None:
+    """What left with its key needs no remembering of its own."""
+    by_itself, with_its_key = issue(world), issue(world, at=NOW + HOUR)
+    world.revoke_token(by_itself.jti, LATER, Reason.TOKEN_REVOKED)
+    world.revoke_tokens_of_key(KID, LATER, LATER)
+    assert world.revoked_tokens(LATER) == {by_itself.jti: by_itself.expires_at}
+    assert world.revoked_tokens(by_itself.expires_at) == {}
+    row = world.token(with_its_key.jti)
+    assert row is not None
+    assert row.token.phase is Phase.REVOKED
+
+
 def test_its_workspaces_are_due_at_once_and_say_why(world: Transaction) -> None:
     issue(world)
     world.revoke_tokens_of_key(KID, LATER, LATER)

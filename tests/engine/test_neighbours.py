@@ -22,6 +22,22 @@ def test_the_witness_of_every_replica_names_the_key_that_signs(site: Site) -> No
     site.assert_sound()
 
 
+def test_the_witness_of_every_replica_names_what_one_of_them_revoked(site: Site) -> None:
+    """Whoever finds first that an old database was put back, what was revoked stays so."""
+    site.main.start()
+    other = site.daemon("other").start()
+    site.advance(DAY)
+    (jti,) = site.query("SELECT jti FROM tokens ORDER BY jti")[0]
+    signs = site.active()
+    site.ask("token.revoke", jti=jti)
+    site.ask("key.revoke", kid=signs, choice="now")
+    site.advance(HOUR)
+    record = other.run.around.witness.read()
+    assert record is not None
+    assert signs in record.revoked_kids
+    assert jti in record.revoked_jtis
+
+
 def test_a_new_replica_publishes_nothing_without_a_key_that_the_others_show(site: Site) -> None:
     """Its witness is empty, so that it cannot know; what the others were seen to hold tells it."""
     site.main.start()

@@ -1,14 +1,17 @@
-"""Marks tokens as revoked: one, or all that hang on a key, in bulk."""
+"""Marks tokens as revoked: one, or all that hang on a key, in bulk; and tells which are."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 import sqlalchemy as sa
 
+from rotator.adapters.store import schema
 from rotator.adapters.store.bulk import Statement
-from rotator.adapters.store.times import to_us
+from rotator.adapters.store.times import from_us, to_us
 from rotator.core.actions import Reason
-from rotator.core.model import Jti, Kid
+from rotator.core.model import Jti, Kid, Phase
 from rotator.ports import RevokedTokens
 
 REVOKE_TOKEN: Final = Statement(
@@ -43,3 +46,15 @@ def revoke_tokens_of_key(connection: sa.Connection, kid: Kid, at: datetime, due_
     tokens = REVOKE_TOKENS_OF_KEY.run(connection, [(to_us(at), Reason.KEY_REVOKED, kid, due_us)])
     due = (due_us, due_us, due_us, due_us, due_us, Reason.KEY_REVOKED, due_us, due_us, kid)
     return RevokedTokens(tokens, MAKE_DUE_BY_KEY.run(connection, [due]))
+
+
+def revoked_tokens(connection: sa.Connection, after: datetime) -> Mapping[Jti, datetime]:
+    """Return the tokens with ``exp`` > ``after`` that were revoked by themselves, not with their key, and their ends."""
+    tokens = schema.tokens.c
+    revoked = sa.select(tokens.jti, tokens.expires_at).where(
+        sa.text(schema.ENDED),
+        tokens.phase == Phase.REVOKED,
+        tokens.revoke_reason != Reason.KEY_REVOKED,
+        tokens.expires_at > to_us(after),
+    )
+    return MappingProxyType({Jti(row.jti): from_us(row.expires_at) for row in connection.execute(revoked)})

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from rotator.adapters.store import asked, reach, rows, schema
 from rotator.adapters.store.migrate import HEAD
+from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import from_us, to_us
 from rotator.core.model import Jti, KeysetName, Kid, Overlap, Token, Wish, WorkspaceId, WorkspaceState
 from rotator.ports import (
@@ -283,6 +284,10 @@ class SqlSnapshot:
             .limit(limit)
         )
         return tuple(map(rows.token, self._all(expired)))
+
+    def revoked_tokens(self, after: datetime) -> Mapping[Jti, datetime]:
+        """Return the tokens with ``exp`` > ``after`` that were revoked by themselves, not with their key, and their ends."""
+        return revoked_tokens(self._connection, after)
 
     def tokens_on_key(self, kid: Kid, after: datetime, limit: int) -> KeyLoad:
         """Return how many tokens with ``exp`` > ``after`` hang on a key, and the first ``limit`` workspaces by id."""
