@@ -124,7 +124,7 @@ class Snapshot(Protocol):
         ...
 
     def revoked_tokens(self, after: datetime) -> Mapping[Jti, datetime]:
-        """Return the tokens with ``exp`` > ``after`` that were revoked by themselves, not with their key, and their ends."""
+        """Return the ends, above ``after``, of the tokens that were revoked by themselves, not with their key."""
         ...
 
     def tokens_on_key(self, kid: Kid, after: datetime, limit: int) -> KeyLoad:

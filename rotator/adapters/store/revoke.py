@@ -49,7 +49,7 @@ def revoke_tokens_of_key(connection: sa.Connection, kid: Kid, at: datetime, due_
 
 
 def revoked_tokens(connection: sa.Connection, after: datetime) -> Mapping[Jti, datetime]:
-    """Return the tokens with ``exp`` > ``after`` that were revoked by themselves, not with their key, and their ends."""
+    """Return the ends, above ``after``, of the tokens that were revoked by themselves, not with their key."""
     tokens = schema.tokens.c
     revoked = sa.select(tokens.jti, tokens.expires_at).where(
         sa.text(schema.ENDED),

@@ -286,7 +286,7 @@ class SqlSnapshot:
         return tuple(map(rows.token, self._all(expired)))
 
     def revoked_tokens(self, after: datetime) -> Mapping[Jti, datetime]:
-        """Return the tokens with ``exp`` > ``after`` that were revoked by themselves, not with their key, and their ends."""
+        """Return the ends, above ``after``, of the tokens that were revoked by themselves, not with their key."""
         return revoked_tokens(self._connection, after)
 
     def tokens_on_key(self, kid: Kid, after: datetime, limit: int) -> KeyLoad:
