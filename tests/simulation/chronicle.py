@@ -150,6 +150,8 @@ class Chronicle:
         elif entry.name == "token.revoked" and entry.jti is not None:
             self.revoked_jtis.setdefault(entry.jti, now)
         elif entry.kid is not None and entry.keyset is not None:
+            if entry.name == "key.adopted" and entry.actor != "rotator" and entry.kid not in self.revoked:
+                self.gone.discard(entry.kid)  # imported again, by who cannot know: an old database forgot that it left
             self._key(entry.name, entry.kid, entry.keyset, now)
 
     def _issued(self, entry: Entry) -> None:
