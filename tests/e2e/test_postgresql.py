@@ -1,11 +1,16 @@
 """The same daemon on PostgreSQL."""
 
+import os
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from tests.e2e.world import Site, Verifier, running, wait_for
+from tests.postgresql import programs
 
 
 def test_keys_and_tokens_rotate_on_postgresql(tmp_path: Path, new_postgresql_url: Callable[[], str]) -> None:
@@ -32,4 +37,43 @@ def test_keys_and_tokens_rotate_on_postgresql(tmp_path: Path, new_postgresql_url
     assert len(verifier.kids) >= 5
     assert site.rotator("audit", "verify").returncode == 0
     assert {token["workspace"] for token in site.json("tokens", "list")["tokens"]} == {f"w{n}" for n in range(5)}
+    engine.dispose()
+
+
+def test_the_commands_that_are_told_back_up_and_restore_it(
+    tmp_path: Path, new_postgresql_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older dump is put back as `restore` says: the next start finds it out, no token is refused, all goes on."""
+    monkeypatch.setenv("PATH", f"{programs()}:{os.environ['PATH']}")
+    site = Site(tmp_path)
+    url = new_postgresql_url()
+    site.write_config(keyset_period="3s", extra=f"state: {{url: '{url}'}}\n")
+    verifier = Verifier(site, max_age_seconds=1.0)
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+
+    def counted(name: str) -> int:
+        with engine.connect() as connection:
+            return int(connection.scalar(sa.text("SELECT count(*) FROM audit WHERE name = :name"), {"name": name}) or 0)
+
+    def told(command: str, program: str) -> str:
+        """Return the command line that `rotator` says."""
+        said = site.rotator(command, str(tmp_path / "kept.dump"), check=False)
+        (line,) = re.findall(rf"{program} .+", said.stderr)
+        return str(line)
+
+    with verifier.watching():
+        with running(site) as daemon:
+            wait_for(lambda: counted("key.demoted") >= 1, daemon, "a key rotated")
+            subprocess.run(told("backup", "pg_dump"), shell=True, check=True)  # noqa: S602 - what a person would paste
+            wait_for(lambda: counted("key.demoted") >= 3, daemon, "two more rotated after the dump")
+        subprocess.run(told("restore", "pg_restore"), shell=True, check=True)  # noqa: S602 - as above
+        assert counted("key.demoted") < 3
+        with running(site) as daemon:
+            wait_for(lambda: counted("state.restored") == 1, daemon, "the older database was found out")
+            before = counted("key.activated")
+            wait_for(lambda: counted("key.activated") >= before + 2, daemon, "keys rotate again")
+            assert site.json("status")["state"] == "ok"
+
+    assert verifier.refused == []
+    assert site.rotator("audit", "verify").returncode == 0
     engine.dispose()
