@@ -1,5 +1,6 @@
 """Stories of what people ask for: each request is stored before it is answered, and carried out once."""
 
+import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -8,6 +9,7 @@ from rotator.core.model import Phase
 from tests.crash.scenarios import PACE, Scenario, begin, jump
 from tests.crash.world import World
 from tests.engine.site import HOUR, MINUTE, PROPAGATION
+from tests.engine.test_import import OldIssuer, sealed
 
 CURRENT = "SELECT current FROM workspaces WHERE id = 'acme'"
 
@@ -83,6 +85,16 @@ def token_revoked(world: World) -> None:
     assert world.site.query(CURRENT) != [(jti,)]
 
 
+def revoke_workspace(world: World) -> None:
+    world.site.revoked.add(str(world.notes["jti"]))
+    request(world, "workspace.revoke", workspace="acme")
+
+
+def workspace_revoked(world: World) -> None:
+    assert len(world.site.events(EventName.WORKSPACE_REVOKED)) == 1
+    token_revoked(world)
+
+
 def replace_token(world: World) -> None:
     request(world, "token.replace", workspace="acme", overlap="7200")
 
@@ -94,6 +106,24 @@ def token_replaced(world: World) -> None:
 def rotate(world: World) -> None:
     request(world, "keyset.rotate", keyset="default")
     jump(world, world.site.clock.wall + PROPAGATION + HOUR)
+
+
+def rotate_at_once(world: World) -> None:
+    request(world, "keyset.rotate_at_once", keyset="default", signing=str(world.notes["signer"]))
+
+
+def settled_beside_another_system(world: World) -> None:
+    settled(world)
+    world.notes["old"] = json.dumps(OldIssuer().private)
+
+
+def import_key(world: World) -> None:
+    request(world, "key.import", **sealed(world.site, json.loads(str(world.notes["old"]))))
+
+
+def imported_once(world: World) -> None:
+    assert [row.event.kid for row in world.site.events(EventName.KEY_IMPORTED)] == ["old-2"]
+    assert "old-2" in {key.kid for key in world.site.signing_keys()}
 
 
 def rotated_once(world: World) -> None:
@@ -133,6 +163,27 @@ OPERATORS: Mapping[str, Scenario] = MappingProxyType(
         ),
         "rotate a key": Scenario(
             prepare=settled, act=rotate, resume=after_a_stop(rotate), expect=rotated_once, least={"commit": 8}
+        ),
+        "rotate a key at once": Scenario(
+            prepare=settled,
+            act=rotate_at_once,
+            resume=after_a_stop(rotate_at_once),
+            expect=rotated_once,
+            least={"commit": 6, "rename": 4},
+        ),
+        "revoke a workspace": Scenario(
+            prepare=settled,
+            act=revoke_workspace,
+            resume=after_a_stop(revoke_workspace),
+            expect=workspace_revoked,
+            least={"commit": 4, "deliver": 1, "rename": 2},
+        ),
+        "import a key": Scenario(
+            prepare=settled_beside_another_system,
+            act=import_key,
+            resume=after_a_stop(import_key),
+            expect=imported_once,
+            least={"commit": 4, "rename": 4},
         ),
     }
 )

@@ -79,8 +79,9 @@ def _keys(world: World, rows: list[AuditRow]) -> Iterator[str]:
     for key in keys:
         if key.origin is Origin.ADOPTED:
             continue
-        if (EventName.KEY_MADE, key.kid) not in told:
-            yield f"key {key.kid} has no event of its making"
+        origin = EventName.KEY_IMPORTED if key.origin is Origin.IMPORTED else EventName.KEY_MADE
+        if (origin, key.kid) not in told:
+            yield f"key {key.kid} has no event {origin}"
         for event, column in EVENT_OF.items():
             if ((event, key.kid) in told) != (getattr(key, column) is not None) and not _restored(rows):
                 yield f"key {key.kid}: {column} and {event} do not agree"
