@@ -20,7 +20,7 @@ def set_clock(world: World, error: timedelta) -> None:
     if error > timedelta(0):
         world.leapt = True
     else:
-        world.behind = world.clock.wall
+        world.behind = world.ticked_at
     world.clock.lose()
     world.clock.leap(error)
 

@@ -118,6 +118,8 @@ class World:
     """The clock leapt ahead of what was known, and neither came back nor was accepted."""
     behind: datetime | None = None
     """What the clock said before it was set back; until it says so again it must not be believed."""
+    ticked_at: datetime | None = None
+    """What the clock said when a process believed it last: of any time after that no process can know."""
     unreconciled: bool = False
     """A database was put back, and no daemon has found that out yet."""
     awaited: dict[KeysetName, datetime] = field(default_factory=dict)
@@ -317,6 +319,8 @@ class World:
                 self._reload(replica, engine)
             replica.failure = ""
             replica.outcome = engine.tick()
+            if "clock" not in engine.run.faults:
+                self.ticked_at = self.clock.wall
         except ProcessDied:
             replica.carriers.waiting.clear()
             self.stop(replica, self.setting.grain)
