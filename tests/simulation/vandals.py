@@ -41,7 +41,6 @@ class PutBack:
         world.chronicle.forget_after(backup.head())
         world.unreconciled = True
         world.touched("config", "trees")
-        world.forget_absent()
         if self.with_tree:
             for replica in world.replicas.values():
                 for path in {*replica.tree.files, *world.old_trees[number]}:

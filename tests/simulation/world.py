@@ -329,8 +329,9 @@ class World:
         except RotatorError as error:  # as the daemon does: logged, and tried again soon
             replica.failure = str(error)
             replica.outcome = Outcome(self.clock.wall + MINUTE)
-        if replica.engine is not None and replica.engine.run.reconciled:
+        if self.unreconciled and replica.engine is not None and replica.engine.run.reconciled:
             self.unreconciled = False
+            self.forget_absent()
         self.look(replica)
         if replica.engine is None or replica.outcome is None:
             return False
@@ -415,7 +416,7 @@ class World:
     # ------------------------------------------------------------------------------------------------------ operators
 
     def forget_absent(self) -> None:
-        """Let the operator say, once no cache can hold their sets, that pods which an old database names are gone."""
+        """Let the operator say, once no cache can hold their sets, that pods named by a restored database are gone."""
 
         def forget() -> None:
             for (name,) in self.database.query("SELECT replica FROM replicas WHERE forgotten_at IS NULL"):
