@@ -27,7 +27,11 @@ LONG_HISTORIES = (
     "tests/crash/",
     "tests/fuzz/",
     "tests/simulation/",
+    "tests/engine/test_failures.py",
     "tests/engine/test_history.py",
+    "tests/engine/test_propagation.py",
+    "tests/engine/test_publishing.py",
+    "tests/engine/test_restore.py",
 )
 """Under coverage they would take twice as long, and walk through nothing that the tests of less time do not cover."""
 
