@@ -122,6 +122,8 @@ def _become(module: str, source: str, tests: Sequence[str]) -> None:
         sys.meta_path.insert(0, _Mutated(module, source))
         import pytest
 
-        code = int(pytest.main(["-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", *tests]))
+        # Without the options of the project, which are for plugins that are not loaded here.
+        options = ("-o", "addopts=", "-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider")
+        code = int(pytest.main([*options, *tests]))
     finally:
         os._exit(code)
