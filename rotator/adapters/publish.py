@@ -185,19 +185,18 @@ class TreePublisher:
 
     def _content(self, path: str) -> bytes | None:
         """Return what a regular file of the tree holds; None for anything else that may be there."""
+        known = self._read.pop(path, None)
         try:
-            known = self._read.get(path)
-            if known and known.identity == _Identity.of((self._directory / path).lstat()):
-                return known.content
-            self._read.pop(path, None)
-            with self._below(path) as (directory_fd, name):
-                content, status = read_regular(name, READ_LIMIT_BYTES, dir_fd=directory_fd)
+            if known is None or known.identity != _Identity.of((self._directory / path).lstat()):
+                with self._below(path) as (directory_fd, name):
+                    content, status = read_regular(name, READ_LIMIT_BYTES, dir_fd=directory_fd)
+                known = _Standing(_Identity.of(status), content)
         except OSError as error:
             if error.errno in _NO_FILE:
                 return None
             raise self._failed("read", path, error) from error
-        self._read[path] = _Standing(_Identity.of(status), content)
-        return content
+        self._read[path] = known
+        return known.content
 
     def _stands(self, path: str, expected: bytes, *, compare: Callable[[bytes, bytes], bool] = operator.eq) -> bool:
         content = self._content(path)

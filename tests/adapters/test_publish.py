@@ -392,6 +392,16 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(publisher: Tre
     assert publisher.intact(publication("a"), fully=True)
 
 
+def test_a_file_that_was_gone_when_it_was_last_read_is_a_change_when_it_is_back(
+    publisher: TreePublisher, tree: Path
+) -> None:
+    publisher.publish(publication("a"))
+    (tree / "keysets").rename(tree / "away")
+    assert publisher.read(DEFAULT_KEYSET) is None
+    (tree / "away").rename(tree / "keysets")
+    assert not publisher.unchanged(DEFAULT_KEYSET)
+
+
 # ---------------------------------------------------------------------------------------------------- what is refused
 
 
