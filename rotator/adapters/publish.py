@@ -52,7 +52,7 @@ ASIDE_LIMIT: Final = 100
 
 _META: Final = "jwks.meta.json"
 _DISCOVERY: Final = ".well-known/openid-configuration"
-_UNCOMPARED: Final = ("generation", "published_at", "next_change_at")
+_UNCOMPARED: Final = frozenset({"generation", "published_at", "next_change_at"})
 _NO_FILE: Final = frozenset(
     {
         errno.ENOENT,
@@ -250,8 +250,9 @@ class TreePublisher:
         try:
             ensure_directory(directory, 0o700, disk=self._disk)
             kept = sorted(directory.glob("*.json"))
-            if same := [path for path in kept if path.stem.endswith(f"-{digest}")]:
-                return str(same[0])
+            for path in kept:
+                if path.stem.endswith(f"-{digest}"):
+                    return str(path)
             half_written = directory.glob(".*.tmp")  # a name has the time in it, and is not written a second time
             with open_directory(directory) as directory_fd:
                 for gone in (*kept[: max(0, len(kept) - ASIDE_LIMIT + 1)], *half_written):
@@ -273,7 +274,7 @@ class TreePublisher:
                     self._disk.unlink(name, directory_fd)
                     self._disk.fsync_directory(directory_fd)
             except FileNotFoundError:
-                continue  # its directory is not there, so neither is the file
+                pass  # its directory is not there, so neither is the file
             except OSError as error:
                 raise self._failed("remove", path, error) from error
         return kept

@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import json
+import mmap
 import os
 import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rotator.adapters.disk import OsDisk
-from rotator.adapters.publish import ASIDE_LIMIT, TreePublisher
+from rotator.adapters.publish import TreePublisher, read_set
 from rotator.core.jwks import parse_set
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
 from rotator.core.policy import KeysetPolicy
@@ -26,6 +28,8 @@ from tests.another_user import as_nobody
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OTHER = KeysetName("other")
 DEFAULT_PLACES = ("keysets/default/jwks.json", ".well-known/jwks.json")
+META = "keysets/default/jwks.meta.json"
+DISCOVERY = ".well-known/openid-configuration"
 ROOT = os.geteuid() == 0
 
 
@@ -64,6 +68,7 @@ class RecordingDisk(OsDisk):
     def __init__(self) -> None:
         super().__init__()
         self.renamed: list[str] = []
+        self.when_renamed: dict[str, Callable[[], None]] = {}
         self.fsyncs = 0
         self.fail_directory_sync = False
         self.lie = False
@@ -71,6 +76,7 @@ class RecordingDisk(OsDisk):
     def rename(self, old: str, new: str, directory_fd: int) -> None:
         super().rename(old, new, directory_fd)
         self.renamed.append(new)
+        self.when_renamed.pop(new, lambda: None)()
 
     def write(self, fd: int, content: bytes) -> None:
         super().write(fd, content[:-2] if self.lie else content)
@@ -120,6 +126,14 @@ def files(tree: Path) -> dict[str, bytes]:
 
 def identities(tree: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in tree.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """Map a file so that what is written to the map changes the file and, until it is synced, not its status."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        content[0] = content[0]  # the kernel notes the time of the first write alone
+        yield content
 
 
 # ------------------------------------------------------------------------------------------------------ what it holds
@@ -280,6 +294,26 @@ def test_intact_compares_every_file_and_leaves_out_what_only_ages(publisher: Tre
 
 
 @pytest.mark.parametrize(
+    ("member", "value", "intact"),
+    [
+        ("generation", 9, True),
+        ("published_at", "2020-01-01T00:00:00Z", True),
+        ("next_change_at", None, True),
+        ("sha256", "00", False),
+        ("max_age", 1, False),
+        ("another", 1, False),
+    ],
+)
+def test_a_meta_file_may_differ_in_what_only_ages(
+    publisher: TreePublisher, tree: Path, member: str, value: object, intact: bool
+) -> None:
+    publisher.publish(publication("a"))
+    document = json.loads((tree / META).read_bytes())
+    (tree / META).write_text(json.dumps(document | {member: value}))
+    assert publisher.intact(publication("a")) is intact
+
+
+@pytest.mark.parametrize(
     "content",
     [b"", b"[]", b"{}", b"\xff", b'{"sha256":"x"}', b"[" * 100_000, None],
     ids=["empty", "list", "object", "binary", "partial", "deep", "gone"],
@@ -392,6 +426,50 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(publisher: Tre
     assert publisher.intact(publication("a"), fully=True)
 
 
+def test_what_changed_without_a_trace_is_seen_by_who_looks_fully(publisher: TreePublisher, tree: Path) -> None:
+    """As on a disk that decays: the status of the file is what it was."""
+    publisher.publish(publication("a"))
+    before = publisher.read(DEFAULT_KEYSET)
+    with mapped(tree / DEFAULT_PLACES[0]) as content:
+        assert publisher.read(DEFAULT_KEYSET) == before
+        content[content.find(b'"a"') + 1] = ord("z")
+        assert publisher.read(DEFAULT_KEYSET) == before
+        assert publisher.read(DEFAULT_KEYSET, fully=True) is None
+
+
+def test_intact_looks_closer_when_asked_to(publisher: TreePublisher, tree: Path) -> None:
+    publisher.publish(publication("a"))
+    with mapped(tree / DISCOVERY) as content:
+        assert publisher.intact(publication("a"))
+        content[0] = ord(" ")
+        assert publisher.intact(publication("a"))
+        assert not publisher.intact(publication("a"), fully=True)
+
+
+def test_what_is_published_is_read_back_whatever_its_status_says(publisher: TreePublisher, tree: Path) -> None:
+    publisher.publish(publication("a"))
+    with mapped(tree / DISCOVERY) as content:
+        assert publisher.intact(publication("a"))
+        content[0] = ord(" ")
+        with pytest.raises(PublishError, match=f"{DISCOVERY} does not hold what was just written"):
+            publisher.publish(publication("a"))
+
+
+@pytest.mark.parametrize("path", [*DEFAULT_PLACES, META, DISCOVERY])
+def test_a_file_that_is_not_the_one_that_was_read_is_noticed_by_its_status(
+    publisher: TreePublisher, tmp_path: Path, tree: Path, path: str
+) -> None:
+    publisher.publish(publication("a"))
+    assert publisher.unchanged(DEFAULT_KEYSET)
+    assert not make(tmp_path, tree, OsDisk()).unchanged(DEFAULT_KEYSET)  # it has read none yet
+    os.utime(tree / path, ns=(0, 0))
+    assert not publisher.unchanged(DEFAULT_KEYSET)
+    publisher.publish(publication("a"))
+    assert publisher.unchanged(DEFAULT_KEYSET)
+    (tree / path).unlink()
+    assert not publisher.unchanged(DEFAULT_KEYSET)
+
+
 def test_a_file_that_was_gone_when_it_was_last_read_is_a_change_when_it_is_back(
     publisher: TreePublisher, tree: Path
 ) -> None:
@@ -400,6 +478,35 @@ def test_a_file_that_was_gone_when_it_was_last_read_is_a_change_when_it_is_back(
     assert publisher.read(DEFAULT_KEYSET) is None
     (tree / "away").rename(tree / "keysets")
     assert not publisher.unchanged(DEFAULT_KEYSET)
+
+
+def test_a_set_of_a_mebibyte_is_read_and_a_larger_one_is_not(publisher: TreePublisher, tree: Path) -> None:
+    publisher.publish(publication("a", keyset=OTHER))
+    place = tree / "keysets/other/jwks.json"
+    content = place.read_bytes()
+    place.write_bytes(content.ljust(1 << 20))
+    found = publisher.read(OTHER)
+    assert found is not None
+    assert found.kids == ("a",)
+    place.write_bytes(content.ljust((1 << 20) + 1))
+    assert publisher.read(OTHER) is None
+
+
+def test_reading_makes_nothing(publisher: TreePublisher, tree: Path) -> None:
+    tree.mkdir()
+    assert publisher.read(DEFAULT_KEYSET) is None
+    assert publisher.found(DEFAULT_KEYSET) is None
+    assert not publisher.intact(publication("a"))
+    assert not list(tree.iterdir())
+
+
+def test_what_verifiers_are_served_is_the_set_in_the_directory_of_keysets(publisher: TreePublisher, tree: Path) -> None:
+    assert read_set(tree, OTHER) is None
+    content = publisher.publish(publication("a", keyset=OTHER)).content
+    assert read_set(tree, OTHER) == content
+    content = publisher.publish(publication("b")).content
+    (tree / DEFAULT_PLACES[1]).write_bytes(b"another")
+    assert read_set(tree, DEFAULT_KEYSET) == content
 
 
 # ---------------------------------------------------------------------------------------------------- what is refused
@@ -431,11 +538,30 @@ def test_a_tree_that_is_a_symlink_is_refused(publisher: TreePublisher, tree: Pat
         lambda: publisher.publish(publication("a")),
         lambda: publisher.read(DEFAULT_KEYSET),
         lambda: publisher.intact(publication("a")),
+        lambda: publisher.found(DEFAULT_KEYSET),
+        lambda: publisher.unchanged(DEFAULT_KEYSET),
+        lambda: publisher.withdraw(DEFAULT_KEYSET, b"foreign", NOW),
     ]
     for call in calls:
         with pytest.raises(PublishError, match=f"is a symlink.*set publish.directory to {tmp_path}/real"):
             call()
     assert not any((tmp_path / "real").iterdir())
+
+
+def test_a_tree_that_turns_into_a_symlink_amid_a_publication_leads_nowhere_else(
+    publisher: TreePublisher, tree: Path, tmp_path: Path, disk: RecordingDisk
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def turn() -> None:
+        tree.rename(tmp_path / "away")
+        tree.symlink_to(elsewhere)
+
+    disk.when_renamed["jwks.json"] = turn
+    with pytest.raises(PublishError, match="a directory is needed there"):
+        publisher.publish(publication("a"))
+    assert not list(elsewhere.iterdir())
 
 
 @pytest.mark.parametrize("place", ["state", "x/../state", ".", "link/.."])
@@ -534,7 +660,7 @@ def test_a_tree_that_cannot_be_made_says_so(tmp_path: Path) -> None:
 def test_a_foreign_set_is_kept_outside_the_tree_for_the_owner_alone(publisher: TreePublisher, tree: Path) -> None:
     path = Path(publisher.keep_aside(DEFAULT_KEYSET, b"foreign", NOW))
     assert path.read_bytes() == b"foreign"
-    assert path.name.startswith("20260101T000000Z-")
+    assert path.name == f"20260101T000000Z-{hashlib.sha256(b'foreign').hexdigest()[:16]}.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert not path.is_relative_to(tree)
@@ -543,11 +669,10 @@ def test_a_foreign_set_is_kept_outside_the_tree_for_the_owner_alone(publisher: T
 
 def test_what_is_kept_aside_is_bounded(publisher: TreePublisher) -> None:
     """Someone who changes the tree every second must not fill the disk."""
-    paths = [
-        Path(publisher.keep_aside(OTHER, f"set {i}".encode(), NOW + timedelta(seconds=i)))
-        for i in range(ASIDE_LIMIT + 5)
-    ]
-    assert sorted(paths[0].parent.iterdir()) == paths[5:]
+    paths: list[Path] = []
+    for i in range(105):
+        paths.append(Path(publisher.keep_aside(OTHER, f"set {i}".encode(), NOW + timedelta(seconds=i))))
+        assert sorted(paths[0].parent.iterdir()) == paths[-100:]
 
 
 def test_what_a_killed_process_left_half_kept_is_cleared_away(publisher: TreePublisher) -> None:
@@ -578,6 +703,20 @@ def test_a_withdrawn_set_leaves_the_tree_and_is_kept_aside(
     assert publisher.read(keyset) is None
     assert publisher.withdraw(keyset, published.content, NOW) == kept
     assert publisher.publish(publication("b", keyset=keyset)).kids == ("b",)
+
+
+def test_a_withdrawn_set_that_someone_put_back_is_synced_before_it_counts(
+    publisher: TreePublisher, tree: Path, disk: RecordingDisk
+) -> None:
+    published = publisher.publish(publication("a", keyset=OTHER))
+    before = files(tree)
+    publisher.withdraw(OTHER, published.content, NOW)
+    for path, content in before.items():
+        (tree / path).write_bytes(content)
+        (tree / path).chmod(0o644)
+    disk.fsyncs, disk.renamed = 0, []
+    publisher.publish(publication("a", keyset=OTHER))
+    assert (disk.fsyncs, disk.renamed) == (3, [])
 
 
 def test_withdrawing_leaves_other_keysets_alone(publisher: TreePublisher) -> None:
