@@ -1,6 +1,8 @@
 """What can be broken in a module, one place at a time: operators, conditions, numbers, enum members, statements, rules.
 
-Docstrings, annotations, decorators and the texts of errors are left alone: no test should hold their wording.
+Docstrings, annotations, decorators and the texts of errors are left alone: no test should hold their wording. So is
+what means the same when it is broken: a ``return`` or ``continue`` after which nothing comes anyway, and a None that is
+returned for a False, which no condition tells apart (a True for it is tried).
 """
 
 import ast
@@ -107,9 +109,12 @@ def mutants(module: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its text; the same ones each time."""
     tree = ast.parse((ROOT / module).read_text())
     members = enums()
+    needless = {id(statement) for statement in _needless(tree)}
     told: Counter[str] = Counter()
     found: list[Mutant] = []
     for place in list(_places(tree, "module")):
+        if id(place.node) in needless:
+            continue
         for broken in _variants(place, members):
             text = f"{place.where}: {_brief(place.node)} -> {_brief(broken)}"
             told[text] += 1
@@ -150,12 +155,39 @@ def _is_type(node: ast.AST) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
+def _needless(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Find each ``return`` and ``continue`` after which nothing comes anyway."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(body=body):
+                yield from (last for last in _last(body) if ast.unparse(last) in {"return", "return None"})
+            case ast.For(body=body) | ast.While(body=body):
+                yield from (last for last in _last(body) if isinstance(last, ast.Continue))
+
+
+def _last(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Find the statements that can be the last one to run of a body."""
+    match body:
+        case [*_, ast.If(body=then, orelse=otherwise)]:
+            yield from (*_last(then), *_last(otherwise))
+        case [*_, ast.Try(body=tried, handlers=handlers, orelse=otherwise, finalbody=[])]:
+            yield from _last(otherwise or tried)
+            for handler in handlers:
+                yield from _last(handler.body)
+        case [*_, ast.With(body=inner)]:
+            yield from _last(inner)
+        case [*_, ast.Match(cases=cases)]:
+            for each in cases:
+                yield from _last(each.body)
+        case [*_, last]:
+            yield last
+
+
 def _variants(place: Place, members: dict[str, list[str]]) -> Iterator[ast.AST]:
     node = place.node
     yield from _expressions(node)
     yield from _leaves(node, members)
-    if not (isinstance(place.parent, ast.FunctionDef) and ast.unparse(node) == "return None"):
-        yield from _statements(node)
+    yield from _statements(node)
     yield from _collections(node, place.where)
 
 
@@ -202,6 +234,8 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.IfExp(ast.UnaryOp(ast.Not(), test), node.body, node.orelse)
         case ast.If(test=test) if not isinstance(test, ast.Compare | ast.BoolOp | ast.UnaryOp):
             yield ast.If(ast.UnaryOp(ast.Not(), test), node.body, node.orelse)
+        case ast.Return(value=ast.Constant(value=False)):
+            pass
         case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
             yield ast.Return(ast.Constant(None))
         case ast.Return():
