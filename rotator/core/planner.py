@@ -42,7 +42,7 @@ from rotator.core.policy import KeysetPolicy
 from rotator.core.schedule import Calendar, key_rotation_due
 from rotator.core.transitions import apply
 
-IN_SET: Final = (Phase.PENDING, Phase.ACTIVE, Phase.GRACE)
+IN_SET: Final = frozenset({Phase.PENDING, Phase.ACTIVE, Phase.GRACE})
 
 PLAN_LIMIT: Final = 64
 """More actions than any plan can have; a longer one is a loop, and our fault."""

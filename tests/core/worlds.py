@@ -113,6 +113,7 @@ class World:
             due = next_due(self.state, self.policy, self.now)
             if due is None or due > end:
                 break
+            assert due > self.now
             self.now = due
             self.settle()
         self.now = end

@@ -17,7 +17,13 @@ from typing import Final
 CORE: Final = "tests/core/test_"
 
 TESTS: Final[dict[str, tuple[str, ...]]] = {
-    "rotator/core/planner.py": (CORE + "planner.py", CORE + "any_state.py", CORE + "wishes.py", CORE + "compromise.py"),
+    "rotator/core/planner.py": (
+        CORE + "reading_a_state.py",
+        CORE + "wishes.py",
+        CORE + "planner.py",
+        CORE + "any_state.py",
+        CORE + "compromise.py",
+    ),
     "rotator/adapters/publish.py": ("tests/adapters/test_publish.py",),
     "rotator/core/tokens.py": (CORE + "tokens.py",),
     "rotator/core/transitions.py": (CORE + "planner.py", CORE + "any_state.py", CORE + "wishes.py"),
