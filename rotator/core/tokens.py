@@ -75,17 +75,17 @@ def _reason(state: WorkspaceState) -> Reason:
 class SyncPlan:
     """What a loaded config changes for the workspaces in the database."""
 
-    new: tuple[WorkspaceState, ...] = ()
+    new: tuple[WorkspaceState, ...]
     """Not there yet, or removed before: inserted, due at once."""
-    updated: tuple[WorkspaceState, ...] = ()
+    updated: tuple[WorkspaceState, ...]
     """Changed claims (due early) or periods (due anew)."""
-    claims_changed: int = 0
-    rescheduled: int = 0
-    sinks_changed: tuple[WorkspaceState, ...] = ()
+    claims_changed: int
+    rescheduled: int
+    sinks_changed: tuple[WorkspaceState, ...]
     """Deliveries are to be planned anew; with the fingerprint as it becomes."""
-    removed: tuple[WorkspaceState, ...] = ()
+    removed: tuple[WorkspaceState, ...]
     """No longer in the config: what is out lives to its end."""
-    known: int = 0
+    known: int
     """Workspaces in the database that were not removed before."""
 
     @property

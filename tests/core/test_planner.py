@@ -322,6 +322,20 @@ def test_a_changed_period_reschedules_once(security_period: timedelta) -> None:
             assert key.grace_until >= key.last_exp
 
 
+def test_a_longer_period_is_heeded_before_a_rotation_that_was_due_by_the_old_one() -> None:
+    world = World(keyset_policy())
+    world.settle()
+    signer = active_key(world.state)
+    assert signer is not None
+    assert signer.rotate_at is not None
+    world.run_until(signer.rotate_at - timedelta(microseconds=1))
+    world.policy = keyset_policy(security_period=365 * DAY)
+
+    plan = plan_keyset(world.state, world.policy, signer.rotate_at, CALENDAR)
+
+    assert kinds(plan) == ["Reschedule"]
+
+
 def test_a_deadline_that_a_wrong_clock_made_is_made_anew() -> None:
     """The clock was far ahead when the signer began, and was set right: nobody waits for that far day."""
     world = World(keyset_policy(), now=T0 + 20_000 * DAY)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from rotator.core.actions import MakeKey, Reason
+from rotator.core.actions import Reason
 from rotator.core.model import ALWAYS, Algorithm, KeysetName, KeysetState, Kid, Phase, SigningKey, Wish
 from rotator.core.planner import (
     activation_reason,
@@ -17,12 +17,11 @@ from rotator.core.planner import (
     leaves_at,
     may_sign_at,
     next_due,
-    plan_keyset,
     ready_at,
     spares,
     spares_needed,
 )
-from tests.core.worlds import CALENDAR, DAY, HOUR, T0, keyset_policy
+from tests.core.worlds import DAY, HOUR, T0, keyset_policy
 
 POLICY = keyset_policy()
 INSTANT = timedelta(microseconds=1)
@@ -182,24 +181,3 @@ def test_the_next_look_is_when_time_alone_changes_something(state: KeysetState, 
 def test_the_key_after_the_next_is_announced_a_lead_before_the_rotation() -> None:
     assert announce_at(SIGNER, POLICY) == T0 + DAY - POLICY.lead
     assert announce_at(replace(SIGNER, rotate_at=None), POLICY) is None
-
-
-@pytest.mark.parametrize(
-    ("signer", "members", "made"),
-    [
-        (None, {}, 2),
-        (SIGNER, {}, 2),
-        (replace(SIGNER, rotate_at=T0 + LEAD), {}, 2),
-        (replace(SIGNER, rotate_at=T0 + LEAD + INSTANT), {}, 1),
-        (replace(SIGNER, rotate_at=T0 + LEAD + INSTANT), {"wish": WISH}, 2),
-        (replace(SIGNER, rotate_at=T0 + LEAD + INSTANT, opens=False), {}, 2),
-        (replace(SIGNER, rotate_at=None), {}, 2),
-    ],
-    ids=["no signer", "near", "announced", "not yet", "asked for", "lost", "without a deadline"],
-)
-def test_two_spares_are_made_when_another_key_is_to_sign_soon_and_else_one(
-    signer: SigningKey | None, members: dict[str, object], made: int
-) -> None:
-    state = state_of(*filter(None, [signer]), schedule_fingerprint=POLICY.schedule_fingerprint, **members)
-    plan = plan_keyset(state, POLICY, T0, CALENDAR)
-    assert sum(isinstance(action, MakeKey) for action in plan) == made

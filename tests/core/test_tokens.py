@@ -120,6 +120,7 @@ def test_an_unchanged_config_changes_nothing() -> None:
 def test_a_workspace_that_left_gets_nothing_new_and_one_that_returns_begins_again() -> None:
     gone = plan_sync([state_of(ACME)], policy_of(), T0 + DAY, CALENDAR)
     assert [state.removed_at for state in gone.removed] == [T0 + DAY]
+    assert gone.changes
 
     assert not plan_sync(gone.removed, policy_of(), T0 + 2 * DAY, CALENDAR).changes
 
@@ -132,6 +133,7 @@ def test_changed_claims_make_the_token_due_early_and_spread_a_crowd() -> None:
     changed = replace(ACME, roles=("viewer",))
     plan = plan_sync([state_of(ACME)], policy_of(changed), T0 + DAY, CALENDAR)
     assert plan.claims_changed == 1
+    assert plan.changes
     assert plan.updated[0].due_reason == Reason.CLAIMS_CHANGED
     assert plan.updated[0].due_at - (T0 + DAY) < timedelta(milliseconds=50)
 
@@ -140,8 +142,16 @@ def test_changed_claims_make_the_token_due_early_and_spread_a_crowd() -> None:
         [state_of(one) for one in crowd], policy_of(*(replace(one, roles=("x",)) for one in crowd)), T0 + DAY, CALENDAR
     )
     dues = [state.due_at - (T0 + DAY) for state in plan.updated]
-    assert max(dues) <= timedelta(seconds=50)
+    assert dues == [timedelta(seconds=50) * share(one.id) for one in crowd]
     assert len({int(due.total_seconds()) for due in dues}) > 40
+
+
+def test_a_crowd_is_spread_over_a_tenth_of_its_period_at_most() -> None:
+    crowd = [replace(ACME, id=WorkspaceId(f"w{n}"), security_period=timedelta(seconds=100)) for n in range(1000)]
+    plan = plan_sync(
+        [state_of(one) for one in crowd], policy_of(*(replace(one, roles=("x",)) for one in crowd)), T0, CALENDAR
+    )
+    assert [state.due_at for state in plan.updated] == [T0 + timedelta(seconds=10) * share(one.id) for one in crowd]
 
 
 def test_claims_that_changed_twice_do_not_put_the_token_off() -> None:
@@ -152,22 +162,50 @@ def test_claims_that_changed_twice_do_not_put_the_token_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("security_period", "due_by"),
-    [(4 * DAY, T0 + 4 * DAY), (30 * DAY, T0 + 8 * DAY)],
+    ("security_period", "due_at"),
+    [(4 * DAY, T0 + 4 * DAY - 4 * DAY / 10 * share("acme")), (30 * DAY, T0 + 8 * DAY)],
     ids=["shorter", "longer, held by the end of the token that is out"],
 )
-def test_a_changed_period_moves_the_due_time(security_period: timedelta, due_by: datetime) -> None:
+def test_a_changed_period_moves_the_due_time(security_period: timedelta, due_at: datetime) -> None:
     plan = plan_sync([state_of(ACME)], policy_of(replace(ACME, security_period=security_period)), T0 + DAY, CALENDAR)
 
     assert plan.rescheduled == 1
-    assert due_by - 4 * DAY / 10 <= plan.updated[0].due_at <= due_by
+    assert plan.changes
+    assert plan.updated[0].due_at == due_at
 
 
-def test_a_workspace_without_a_token_stays_due_when_its_period_changes() -> None:
-    state = state_of(ACME)._replace(current_issued_at=None, due_at=T0)
+@pytest.mark.parametrize("member", ["current_issued_at", "current_expires_at"])
+def test_a_workspace_without_a_token_stays_due_when_its_period_changes(member: str) -> None:
+    state = state_of(ACME)._replace(due_at=T0, **{member: None})  # type: ignore[arg-type] # two instants
     plan = plan_sync([state], policy_of(replace(ACME, security_period=DAY)), T0 + DAY, CALENDAR)
 
     assert plan.updated[0].due_at == T0
+
+
+def test_a_config_is_held_against_each_workspace_by_itself() -> None:
+    """One that is new, unchanged, has other roles, another period, other sinks, came back, left, left long ago."""
+    names = ["unchanged", "roles", "period", "sinks", "back", "left", "long-ago"]
+    before = {name: replace(ACME, id=WorkspaceId(name)) for name in names}
+    states = [
+        state_of(one)._replace(removed_at=T0 if name in {"back", "long-ago"} else None) for name, one in before.items()
+    ]
+    wanted = policy_of(
+        replace(ACME, id=WorkspaceId("new")),
+        before["unchanged"],
+        replace(before["roles"], roles=("x",)),
+        replace(before["period"], security_period=4 * DAY),
+        replace(before["sinks"], sinks=(FileSink("/run/acme/token"),)),
+        before["back"],
+    )
+
+    plan = plan_sync(states, wanted, T0 + DAY, CALENDAR)
+
+    def ids(states: tuple[WorkspaceState, ...]) -> list[str]:
+        return [state.id for state in states]
+
+    assert (ids(plan.new), ids(plan.updated)) == (["new", "back"], ["period", "roles"])
+    assert (ids(plan.sinks_changed), ids(plan.removed)) == (["sinks"], ["left"])
+    assert (plan.claims_changed, plan.rescheduled, plan.known) == (1, 1, 5)
 
 
 def test_changed_sinks_are_planned_without_a_new_token() -> None:
@@ -175,6 +213,7 @@ def test_changed_sinks_are_planned_without_a_new_token() -> None:
     plan = plan_sync([state_of(ACME)], policy_of(changed), T0 + DAY, CALENDAR)
 
     assert not plan.updated
+    assert plan.changes
     assert [state.sinks_fingerprint for state in plan.sinks_changed] == [changed.sinks_fingerprint]
 
 

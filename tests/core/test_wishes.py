@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from rotator.core.actions import ActivateKey, ProveKey, PublishSet, Reason
+from rotator.core.actions import ActivateKey, MakeKey, ProveKey, PublishSet, Reason
 from rotator.core.lifecycle import revoke
 from rotator.core.model import Kid, Phase, SigningKey
 from rotator.core.planner import active_key, plan_keyset
@@ -112,6 +112,15 @@ def test_in_an_emergency_the_standby_takes_over_at_once(world: World) -> None:
     assert signer(world).kid == standby
     assert signer(world).activated_at == world.now
     assert world.phases().count(Phase.GRACE) == 1
+
+
+def test_an_emergency_waits_for_no_new_key(world: World) -> None:
+    """Nor for anything else that may fail: the standby takes over before the one behind it is made."""
+    world.wish(emergency=True)
+
+    plan = plan_keyset(world.state, world.policy, world.now, CALENDAR)
+
+    assert [type(action) for action in plan[:3]] == [ProveKey, ActivateKey, MakeKey]
 
 
 def test_a_second_emergency_takes_a_key_that_was_only_just_published(world: World) -> None:

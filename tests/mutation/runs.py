@@ -19,6 +19,7 @@ CORE: Final = "tests/core/test_"
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     "rotator/core/planner.py": (
         CORE + "reading_a_state.py",
+        CORE + "rules.py",
         CORE + "wishes.py",
         CORE + "planner.py",
         CORE + "any_state.py",
