@@ -64,3 +64,23 @@ def test_a_keyset_that_nobody_uses_any_more_needs_none() -> None:
     assert needs_choice(state, world.policy, world.now, every)
     assert not needs_choice(state, replace(world.policy, ending=True), world.now, every)
     assert needs_choice(replace(state, in_use=True), replace(world.policy, ending=True), world.now, every)
+
+
+def test_while_nothing_can_sign_only_what_might_have_signed_next_needs_the_choice() -> None:
+    """A prior key is no loss to what comes; a spare that is not known yet is."""
+    world = world_at(100)
+    ready = kids(world.state, Phase.ACTIVE, Phase.PENDING)
+    world.state = without(world.state, ready, world.now)
+    world.settle()
+    assert kids(world.state, Phase.ACTIVE) == frozenset()
+    assert not needs_choice(world.state, world.policy, world.now, kids(world.state, Phase.GRACE))
+    assert needs_choice(world.state, world.policy, world.now, kids(world.state, Phase.PENDING))
+
+
+def test_one_spare_that_all_know_is_enough() -> None:
+    """Whatever else is on its way."""
+    world = world_at(10)
+    world.wish()
+    world.settle()
+    assert len(kids(world.state, Phase.PENDING)) == 2
+    assert not needs_choice(world.state, world.policy, world.now, kids(world.state, Phase.ACTIVE))

@@ -27,6 +27,7 @@ BREAKAGES: list[tuple[str, Callable[[KeysetState], KeysetState]]] = [
     ("not in the published file", lambda s: replace(s, published=(Kid("another"),))),
     ("never proved itself", lambda s: change(s, Phase.ACTIVE, lambda k: replace(k, proven_at=None))),
     ("signs without a deadline", lambda s: change(s, Phase.ACTIVE, lambda k: replace(k, rotate_at=None))),
+    ("signs without a deadline", lambda s: change(s, Phase.ACTIVE, lambda k: replace(k, activated_at=None))),
     ("still has a private half", lambda s: change(s, Phase.GRACE, lambda k: replace(k, has_private=True))),
     ("in grace without an end", lambda s: change(s, Phase.GRACE, lambda k: replace(k, grace_until=None))),
     ("is retired while a token", lambda s: change(s, Phase.GRACE, lambda k: replace(k, phase=Phase.RETIRED))),
@@ -39,7 +40,7 @@ BREAKAGES: list[tuple[str, Callable[[KeysetState], KeysetState]]] = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "breakage"), BREAKAGES, ids=[sentence for sentence, _ in BREAKAGES])
+@pytest.mark.parametrize(("sentence", "breakage"), BREAKAGES, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_broken_invariant_is_found(sentence: str, breakage: Callable[[KeysetState], KeysetState]) -> None:
     world = settled()
     assert keyset_violations(world.state, world.policy, world.now) == []
@@ -56,12 +57,30 @@ def test_a_key_may_be_missing_from_a_file_that_cannot_be_written() -> None:
     assert keyset_violations(state, world.policy, world.now) == []
 
 
-def test_a_token_that_ended_holds_no_key() -> None:
+def test_a_token_that_ended_for_the_slowest_clock_holds_no_key() -> None:
     world = settled()
     state = change(world.state, Phase.GRACE, lambda k: replace(k, phase=Phase.RETIRED))
-    last = max(key.last_exp for key in world.state.keys if key.last_exp is not None)
+    (last,) = (key.last_exp for key in state.keys if key.phase is Phase.RETIRED)
+    assert last is not None
 
     assert keyset_violations(state, world.policy, last + timedelta(minutes=1)) == []
+    assert keyset_violations(state, world.policy, last + timedelta(seconds=59)) != []
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        lambda s: replace(s, published=None),
+        lambda s: change(s, Phase.GRACE, lambda k: replace(k, phase=Phase.REVOKED)),
+        lambda s: change(s, Phase.GRACE, lambda k: replace(k, phase=Phase.RETIRED, last_exp=None)),
+        lambda s: replace(s, keys=(*s.keys, replace(s.keys[-1], kid=Kid("second"), phase=Phase.PENDING))),
+    ],
+    ids=["a file that vanished", "a revoked key with tokens", "a retired key without tokens", "two spares"],
+)
+def test_what_may_be_is_no_violation(harmless: Callable[[KeysetState], KeysetState]) -> None:
+    world = settled()
+
+    assert keyset_violations(harmless(world.state), world.policy, world.now) == []
 
 
 def test_imported_keys_may_wait_beside_the_spares() -> None:

@@ -240,6 +240,13 @@ def test_a_window_moves_the_rotation_to_its_opening_plus_a_share_of_its_duration
     assert due == T0 + 5 * DAY + HOUR * share("acme")
 
 
+def test_a_token_may_rotate_in_any_opening_after_its_issue() -> None:
+    policy = replace(ACME, rotation_window=WINDOW)
+
+    assert token_rotation_due(policy, T0, OneOpening(T0 + HOUR)) < T0 + 2 * HOUR
+    assert token_rotation_due(policy, T0, OneOpening(T0)) > T0 + 7 * DAY
+
+
 def test_without_a_fitting_opening_the_end_of_the_period_counts() -> None:
     policy = replace(ACME, rotation_window=WINDOW)
 

@@ -240,6 +240,8 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Return(ast.Constant(None))
         case ast.Return():
             yield ast.Pass()
+        case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):
+            pass  # mypy proves that nothing comes there
         case ast.Expr(value=ast.Call()) | ast.AugAssign() | ast.Raise() | ast.Delete() | ast.Continue() | ast.Break():
             yield ast.Pass()
 
@@ -252,8 +254,9 @@ def _collections(node: ast.AST, where: str) -> Iterator[ast.AST]:
         dropped = copy.copy(node)
         dropped.elts = elements[:index] + elements[index + 1 :]
         yield dropped
-    # The order counts in a table of rules, and means nothing in a set.
-    for index in range(len(elements) - 1 if where == "module" and not isinstance(node, ast.Set) else 0):
+    # The order counts in a table of rules, and means nothing in a set or among the members of a document.
+    ordered = not isinstance(node, ast.Set) and not all(isinstance(element, ast.Constant) for element in elements)
+    for index in range(len(elements) - 1 if where == "module" and ordered else 0):
         swapped = copy.copy(node)
         swapped.elts = [*elements[:index], elements[index + 1], elements[index], *elements[index + 2 :]]
         yield swapped
