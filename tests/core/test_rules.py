@@ -249,8 +249,9 @@ def test_a_key_is_taken_out_when_nothing_needs_it(one: SigningKey, reason: Reaso
 def test_a_spare_of_the_former_algorithm_stays_until_every_verifier_knows_its_successor(since: datetime) -> None:
     one = key("old", Phase.PENDING, algorithm=Algorithm.EDDSA)
     known = since == T0 - POLICY.propagation_period
-    plan = planned(at_rest(one, out_since={SPARE.kid: since}))
-    assert plan[:1] == ((RetireKey(NAME, one.kid, Reason.ALGORITHM),) if known else ())
+    for more in ((), (key("another", Phase.PENDING),)):
+        plan = planned(at_rest(one, *more, out_since={SPARE.kid: since}))
+        assert plan[:1] == ((RetireKey(NAME, one.kid, Reason.ALGORITHM),) if known else ())
 
 
 def test_the_spares_of_a_keyset_that_ended_go_but_for_one_that_tokens_still_need() -> None:
@@ -274,3 +275,65 @@ def test_what_is_done_with_signing_has_no_private_half_and_that_is_made_sure_of(
     confirm = ConfirmDestruction(NAME, (one.kid,))
     wanted = phase is not Phase.PENDING and authentic and (has_private or destroyed_at is None)
     assert (confirm in planned(at_rest(one))) is wanted
+
+
+# -------------------------------------------------------------------------------------------------------- the order
+
+
+@pytest.mark.parametrize(
+    ("state", "policy", "kinds"),
+    [
+        (at_rest(signer=replace(FAR, opens=False), published=(*RIGHT, Kid("x"))), POLICY, ["PublishSet"]),
+        (
+            at_rest(signer=replace(FAR, opens=False), schedule_fingerprint="old"),
+            POLICY,
+            ["ProveKey", "ActivateKey", "Reschedule", "MakeKey", "PublishSet"],
+        ),
+        (at_rest(schedule_fingerprint="old", wish=WISH), POLICY, ["Reschedule", "MakeKey", "PublishSet"]),
+        (at_rest(published=RIGHT[::-1], wish=WISH), POLICY, ["MakeKey", "PublishSet"]),
+        (
+            at_rest(
+                key("next", Phase.PENDING),
+                signer=replace(FAR, rotate_at=T0),
+                published=(*RIGHT[::-1], Kid("next")),
+                out_since={SPARE.kid: ALWAYS, Kid("next"): ALWAYS},
+            ),
+            POLICY,
+            ["PublishSet"],
+        ),
+        (
+            at_rest(
+                replace(PRIOR, grace_until=T0),
+                key("next", Phase.PENDING),
+                signer=replace(FAR, rotate_at=T0),
+                out_since={SPARE.kid: ALWAYS, Kid("next"): ALWAYS},
+            ),
+            POLICY,
+            ["ProveKey", "ActivateKey", "RetireKey", "PublishSet"],
+        ),
+        (
+            at_rest(in_use=False, schedule_fingerprint=ENDING.schedule_fingerprint),
+            ENDING,
+            ["DemoteKey", "RetireKey", "PublishSet"],
+        ),
+        (at_rest(replace(PRIOR, grace_until=T0, destroyed_at=None)), POLICY, ["RetireKey", "PublishSet"]),
+        (
+            at_rest(PRIOR, replace(PRIOR, kid=Kid("older"), destroyed_at=None)),
+            POLICY,
+            ["ConfirmDestruction"],
+        ),
+    ],
+    ids=[
+        "what must not be in the file goes before a successor signs",
+        "a successor signs before deadlines follow the policy",
+        "deadlines follow the policy before keys are made",
+        "keys are made before the file is written",
+        "the file is written before a planned rotation",
+        "a planned rotation happens before a key leaves",
+        "an ended keyset stops signing before its spares leave",
+        "a key leaves before its destruction is made sure of",
+        "destruction is made sure of",
+    ],
+)
+def test_what_comes_first(state: KeysetState, policy: KeysetPolicy, kinds: list[str]) -> None:
+    assert [type(action).__name__ for action in planned(state, policy)] == kinds

@@ -2,4 +2,17 @@
 
 from typing import Final
 
-ACCEPTED: Final[dict[tuple[str, str], str]] = {}
+PLANNER: Final = "rotator/core/planner.py"
+RULES: Final = "_withdraw, _take_over, _reschedule, _make, _publish"
+
+ANY_LIMIT: Final = "Any number that is well above the longest plan will do: it turns a loop into an error."
+ONE_OR_OTHER: Final = "The one acts on a keyset that is over, the other on one that is not: never both."
+
+ACCEPTED: Final[dict[tuple[str, str], str]] = {
+    (PLANNER, "module: 64 -> 65"): ANY_LIMIT,
+    (PLANNER, "module: 64 -> 63"): ANY_LIMIT,
+    (
+        PLANNER,
+        f"module: ({RULES}, _activate, _end, _retire, _confirm) -> ({RULES}, _end, _activate, _retire, _confirm)",
+    ): ONE_OR_OTHER,
+}
