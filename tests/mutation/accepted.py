@@ -3,6 +3,7 @@
 from typing import Final
 
 PLANNER: Final = "rotator/core/planner.py"
+PUBLISH: Final = "rotator/adapters/publish.py"
 RULES: Final = "_withdraw, _take_over, _reschedule, _make, _publish"
 
 ANY_LIMIT: Final = "Any number that is well above the longest plan will do: it turns a loop into an error."
@@ -15,4 +16,7 @@ ACCEPTED: Final[dict[tuple[str, str], str]] = {
         PLANNER,
         f"module: ({RULES}, _activate, _end, _retire, _confirm) -> ({RULES}, _end, _activate, _retire, _confirm)",
     ): ONE_OR_OTHER,
+    (PUBLISH, "TreePublisher.publish: wrong or published is None -> wrong"): (
+        "What stands as it was written is a set: only who changes it between the two looks makes it none."
+    ),
 }
