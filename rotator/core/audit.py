@@ -58,7 +58,7 @@ def verify_chain(links: Iterable[Link], anchor: Mark, head: Mark | None = None) 
     found, and the event says so.
     """
     before = anchor
-    met = head is None or head == anchor
+    met = head == anchor
     for link in links:
         problem = _problem(before, link)
         if problem:

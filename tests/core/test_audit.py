@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotator.core.audit import Broken, Mark, expected_hash, is_behind, verify_chain
-from rotator.core.events import GENESIS, Event, EventName
+from rotator.core.events import GENESIS, Event, EventName, chain_hash, encode_details
 from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId
 
 START = datetime(2026, 3, 1, 3, 0, 0, 123456, tzinfo=UTC)
@@ -144,6 +144,18 @@ def test_rewritten_chain_differs_from_a_kept_head() -> None:
     found = verify_chain(rows, BEGINNING, kept)
     assert found is not None
     assert found.seq == 3
+
+
+def test_time_is_hashed_in_microseconds_since_1970() -> None:
+    """A chain that was written by an earlier version still holds."""
+    (row,) = chain(1)
+    microseconds = int(START.timestamp()) * 1_000_000 + 1_000_000 + 123_456
+    assert row.hash == chain_hash(GENESIS, 1, row.event, microseconds, encode_details(row.event.details))
+
+
+@pytest.mark.parametrize(("known", "behind"), [(Mark(0, GENESIS), False), (Mark(1, "h1"), True)])
+def test_a_chain_that_was_never_pruned_is_held_against_its_first_event(known: Mark, behind: bool) -> None:
+    assert is_behind(Mark(8, "h8"), BEGINNING, known, None) is behind
 
 
 @pytest.mark.parametrize(

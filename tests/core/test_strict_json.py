@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotator.core.strict_json import DEEPEST, parse
+from rotator.core.strict_json import parse
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,10 @@ from rotator.core.strict_json import DEEPEST, parse
         ("9" * 5000, "beyond the range"),
         ('"\\ud800"', "half a surrogate pair"),
         ('{"\\udfff":1}', "half a surrogate pair"),
-        ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "nested more than"),
+        ("[" * 17 + "]" * 17, "nested more than 16 deep"),
+        ('[{"a":' * 8 + "[]" + "}]" * 8, "nested more than 16 deep"),
+        ('["\\\\",' * 17 + "1" + "]" * 17, "nested more than 16 deep"),
+        ("1" * 310, "beyond the range"),
         ('{"a":' * 100_000, "nested more than"),
     ],
 )
@@ -38,7 +41,9 @@ def test_what_two_parsers_could_read_in_two_ways_is_refused(text: str, reason: s
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("[" * DEEPEST + "]" * DEEPEST, None),
+        ("[" * 16 + "]" * 16, None),
+        ("[" + "[]," * 20 + "{}]", None),
+        ("1" * 309, int("1" * 309)),
         ('"[[[[[[[[[[[[[[[[[[[[[["', "[" * 22),
         ('"\\"[[[[[[[[[[[[[[[[[[[["', '"' + "[" * 20),
         ('{"a":[1,2.5,null,true]}', {"a": [1, 2.5, None, True]}),

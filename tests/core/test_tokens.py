@@ -73,6 +73,7 @@ def test_a_token_is_not_planned_before_it_is_due() -> None:
     state = state_of(ACME)
 
     assert plan_token(state, ACME, state.due_at - timedelta(microseconds=1), CALENDAR) is None
+    assert plan_token(state, ACME, state.due_at, CALENDAR) is not None
     assert plan_token(state._replace(removed_at=T0), ACME, state.due_at, CALENDAR) is None
 
 
@@ -272,10 +273,3 @@ def test_shares_are_even_and_lasting() -> None:
 
 def test_epoch_seconds_round_down() -> None:
     assert epoch_seconds(T0 + timedelta(microseconds=999_999)) == int(T0.timestamp())
-
-
-def test_the_longest_lifetime_on_a_keyset_is_that_of_its_workspaces() -> None:
-    policy = policy_of(ACME, replace(ACME, id=WorkspaceId("b"), security_period=30 * DAY))
-
-    assert policy.longest_lifetime(KeysetName("default")) == 31 * DAY
-    assert policy.longest_lifetime(KeysetName("other")) == timedelta(0)

@@ -152,6 +152,8 @@ def _is_type(node: ast.AST) -> bool:
     """Tell an alias of a type or an import, which no run notices."""
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Call):
         return ast.unparse(node.value).startswith(("Callable[", "NewType("))
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
+        return isinstance(node.value.op, ast.BitOr) and isinstance(node.value.right, ast.Name)
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 

@@ -34,6 +34,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "rotator/core/jwks.py": (CORE + "jwks.py", "tests/adapters/test_publish.py"),
     "rotator/core/timeguard.py": (CORE + "timeguard.py",),
     "rotator/core/compromise.py": (CORE + "compromise.py",),
+    "rotator/core/policy.py": (CORE + "policy.py",),
+    "rotator/core/audit.py": (CORE + "audit.py",),
+    "rotator/core/strict_json.py": (CORE + "strict_json.py",),
 }
 """The tests that must notice, per module; the quick ones first."""
 
