@@ -36,7 +36,13 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "rotator/core/compromise.py": (CORE + "compromise.py",),
     "rotator/core/policy.py": (CORE + "policy.py",),
     "rotator/core/audit.py": (CORE + "audit.py",),
+    "rotator/core/events.py": (CORE + "events.py",),
+    "rotator/core/stored_policy.py": (CORE + "stored_policy.py",),
     "rotator/core/strict_json.py": (CORE + "strict_json.py",),
+    "rotator/core/compact.py": (CORE + "compact.py",),
+    "rotator/core/contract.py": (CORE + "contract.py",),
+    "rotator/core/durations.py": ("tests/config/test_durations.py",),
+    "rotator/core/redaction.py": (CORE + "redaction.py",),
 }
 """The tests that must notice, per module; the quick ones first."""
 
