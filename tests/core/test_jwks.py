@@ -55,9 +55,10 @@ def test_a_stored_key_has_sorted_members_no_white_space_and_the_characters_thems
     assert canonical({"b": "ü", "a": [1, 2]}) == '{"a":[1,2],"b":"ü"}'
 
 
-def test_the_name_of_a_curve_is_any_text() -> None:
+def test_the_names_of_a_key_and_of_a_curve_are_any_text() -> None:
     """Only what is encoded is base64url."""
-    assert json.loads(render([text(EC | {"crv": "P.256"})])) == {"keys": [EC | {"crv": "P.256"}]}
+    jwk = EC | {"crv": "P.256", "kid": "2026/01: first"}
+    assert json.loads(render([text(jwk)])) == {"keys": [jwk]}
 
 
 def test_an_empty_set_is_a_set() -> None:

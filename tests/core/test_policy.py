@@ -105,4 +105,13 @@ def test_what_holds_where_nothing_is_said() -> None:
     assert policy.verifiers == Verifiers(max_cache=24 * HOUR, publish_lag=timedelta(seconds=60))
     assert FileSink("/run/token") == FileSink("/run/token", mode=0o640, format="raw")
     assert CommandSink(("/bin/true",)).timeout == timedelta(seconds=30)
-    assert not KEYSET.ending
+    keyset = KeysetPolicy(
+        name=KEYSET.name,
+        issuer=KEYSET.issuer,
+        algorithm=KEYSET.algorithm,
+        security_period=KEYSET.security_period,
+        propagation_period=KEYSET.propagation_period,
+        grace_period=KEYSET.grace_period,
+        clock_skew=KEYSET.clock_skew,
+    )
+    assert (keyset.ending, keyset.rotation_window) == (False, None)

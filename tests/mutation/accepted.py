@@ -4,6 +4,7 @@ from typing import Final
 
 PLANNER: Final = "rotator/core/planner.py"
 PUBLISH: Final = "rotator/adapters/publish.py"
+POLICY: Final = "rotator/core/policy.py"
 RULES: Final = "_withdraw, _take_over, _reschedule, _make, _publish"
 
 ANY_LIMIT: Final = "Any number that is well above the longest plan will do: it turns a loop into an error."
@@ -21,5 +22,7 @@ ACCEPTED: Final[dict[tuple[str, str], str]] = {
         "What stands as it was written is a set: only who changes it between the two looks makes it none."
     ),
     ("rotator/core/timeguard.py", "_suspicion: return '' -> return None"): NO_TEXT,
+    (POLICY, "Policy: False -> True #2"): "It is about the text that a debugger shows.",
+    (POLICY, "Policy: False -> True #3"): "The field follows from another one, which is compared.",
     ("rotator/core/audit.py", "_problem: return '' -> return None"): NO_TEXT,
 }
