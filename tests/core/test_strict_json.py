@@ -30,6 +30,8 @@ from rotator.core.strict_json import parse
         ('[{"a":' * 8 + "[]" + "}]" * 8, "nested more than 16 deep"),
         ('["\\\\",' * 17 + "1" + "]" * 17, "nested more than 16 deep"),
         ("1" * 310, "beyond the range"),
+        ("X" * 17, "not JSON"),
+        ("[X" * 17, "nested more than"),
         ('{"a":' * 100_000, "nested more than"),
     ],
 )
