@@ -27,8 +27,8 @@ _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"
 
 _SECRET_NAMES: Final = frozenset({"authorization", "password", "private_key", "secret", "token"})
 
-_JOSE_START: Final = ("eyJ", "eyA", "ewo", "ewg", "ewk", "ew0")
-"""How base64url of a JSON object begins: ``{"``, or ``{`` and white space."""
+_JOSE_START: Final = ("eyJ", "eyA", "ewo", "ewk", "ew0")
+"""How base64url of a JSON object begins: ``{"``, or ``{`` and a blank, a line feed, a tab or a carriage return."""
 
 _SUSPICIOUS: Final = re.compile(rf"{'|'.join(_JOSE_START)}|PRIVATE KEY|://|b['\"]|['\"](?:d[pq]?|p|qi?|k|priv)\\*['\"]")
 _JOSE_RUN: Final = re.compile(r"[A-Za-z0-9_.=-]{16,}")

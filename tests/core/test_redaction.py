@@ -52,6 +52,18 @@ def test_a_token_is_masked_wherever_it_stands(text: str) -> None:
     assert "[" in redact_text(text)
 
 
+@pytest.mark.parametrize("begin", ['{"', '{ "', '{\n"', '{\t"', '{\r\n"'])
+def test_a_token_is_known_by_the_white_space_that_its_header_may_begin_with(begin: str) -> None:
+    header = base64.urlsafe_b64encode(f'{begin}alg":"ES256"}}'.encode()).decode().rstrip("=")
+    assert redact_text(f"got {header}.eyJhIjoxfQ.{SIGNATURE}") == "got [secret]"
+
+
+def test_what_has_no_signature_is_no_token() -> None:
+    header = TOKEN.split(".")[0]
+    for text in (header, f"{header}.{header}", f"a.b.c.{header}", f"{'x' * 20}.{header}.y"):
+        assert redact_text(text) == text
+
+
 def test_an_encrypted_token_is_masked() -> None:
     key = jwk.OctKey.generate_key(256)
     token = jwe.encrypt_compact({"alg": "dir", "enc": "A256GCM"}, b"secret", key)
@@ -177,6 +189,9 @@ class Row:
             {"token": "[secret]", "Password": "[secret]", "secret": "[secret]"},
         ),
         ({"token": 3}, {"token": 3}),
+        ({"authorization": "a", "private_key": bytearray(1)}, {"authorization": "[secret]", "private_key": "[secret]"}),
+        ({"oth": [{"r": "x"}]}, {"oth": "[secret]"}),
+        ({"d": "10 days", "k": "v", "q": 7}, {"d": "10 days", "k": "v", "q": 7}),
         ({TOKEN: 1}, {"[secret]": 1}),
     ],
 )
@@ -198,6 +213,17 @@ def test_what_is_wide_is_cut(value: list[object] | Mapping[str, object]) -> None
     shown = json.dumps(redact(value))
     assert len(shown) < ITEM_LIMIT * 30
     assert "[cut]" in shown
+
+
+def test_what_is_too_much_is_cut_and_says_so() -> None:
+    assert redact(list(range(500))) == list(range(500))
+    assert redact(list(range(501))) == [*range(500), "… [cut]"]
+    assert redact({str(n): n for n in range(500)}) == {str(n): n for n in range(500)}
+    assert redact({str(n): n for n in range(501)}) == {str(n): n for n in range(500)} | {"…": "[cut]"}
+    assert redact([[[[[[1]]]]]]) == [[[[[[1]]]]]]
+    assert redact([[[[[[[1]]]]]]]) == [[[[[["[too deep]"]]]]]]
+    assert redact_text("x" * 16_384) == "x" * 16_384
+    assert redact_text("x" * 16_385) == "x" * 16_384 + "… [1 characters cut]"
 
 
 def test_long_text_is_cut_after_it_was_masked() -> None:
