@@ -18,7 +18,7 @@ from rotator.config.schema import (
     WorkspaceDefaults,
     WorkspaceShape,
 )
-from rotator.core.contract import default_propagation, least_grace, longest_lifetimes
+from rotator.core.contract import default_propagation, least_grace
 from rotator.core.model import DEFAULT_KEYSET, KeysetName, WorkspaceId
 from rotator.core.policy import (
     CommandSink,
@@ -73,11 +73,11 @@ class Composer:
                 f"no audience for {first if count == 1 else f'{count} workspaces ({first}, …)'}, so the tokens say"
                 f" aud {list(DEFAULT_AUDIENCE)}; set defaults.audience to who they are for",
             )
-        lifetimes = longest_lifetimes(Policy(workspaces=composed))
+        without_keysets = Policy(workspaces=composed)
         shapes = {DEFAULT_KEYSET: KeysetShape(), **self.shape.keysets}
         keysets = {
             KeysetName(name): self._keyset(
-                KeysetName(name), shape, verifiers, lifetimes.get(KeysetName(name), timedelta(0))
+                KeysetName(name), shape, verifiers, without_keysets.longest_lifetime(KeysetName(name))
             )
             for name, shape in shapes.items()
         }

@@ -19,7 +19,7 @@ from math import ceil
 from typing import Final, Protocol
 
 from rotator.core.durations import format_duration, round_up
-from rotator.core.model import Algorithm, KeysetName
+from rotator.core.model import Algorithm
 from rotator.core.policy import KeysetPolicy, Policy, RotationWindow, Verifiers, WorkspacePolicy
 from rotator.core.schedule import Calendar
 
@@ -121,23 +121,14 @@ def check_policy(policy: Policy, verifiers: Verifiers, almanac: Almanac, now: da
     """
     reach = _WindowReach(almanac, now)
     findings: list[Finding] = []
-    lifetimes = longest_lifetimes(policy)
     for keyset in policy.keysets.values():
-        findings += _check_keyset(keyset, verifiers, lifetimes.get(keyset.name, timedelta(0)), reach)
+        findings += _check_keyset(keyset, verifiers, policy.longest_lifetime(keyset.name), reach)
     bad = [found for workspace in policy.workspaces.values() for found in _check_workspace(workspace, policy, reach)]
     findings += bad
     if policy.workspaces and not any(found.severity is Severity.ERROR for found in bad):
         findings.append(_sum_up(policy))
         findings += reach.sum_up(policy.workspaces.values())
     return tuple(findings)
-
-
-def longest_lifetimes(policy: Policy) -> dict[KeysetName, timedelta]:
-    """Return the longest token lifetime on each keyset that a workspace uses, in one pass."""
-    longest: dict[KeysetName, timedelta] = {}
-    for workspace in policy.workspaces.values():
-        longest[workspace.keyset] = max(longest.get(workspace.keyset, timedelta(0)), workspace.lifetime)
-    return longest
 
 
 def _check_keyset(
