@@ -21,7 +21,7 @@ def format_duration(span: timedelta) -> str:
         return f"{span.total_seconds():.3g}s" if span else "0s"
     for unit, size in _UNITS:
         count, rest = divmod(seconds, size)
-        if count and not rest and (count < _ONE_UNIT_BELOW or unit == "d"):
+        if not rest and count < _ONE_UNIT_BELOW:
             return f"{count}{unit}"
     parts = []
     for unit, size in _UNITS:

@@ -74,6 +74,9 @@ def test_nothing_is_a_span_where_it_may_be() -> None:
         (90 * D, "90d"),
         (400 * D, "400d"),
         (49 * H, "49h"),
+        (99 * H, "99h"),
+        (100 * H, "4d4h"),
+        (101 * M, "1h41m"),
         (24 * H, "1d"),
         (7 * D + 2 * H, "7d2h"),
         (24 * H + 3 * M, "1d3m"),
@@ -82,6 +85,7 @@ def test_nothing_is_a_span_where_it_may_be() -> None:
         (timedelta(milliseconds=250), "0.25s"),
         (2 * S + timedelta(milliseconds=250), "2s"),
         (-5 * M, "-5m"),
+        (-3 * H - 20 * M - 5 * S, "-3h20m5s"),
     ],
 )
 def test_a_span_is_shown_as_a_person_would_write_it(span: timedelta, text: str) -> None:
@@ -97,7 +101,14 @@ def test_what_is_shown_reads_back_as_the_same_span(seconds: int) -> None:
     ("span", "rounded"),
     [
         (7 * D + 2 * H, 8 * D),
+        (4 * D + S, 5 * D),
+        (3 * D + S, 4 * D),
+        (2 * D + S, 49 * H),
         (24 * H + 3 * M, 25 * H),
+        (3 * H + S, 4 * H),
+        (2 * H + S, 121 * M),
+        (3 * M + S, 4 * M),
+        (2 * M + S, 121 * S),
         (11 * M, 11 * M),
         (11 * M + S, 12 * M),
         (90 * S, 90 * S),

@@ -28,6 +28,22 @@ def test_a_plain_token_is_read() -> None:
     assert read_compact(token({"alg": "ES256", "kid": "k1"})).kind is None
 
 
+def test_what_is_long_and_ends_in_any_letter_is_read() -> None:
+    assert len(read_compact(token(HEADER | {"kid": "k" * 256})).kid) == 256
+    assert read_compact(token(signature="AAAX")).kid == "k1"
+    longest = token() + "A" * (-len(token()) % 4)
+    longest += "A" * (LONGEST_TOKEN - len(longest))
+    assert len(longest) == 32_768
+    assert read_compact(longest).claims == CLAIMS
+
+
+@pytest.mark.parametrize("member", ["alg", "kid", "typ"])
+@pytest.mark.parametrize("value", ["", 1])
+def test_what_a_header_lacks_is_named(member: str, value: object) -> None:
+    with pytest.raises(MalformedError, match=f"its header has no text as {member}$"):
+        read_compact(token(HEADER | {member: value}))
+
+
 ATTACKS = {
     "nothing": ("", "it is empty"),
     "one part": ("abc", "it has 1 part, and a signed token has three"),

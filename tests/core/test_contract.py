@@ -58,6 +58,7 @@ class Every:
         return fitting[-1] if fitting else None
 
     def widest_gap(self, window: RotationWindow, *, start: datetime, end: datetime) -> Gap | None:
+        assert (start, end) == (NOW, NOW + 5 * 366 * D)
         if self.never:
             return None
         return Gap(NOW, NOW + (self.once or self.period), clock_change=self.once is not None)
@@ -70,6 +71,10 @@ def findings(
         keysets={keyset.name: keyset}, workspaces={each.id: each for each in workspaces or (ACME,)}, clock_skew=M
     )
     return check_policy(policy, VERIFIERS, almanac or Every(7 * D), NOW)
+
+
+def subjects(found: tuple[Finding, ...], severity: Severity) -> list[str]:
+    return [each.subject for each in found if each.severity is severity]
 
 
 def about(found: tuple[Finding, ...], severity: Severity) -> dict[str, str]:
@@ -87,6 +92,34 @@ def test_a_sound_policy_has_only_good_findings_with_its_numbers() -> None:
         "1, shortest grace_period 1d > clock_skew 1m, longest token lifetime 31d = security_period 30d"
         " + grace_period 1d (acme)",
     ]
+
+
+def test_programs_read_three_severities() -> None:
+    assert list(Severity) == ["error", "warning", "ok"]
+
+
+def test_without_a_workspace_only_the_keysets_are_held_against_the_rules() -> None:
+    policy = Policy(keysets={KEYSET.name: replace(KEYSET, grace_period=M)}, clock_skew=M)
+    found = check_policy(policy, VERIFIERS, Every(7 * D), NOW)
+    assert {each.severity for each in found} == {Severity.OK}
+    assert found[2].text == "grace_period 1m ≥ 1m = longest token lifetime 0s + clock_skew 1m"
+    assert "workspaces" not in subjects(found, Severity.OK)
+
+
+@pytest.mark.parametrize(("grace", "summed_up"), [(D, True), (2 * M, True), (M, False)])
+def test_workspaces_are_summed_up_unless_one_is_wrong(grace: timedelta, summed_up: bool) -> None:
+    found = findings(KEYSET, ACME, replace(ACME, id=WorkspaceId("bad"), grace_period=grace))
+    assert ("workspaces" in subjects(found, Severity.OK)) is summed_up
+
+
+def test_the_sum_tells_the_shortest_grace_and_the_longest_life() -> None:
+    other = replace(ACME, id=WorkspaceId("other"), security_period=H, grace_period=H)
+    said = about(findings(KEYSET, ACME, other), Severity.OK)["workspaces"]
+    assert said == (
+        "2, shortest grace_period 1h > clock_skew 1m, longest token lifetime 31d = security_period 30d"
+        " + grace_period 1d (acme)"
+    )
+    assert "= longest token lifetime 2h + clock_skew 1m" in findings(KEYSET, other)[2].text
 
 
 LEAST = 24 * H + 3 * M
@@ -118,7 +151,8 @@ LEAST = 24 * H + 3 * M
             replace(KEYSET, security_period=10 * D),
             Severity.WARNING,
             "keysets.default.grace_period",
-            "keys in the set ≤ 7",
+            "about 1446 bytes of ES256; 5 keys and 4096 bytes are safe with every verifier: shorten the tokens on this"
+            " keyset, or set its security_period to 16d or more",
         ),
         (
             replace(KEYSET, algorithm=Algorithm.RS256, grace_period=600 * D),
@@ -146,6 +180,22 @@ def test_a_rule_holds_at_its_very_edge(keyset: KeysetPolicy) -> None:
     assert about(findings(keyset), Severity.ERROR) == {}
 
 
+def test_at_twice_of_the_propagation_period_there_is_room_for_an_outage() -> None:
+    assert subjects(findings(replace(KEYSET, security_period=98 * H)), Severity.WARNING) == [
+        "keysets.default.grace_period"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "size"), [(Algorithm.ES256, 1036), (Algorithm.RS256, 2271), (Algorithm.EDDSA, 616)]
+)
+def test_five_keys_are_safe_whatever_their_algorithm(algorithm: Algorithm, size: int) -> None:
+    found = findings(replace(KEYSET, security_period=20 * D, algorithm=algorithm))
+    assert subjects(found, Severity.WARNING) == []
+    assert found[3].text.startswith("keys in the set ≤ 5 = 3 + ⌈")
+    assert found[3].text.endswith(f"about {size} bytes of {algorithm}")
+
+
 def test_the_key_bound_counts_every_prior_key_in_grace() -> None:
     assert keys_at_most(replace(KEYSET, security_period=10 * D, grace_period=20 * D)) == 5
     assert keys_at_most(replace(KEYSET, security_period=10 * D, grace_period=20 * D + M)) == 6
@@ -163,6 +213,8 @@ def test_a_token_outlives_outage_delivery_and_reload(grace: timedelta, severity:
     found = about(findings(KEYSET, replace(ACME, grace_period=grace)), severity)
     assert said is None or said in found["workspaces.acme.grace_period"]
     assert said is not None or "workspaces" in found
+    wrong = [*subjects(findings(KEYSET, replace(ACME, grace_period=grace)), Severity.WARNING)]
+    assert ("workspaces.acme.grace_period" in wrong) is (severity is Severity.WARNING)
 
 
 def test_a_workspace_needs_the_widest_gap_and_the_opening_itself() -> None:
@@ -172,6 +224,7 @@ def test_a_workspace_needs_the_widest_gap_and_the_opening_itself() -> None:
     fits = findings(KEYSET, acme, almanac=almanac)
     assert about(fits, Severity.ERROR) == {}
     assert "shortest security_period 7d2h ≥ 7d2h from the start of one opening" in fits[-1].text
+    assert fits[-1].subject == "workspaces"
     short = replace(acme, security_period=7 * D)
     said = about(findings(KEYSET, short, almanac=almanac), Severity.ERROR)["workspaces.acme.security_period"]
     assert said == (
@@ -192,6 +245,12 @@ def test_a_window_that_never_opens_is_not_summed_up() -> None:
     reach = contract._WindowReach(Every(D, never=True), NOW)
 
     assert list(reach.sum_up([replace(ACME, rotation_window=WINDOW)])) == []
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * sun", "0 3 1-7 * *", "0 3 * * *"])
+def test_days_or_weekdays_alone_are_none(cron: str) -> None:
+    keyset = replace(KEYSET, rotation_window=RotationWindow(cron, "UTC", H))
+    assert subjects(findings(keyset), Severity.WARNING) == []
 
 
 def test_days_and_weekdays_together_are_a_warning() -> None:
@@ -215,12 +274,21 @@ def test_a_keyset_needs_an_opening_after_its_successor_is_known(
     security_period: timedelta, severity: Severity, said: str
 ) -> None:
     keyset = replace(KEYSET, rotation_window=WINDOW, security_period=security_period)
-    assert any(said in each.text for each in findings(keyset) if each.severity is severity)
+    (found,) = (each for each in findings(keyset) if each.severity is severity and said in each.text)
+    assert found.path == ("keysets", "default", "security_period")
+
+
+def test_the_next_opening_counts_from_the_end_of_the_one_that_a_key_began_in() -> None:
+    """At 50 hours apart the next begins just as the successor is known, an hour after this one: that is too early."""
+    keyset = replace(KEYSET, rotation_window=WINDOW, security_period=60 * H)
+    said = about(findings(keyset, almanac=Every(50 * H)), Severity.ERROR)["keysets.default.security_period"]
+    assert "a key that begins on 2026-06-01 finds no opening" in said
 
 
 def test_defaults_follow_the_cache_of_the_verifiers() -> None:
     assert least_propagation(VERIFIERS, M) == LEAST
     assert default_propagation(VERIFIERS, M) == 49 * H
+    assert default_propagation(Verifiers(30 * H, M), M) == 49 * H
     assert default_propagation(Verifiers(10 * M, M), M) == 80 * M
     assert default_propagation(Verifiers(100 * H, M), M) == 100 * H + 3 * M
     assert least_grace(31 * D, M) == 31 * D + M

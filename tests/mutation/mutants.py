@@ -153,7 +153,7 @@ def _is_type(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Call):
         return ast.unparse(node.value).startswith(("Callable[", "NewType("))
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
-        return isinstance(node.value.op, ast.BitOr) and isinstance(node.value.right, ast.Name)
+        return isinstance(node.value.op, ast.BitOr)
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
@@ -221,7 +221,7 @@ def _leaves(node: ast.AST, members: dict[str, list[str]]) -> Iterator[ast.AST]:
         case ast.Constant(value=int() as value):
             yield ast.Constant(value + 1)
             yield ast.Constant(value - 1)
-        case ast.Constant(value=str() as value):
+        case ast.Constant(value=str() as value) if " " not in value:  # else it is words for people
             yield ast.Constant(value + "X")
         case ast.Constant(value=bytes() as value):
             yield ast.Constant(value + b"X")
