@@ -7,8 +7,9 @@ import pickle
 
 import pytest
 
-from rotator.core.secret import MASK, Secret
+from rotator.core.secret import Secret
 
+MASK = "[secret]"
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"
 
 

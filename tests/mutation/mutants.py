@@ -151,7 +151,7 @@ def _is_text(node: ast.AST) -> bool:
 def _is_type(node: ast.AST) -> bool:
     """Tell an alias of a type or an import, which no run notices."""
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Call):
-        return ast.unparse(node.value).startswith(("Callable[", "NewType("))
+        return ast.unparse(node.value).startswith(("Callable[", "NewType(", "TypeVar("))
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
         return isinstance(node.value.op, ast.BitOr)
     return isinstance(node, ast.Import | ast.ImportFrom)
