@@ -12,17 +12,23 @@ import pytest
 
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.publish import read_set
+from rotator.core.actions import RetireKey
 from rotator.core.model import Algorithm, KeysetName, Kid, Phase
 from rotator.core.policy import Policy
 from rotator.errors import ConfigError
-from rotator.ports import Snapshot
+from rotator.ports import KeysetRow, Snapshot
 from rotator.report.differences import Change
 from rotator.report.gantt import LANES_AT_MOST, draw
+from rotator.report.known import KnownKeyset
 from rotator.report.lanes import KeyLane, LanePhase
 from rotator.report.plans import Plan, plan, plan_changed
 from rotator.report.supposing import standing, suppose
 from rotator.report.time_axis import marks
 from rotator.report.timeline import Step
+from rotator.report.unrolling import turns
+from tests.core.test_reading_a_state import POLICY
+from tests.core.test_rules import PRIOR, at_rest
+from tests.core.worlds import T0
 from tests.engine.site import DAY, HOUR, PROPAGATION, SKEW, Site, keyset, policy_of, workspace
 
 DEFAULT, PAYMENTS = KeysetName("default"), KeysetName("payments")
@@ -392,3 +398,11 @@ def test_marks_are_at_round_moments_and_say_what_is_new(span: timedelta, texts: 
     assert [mark.at for mark in found] == sorted({mark.at for mark in found})
     if timedelta(days=13) < span < timedelta(days=100):
         assert {mark.at.strftime("%a") for mark in found} == {"Mon"}
+
+
+def test_all_keys_that_leave_at_one_moment_are_told_of_it() -> None:
+    """However many: each leaves in a set of its own."""
+    many = [replace(PRIOR, kid=Kid(f"prior{number}"), grace_until=T0) for number in range(20)]
+    known = KnownKeyset(KeysetRow(name=POLICY.name, due_at=T0), POLICY, at_rest(*many))
+    left = [turn.at for turn in turns(known, T0, T0, CronCalendar()) if isinstance(turn.action, RetireKey)]
+    assert left == [T0] * 20

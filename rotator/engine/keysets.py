@@ -7,6 +7,7 @@ longer what is to be done, another replica or a crash got there first, and that 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Final, assert_never
 
 from rotator.core.actions import (
@@ -32,7 +33,7 @@ from rotator.errors import InvariantError, KekError, PublishError, RotatorError,
 from rotator.ports import KeysetRow, Reading, Transaction
 
 ROUNDS: Final = 8
-"""Publications in one turn; more would be a loop."""
+"""Publications in one turn, beside one for each key that may leave; more would be a loop."""
 
 Change = Callable[[Transaction, Observed], Sequence[Event]]
 
@@ -80,10 +81,12 @@ def needs_a_look(run: Run, row: KeysetRow) -> bool:
 def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
     """Return what went wrong with publishing, or the empty string."""
     problem = ""
-    for _ in range(ROUNDS):
+    for publications in count():
         observed = _look(run, name, reading, publish_blocked=bool(problem))
         if observed is None or _waits_for_served(run, observed):
             return problem
+        if publications >= ROUNDS + len(observed.state.keys):
+            break
         plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
         for action in plan:
             if isinstance(action, PublishSet):
@@ -95,7 +98,7 @@ def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
         if not isinstance(plan[-1], PublishSet):
             _look(run, name, reading, publish_blocked=bool(problem))  # tokens and the witness go by what signs now
             return problem
-    raise InvariantError(f"keyset {name} was not settled after {ROUNDS} publications")
+    raise InvariantError(f"keyset {name} was not settled after {publications} publications")
 
 
 def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool = False) -> Observed | None:

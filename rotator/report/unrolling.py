@@ -14,7 +14,7 @@ from rotator.core.transitions import apply
 from rotator.report.known import KnownKeyset
 
 _ROUNDS: Final = 8
-"""Publications that one moment can need, and more."""
+"""Publications that one moment can need beside one for each key that leaves, and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def turns(
 
 def _settle(state: KeysetState, policy: KeysetPolicy, moment: datetime, calendar: Calendar) -> Iterator[Turn]:
     """Yield the actions at one moment."""
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS + len(state.keys)):
         actions = plan_keyset(state, policy, moment, calendar)
         for action in actions:
             before, state = state, apply(state, action, moment)

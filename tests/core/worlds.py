@@ -71,7 +71,7 @@ class World:
 
     def settle(self) -> None:
         """Plan and carry out until nothing is due at ``now``; check every state on the way."""
-        for _ in range(20):
+        for _ in range(20 + len(self.state.keys)):
             plan = plan_keyset(self.state, self.policy, self.now, CALENDAR)
             for action in plan:
                 if isinstance(action, PublishSet) and not self.publishing_works:

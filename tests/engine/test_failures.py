@@ -225,6 +225,20 @@ def test_changed_periods_refuse_no_token(site: Site, security: timedelta, grace:
     site.assert_sound()
 
 
+def test_many_keys_that_are_due_to_leave_at_once_are_no_fault(site: Site) -> None:
+    """A grace of many periods, and an outage that outlasts it for most of the prior keys."""
+    policy = policy_of([keyset(security_period=3 * DAY, grace_period=30 * DAY)], [workspace("acme")])
+    site.main.start(policy)
+    site.advance(32 * DAY, pace=6 * HOUR)
+    assert len(site.signing_keys(Phase.GRACE)) >= 10
+    site.main.stop()
+    site.clock.elapse(29 * DAY)
+    site.main.start(policy)
+    assert site.log.named("keyset.failed") == []
+    assert len(site.signing_keys(Phase.GRACE)) == 1
+    site.assert_sound()
+
+
 def test_a_changed_algorithm_takes_over_at_the_next_rotation(site: Site) -> None:
     site.main.start()
     site.advance(5 * DAY, pace=6 * HOUR)
