@@ -329,7 +329,7 @@ class World:
         except RotatorError as error:  # as the daemon does: logged, and tried again soon
             replica.failure = str(error)
             replica.outcome = Outcome(self.clock.wall + MINUTE)
-        if self.unreconciled and replica.engine is not None and replica.engine.run.reconciled:
+        if self.unreconciled and _has_looked(replica):
             self.unreconciled = False
             self.forget_absent()
         self.look(replica)
@@ -469,3 +469,10 @@ class World:
 
     def sink_names(self, workspace: WorkspaceId) -> list[tuple[WorkspaceId, str]]:
         return [(workspace, sink_id(sink)) for sink in self.policy.workspaces[workspace].sinks]
+
+
+def _has_looked(replica: Replica) -> bool:
+    """Tell whether its last tick held the database against the witness: without the KEK it cannot, nor can it sign."""
+    if replica.engine is None or replica.failure:
+        return False
+    return replica.engine.run.reconciled and replica.engine.run.sealer is not None
