@@ -24,6 +24,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -142,18 +143,18 @@ class TreePublisher:
         return _published_set(content)
 
     def found(self, keyset: KeysetName) -> PublishedSet | None:
-        """Read every set that stands in any of the keyset's places, as one; None where there is none.
+        """Read every set that stands in any of the keyset's places, as one, and empty if they are; None without any.
 
         The one in the directory of keysets comes first, and its key is taken where both have a kid.
         """
         self._require_place()
-        keys: dict[Kid, str] = {}
-        for path in _places(keyset):
-            content = self._content(path)
-            for kid, text in (content and jwks.parse_set(content)) or ():
-                keys.setdefault(kid, text)
-        if not keys:
+        contents = [content for path in _places(keyset) if (content := self._content(path)) is not None]
+        sets = [found for content in contents if (found := jwks.parse_set(content)) is not None]
+        if not sets:
             return None
+        keys: dict[Kid, str] = {}
+        for kid, text in chain.from_iterable(sets):
+            keys.setdefault(kid, text)
         return _published_set(f'{{"keys":[{",".join(keys.values())}]}}'.encode())
 
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:

@@ -56,11 +56,10 @@ def apply_policy(
     refusal = "" if accepted else too_many_dropped(plan)
     if refusal and not starting:
         raise RefusedError(refusal)
-    for name in policy.keysets:
-        _refuse_foreign_tree(run, name)
+    served = frozenset(name for name in policy.keysets if _left_a_set(run, name))
     run.policy = policy
     with run.around.store.begin() as transaction:
-        events = _sync_keysets(transaction, policy, reading)
+        events = _sync_keysets(transaction, policy, served, reading)
         held = plan.removed if refusal else ()
         _sync_workspaces(transaction, plan, policy, reading, held)
         if plan.changes or events:
@@ -81,11 +80,14 @@ def apply_policy(
         run.healed("config")
 
 
-def _refuse_foreign_tree(run: Run, name: KeysetName) -> None:
-    """Refuse a keyset that is new here beside a published set: that is no first start, for verifiers hold that set."""
+def _left_a_set(run: Run, name: KeysetName) -> bool:
+    """Tell whether a keyset that is new here finds an empty set, as one that ended leaves it: verifiers may hold that.
+
+    Refuse it beside a set with keys: that is no first start.
+    """
     with run.around.store.read() as snapshot:
         if snapshot.keyset(name) is not None:
-            return
+            return False
     published = run.around.publisher.found(name)
     if published is not None and published.kids:
         raise RefusedError(
@@ -94,9 +96,12 @@ def _refuse_foreign_tree(run: Run, name: KeysetName) -> None:
             "beside new ones until their tokens have ended (PERIOD: the longest that one of them can still live); "
             "`rotator published replace` drops them, and tokens on them are refused from then on"
         )
+    return published is not None
 
 
-def _sync_keysets(transaction: Transaction, policy: Policy, reading: Reading) -> list[Event]:
+def _sync_keysets(
+    transaction: Transaction, policy: Policy, served: frozenset[KeysetName], reading: Reading
+) -> list[Event]:
     now = reading.now
     known = {row.name: row for row in transaction.keysets()}
     events: list[Event] = []
@@ -105,7 +110,13 @@ def _sync_keysets(transaction: Transaction, policy: Policy, reading: Reading) ->
         stored = policy_to_json(wanted)
         if row is None:
             transaction.put_keyset(
-                KeysetRow(name=name, due_at=now, schedule_fingerprint=wanted.schedule_fingerprint, policy=stored)
+                KeysetRow(
+                    name=name,
+                    due_at=now,
+                    schedule_fingerprint=wanted.schedule_fingerprint,
+                    policy=stored,
+                    ever_active=name in served,  # then its first key waits as any other
+                )
             )
             details = {"algorithm": wanted.algorithm, "issuer": wanted.issuer}
             events.append(Event(name=EventName.KEYSET_CREATED, at=now, keyset=name, details=details))

@@ -43,7 +43,7 @@ class Publisher(Protocol):
         ...
 
     def found(self, keyset: KeysetName) -> PublishedSet | None:
-        """Read every set that stands in any of the keyset's places, as one; None where there is none."""
+        """Read every set that stands in any of the keyset's places, as one, and empty if they are; None without any."""
         ...
 
     def publish(self, publication: Publication) -> PublishedSet:

@@ -762,6 +762,18 @@ def test_a_set_in_either_place_is_found(publisher: TreePublisher, tree: Path, pl
     assert parse_set(found.content) == parse_set(content)
 
 
+def test_an_empty_set_is_found_as_one(publisher: TreePublisher, tree: Path) -> None:
+    """A keyset that ended leaves it behind, and verifiers hold it."""
+    place = tree / "keysets" / "other" / "jwks.json"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b'{"keys":[]}')
+    found = publisher.found(OTHER)
+    assert found is not None
+    assert found.kids == ()
+    place.write_bytes(b"no set")
+    assert publisher.found(OTHER) is None
+
+
 def test_sets_that_differ_are_found_as_one(publisher: TreePublisher, tree: Path) -> None:
     publisher.publish(publication("a", "b"))
     elsewhere = publisher.publish(publication("b", "c", keyset=OTHER)).content

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from rotator.core.events import EventName
 from rotator.core.model import Phase
-from tests.engine.site import DAY, HOUR, PROPAGATION, SKEW, Site, tokens_in_order
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SKEW, Site, tokens_in_order
 
 
 def test_a_first_start_publishes_signs_and_delivers_at_once(site: Site) -> None:
@@ -47,6 +47,18 @@ def test_the_witness_and_the_kek_are_known_from_the_first_tick(site: Site) -> No
     assert [kek_id for (kek_id,) in site.query("SELECT kek_id FROM keks")] == [
         line.split()[0] for line in site.kek.read_text().splitlines() if line and not line.startswith("#")
     ]
+
+
+def test_a_first_key_beside_an_empty_set_waits_as_any_other(site: Site) -> None:
+    """What a keyset that ended left behind is in the caches of verifiers, and may be all that tells of it."""
+    site.main.jwks().parent.mkdir(parents=True)
+    site.main.jwks().write_bytes(b'{"keys":[]}')
+    site.main.start()
+    assert len(site.main.kids()) == 2
+    site.advance(PROPAGATION - MINUTE)
+    assert site.active() is None
+    site.advance(2 * MINUTE)
+    assert site.active() is not None
 
 
 def test_a_second_start_changes_nothing(site: Site) -> None:

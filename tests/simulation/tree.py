@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import chain
 
 from rotator.core import jwks
 from rotator.core.model import DEFAULT_KEYSET, KeysetName, Kid
@@ -131,11 +132,11 @@ class StandInPublisher:
         return None if contents or content is None else _published(content)
 
     def found(self, keyset: KeysetName) -> PublishedSet | None:
+        sets = [found for path in places(keyset) if (found := jwks.parse_set(self._content(path) or b"")) is not None]
         keys: dict[Kid, str] = {}
-        for path in places(keyset):
-            for kid, text in jwks.parse_set(self._content(path) or b"") or ():
-                keys.setdefault(kid, text)
-        return _published(f'{{"keys":[{",".join(keys.values())}]}}'.encode()) if keys else None
+        for kid, text in chain.from_iterable(sets):
+            keys.setdefault(kid, text)
+        return _published(f'{{"keys":[{",".join(keys.values())}]}}'.encode()) if sets else None
 
     def _content(self, path: str) -> bytes | None:
         self._read[path] = self._tree.stamps.get(path, 0)

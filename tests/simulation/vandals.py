@@ -41,10 +41,25 @@ class PutBack:
         world.chronicle.forget_after(backup.head())
         world.unreconciled = True
         world.touched("config", "trees")
+        self._put_right(world)
         if self.with_tree:
             for replica in world.replicas.values():
                 for path in {*replica.tree.files, *world.old_trees[number]}:
                     replica.tree.put(path, world.old_trees[number].get(path), world.now, by_hand=True)
+
+    @staticmethod
+    def _put_right(world: World) -> None:
+        """Let the operator see to a row that had been changed when the backup was made."""
+        made = world.forge.made
+        rows = world.database.query("SELECT kid, public_jwk FROM signing_keys")
+        changed = [kid for kid, jwk in rows if made.get(kid, jwk) != jwk]
+
+        def mend() -> None:
+            for kid in changed:
+                world.meddle("UPDATE signing_keys SET public_jwk = ? WHERE kid = ?", made[kid], kid)
+
+        if changed:
+            world.during(2 * world.setting.heartbeat, "row", "config", "elsewhere", end=mend)
 
 
 @dataclass(frozen=True, slots=True)
