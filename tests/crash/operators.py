@@ -169,7 +169,7 @@ OPERATORS: Mapping[str, Scenario] = MappingProxyType(
             act=rotate_at_once,
             resume=after_a_stop(rotate_at_once),
             expect=rotated_once,
-            least={"commit": 6, "rename": 4},
+            least={"commit": 6, "rename": 1},
         ),
         "revoke a workspace": Scenario(
             prepare=settled,
