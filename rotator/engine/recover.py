@@ -138,7 +138,9 @@ def _revocations(transaction: Transaction, record: WitnessRecord, reading: Readi
                 yield _event(EventName.TOKENS_REVOKED, key, reading)._replace(
                     details={"tokens": found.tokens, "workspaces": found.workspaces}
                 )
-    for jti in sorted(record.revoked_jtis):
+    # One that a person asked to revoke is told of once, by that request, which comes next.
+    asked = set() if behind else {request.arguments.get("jti") for request in transaction.open_requests()}
+    for jti in sorted(record.revoked_jtis.keys() - asked):
         token = transaction.token(jti)
         if token is not None and token.token.phase is not Phase.REVOKED:
             transaction.revoke_token(jti, reading.now, Reason.RESTORED)

@@ -8,7 +8,8 @@ import pytest
 from rotator.adapters.store.backup import copy_database, put_in_place, set_aside
 from rotator.core.actions import Reason
 from rotator.core.events import EventName
-from rotator.core.model import Phase
+from rotator.core.model import Jti, Phase
+from rotator.engine.witnessing import write_witness
 from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, T0, Site, tokens_in_order
 
 
@@ -314,3 +315,16 @@ def test_a_replica_that_came_after_the_backup_is_still_waited_for(site: Site) ->
     assert fresh is not None
     assert site.announced_for(fresh, "other") >= PROPAGATION
     site.assert_sound()
+
+
+def test_a_token_whose_revocation_only_reached_the_witness_is_revoked_once(site: Site) -> None:
+    """The request that was cut off sees to it, and its event names who asked."""
+    site.main.start()
+    (jti,) = site.query("SELECT jti FROM tokens ORDER BY jti")[0]
+    site.submit("token.revoke", jti=jti)
+    run = site.main.run
+    run.revoked_jtis[Jti(jti)] = site.clock.wall + 90 * DAY
+    write_witness(run)
+    site.main.restart()
+    (told,) = site.events(EventName.TOKEN_REVOKED)
+    assert (told.event.jti, told.event.actor) == (jti, "ada(1000)")
