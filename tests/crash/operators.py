@@ -1,12 +1,12 @@
 """Stories of what people ask for: each request is stored before it is answered, and carried out once."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from rotator.core.events import EventName
 from rotator.core.model import Phase
-from tests.crash.scenarios import PACE, Scenario, begin, jump
+from tests.crash.scenarios import PACE, Scenario, Story, begin, jump
 from tests.crash.world import World
 from tests.engine.site import HOUR, MINUTE, PROPAGATION
 from tests.engine.test_import import OldIssuer, sealed
@@ -32,7 +32,7 @@ def request(world: World, kind: str, **arguments: str) -> None:
     world.site.advance(MINUTE, pace=MINUTE)
 
 
-def after_a_stop(story: Callable[[World], None]) -> Callable[[World], None]:
+def after_a_stop(story: Story) -> Story:
     def resume(world: World) -> None:
         world.daemon.start()
         story(world)
@@ -131,59 +131,20 @@ def rotated_once(world: World) -> None:
     assert len([kid for kid in told if kid == world.notes["signer"]]) == 1
 
 
+def asking(act: Story, expect: Story, *, prepare: Story = settled, **least: int) -> Scenario:
+    """Return the scenario of a request: who asked and got no answer asks again."""
+    return Scenario(prepare=prepare, act=act, resume=after_a_stop(act), expect=expect, least=least)
+
+
 OPERATORS: Mapping[str, Scenario] = MappingProxyType(
     {
-        "revoke a key": Scenario(
-            prepare=settled,
-            act=revoke_key,
-            resume=after_a_stop(revoke_key),
-            expect=key_revoked,
-            least={"commit": 8, "rename": 6, "deliver": 2},
-        ),
-        "revoke a keyset": Scenario(
-            prepare=settled,
-            act=revoke_keyset,
-            resume=after_a_stop(revoke_keyset),
-            expect=keyset_revoked,
-            least={"commit": 8, "rename": 4},
-        ),
-        "revoke a token": Scenario(
-            prepare=settled,
-            act=revoke_token,
-            resume=after_a_stop(revoke_token),
-            expect=token_revoked,
-            least={"commit": 4, "deliver": 1, "rename": 2},
-        ),
-        "replace a token": Scenario(
-            prepare=settled,
-            act=replace_token,
-            resume=after_a_stop(replace_token),
-            expect=token_replaced,
-            least={"commit": 4, "deliver": 1, "rename": 2},
-        ),
-        "rotate a key": Scenario(
-            prepare=settled, act=rotate, resume=after_a_stop(rotate), expect=rotated_once, least={"commit": 8}
-        ),
-        "rotate a key at once": Scenario(
-            prepare=settled,
-            act=rotate_at_once,
-            resume=after_a_stop(rotate_at_once),
-            expect=rotated_once,
-            least={"commit": 6, "rename": 1},
-        ),
-        "revoke a workspace": Scenario(
-            prepare=settled,
-            act=revoke_workspace,
-            resume=after_a_stop(revoke_workspace),
-            expect=workspace_revoked,
-            least={"commit": 4, "deliver": 1, "rename": 2},
-        ),
-        "import a key": Scenario(
-            prepare=settled_beside_another_system,
-            act=import_key,
-            resume=after_a_stop(import_key),
-            expect=imported_once,
-            least={"commit": 4, "rename": 4},
-        ),
+        "revoke a key": asking(revoke_key, key_revoked, commit=8, rename=6, deliver=2),
+        "revoke a keyset": asking(revoke_keyset, keyset_revoked, commit=8, rename=4),
+        "revoke a token": asking(revoke_token, token_revoked, commit=4, deliver=1, rename=2),
+        "replace a token": asking(replace_token, token_replaced, commit=4, deliver=1, rename=2),
+        "rotate a key": asking(rotate, rotated_once, commit=8),
+        "rotate a key at once": asking(rotate_at_once, rotated_once, commit=6, rename=1),
+        "revoke a workspace": asking(revoke_workspace, workspace_revoked, commit=4, deliver=1, rename=2),
+        "import a key": asking(import_key, imported_once, prepare=settled_beside_another_system, commit=4, rename=4),
     }
 )
