@@ -352,6 +352,10 @@ class Transaction(Snapshot, Protocol):
         """Store a request; return its id."""
         ...
 
+    def amend_request(self, request_id: int, arguments: Mapping[str, Detail]) -> None:
+        """Put other arguments in place of those that a request came with."""
+        ...
+
     def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
         """Record the outcome of a request, and erase its argument :data:`~rotator.ports.records.SEALED`."""
         ...

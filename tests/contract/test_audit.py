@@ -213,6 +213,10 @@ def test_request_is_stored_answered_and_pruned(store: SqlStore) -> None:
             "märz",
         )
         assert (waiting[1].arguments, waiting[1].created_at, waiting[1].succeeded) == ({}, NOW, None)
+        transaction.amend_request(second, {"kids": '["k1"]'})
+        assert transaction.request(first) == waiting[0]
+        assert transaction.request(second) == replace(waiting[1], arguments={"kids": '["k1"]'})
+        transaction.amend_request(second, {})
         transaction.finish_request(first, NOW + HOUR, succeeded=False, result="no such workspace")
         transaction.finish_request(second, NOW + HOUR, succeeded=True, result="done")
         assert transaction.open_requests() == ()

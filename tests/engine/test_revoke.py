@@ -3,6 +3,7 @@
 import errno
 import os
 from dataclasses import replace
+from datetime import timedelta
 
 import jwt
 import pytest
@@ -398,6 +399,19 @@ def test_the_choice_survives_a_crash_and_the_fresh_keys_survive_the_request(
     assert len(site.main.kids()) == 2
     assert kid_of(site, "acme") == site.active()
     assert site.chain() is None
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), MINUTE], ids=["the same moment", "a clock that is ahead"])
+def test_a_key_made_just_before_is_revoked_with_the_rest(site: Site, ahead: timedelta) -> None:
+    """Also where the clock of the replica that made it was ahead of the one that was asked."""
+    site.main.start()
+    made = {key.kid for key in site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
+    assert len(made) == 2
+    site.revoked |= made
+    site.clock.wall -= ahead
+    assert site.ask("keyset.revoke", keyset="default", choice="wait").succeeded
+    assert {key.kid for key in site.signing_keys(Phase.REVOKED)} == made
+    assert not made & set(site.main.kids())
 
 
 def test_a_second_emergency_is_the_same_choice(site: Site) -> None:

@@ -342,6 +342,11 @@ class SqlTransaction(SqlSnapshot):
             raise StoreError("the database gave a new request no id")
         return int(stored[0])
 
+    def amend_request(self, request_id: int, arguments: Mapping[str, Detail]) -> None:
+        """Put other arguments in place of those that a request came with."""
+        values = {"arguments": encode_details(arguments)}
+        self._connection.execute(sa.update(schema.requests).where(REQUESTS.id == request_id).values(**values))
+
     def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
         """Record the outcome of a request, and erase what it held sealed."""
         outcome: dict[str, object] = {"finished_at": to_us(at), "succeeded": int(succeeded), "result": result}

@@ -7,9 +7,11 @@ counts most is done first, and each step is left out where it was done before.
 Works while the clock is not trusted, but for what follows a revocation: then no successor signs and nothing is issued.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
@@ -25,6 +27,9 @@ from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
 from rotator.errors import RefusedError, WitnessError
 from rotator.ports import Reading, RequestRow, RevokedTokens, Transaction
+
+MEANT: Final = "kids"
+"""The argument in which the revocation of a keyset notes, when it begins, which keys it is of."""
 
 # --------------------------------------------------------------------------------------------------------------- keys
 
@@ -47,21 +52,9 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
 
 
 def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
-    """Revoke every key of a keyset that was there when this was asked for: begun again, it spares the fresh ones."""
+    """Revoke every key that a keyset has when this begins, spare included."""
     keyset = KeysetName(str(request.arguments.get("keyset", "")))
-    with run.around.store.read() as snapshot:
-        if snapshot.keyset(keyset) is None:
-            names = ", ".join(row.name for row in snapshot.keysets())
-            raise RefusedError(f"there is no keyset {keyset!r}; there are: {names}")
-        keys = [row.key for row in snapshot.all_keys() if row.key.keyset == keyset]
-    kids = [
-        key.kid
-        for key in keys
-        if key.created_at < request.created_at
-        and (key.phase in IN_SET or (key.revoked_at is not None and key.revoked_at >= request.created_at))
-    ]
-    if not kids:
-        raise RefusedError(f"keyset {keyset} has no key that could be revoked")
+    kids = _every_key(run, request, keyset)
     _require_choice(run, request, reading, keyset, kids)
     unwritten = witness_first(run, kids)
     _take_out(run, request, reading, keyset, kids)
@@ -74,6 +67,25 @@ def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
         event = _event(EventName.KEYSET_REVOKED, request, reading, keyset=keyset)._replace(details={"keys": len(kids)})
         before = [_tokens_revoked(request, reading, keyset, kid, each) for kid, each in found.items() if any(each)]
         done(run, transaction, request, event, result, before=before)
+
+
+def _every_key(run: Run, request: RequestRow, keyset: KeysetName) -> list[Kid]:
+    """Return every key that the keyset has, and note it: begun again, the request spares the fresh ones.
+
+    Not by the time when a key was made: clocks of replicas differ, and one of the same moment would be spared as well.
+    """
+    noted = request.arguments.get(MEANT)
+    if noted is not None:
+        return [Kid(kid) for kid in json.loads(str(noted))]
+    with run.around.store.begin() as transaction:
+        if transaction.lock_keyset(keyset) is None:
+            names = ", ".join(row.name for row in transaction.keysets())
+            raise RefusedError(f"there is no keyset {keyset!r}; there are: {names}")
+        kids = [row.key.kid for row in transaction.keys(keyset) if row.key.phase in IN_SET]
+        if not kids:
+            raise RefusedError(f"keyset {keyset} has no key that could be revoked")
+        transaction.amend_request(request.id, {**request.arguments, MEANT: json.dumps(kids)})
+    return kids
 
 
 def _require_choice(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
