@@ -66,12 +66,13 @@ class _Opens:
 
     def openings(self, day: date) -> tuple[datetime, ...]:
         """Return its openings on ``day``, in order, without repetitions."""
-        if day not in self.openings_of_day:
+        found = self.openings_of_day.get(day)
+        if found is None:  # whoever else asks may empty it in between: what was found is not looked up again
             if len(self.openings_of_day) > 4096:
                 self.openings_of_day.clear()
-            moments = dict.fromkeys(place(datetime.combine(day, at), self.zone) for at in self.times)
-            self.openings_of_day[day] = tuple(moments)
-        return self.openings_of_day[day]
+            found = tuple(dict.fromkeys(place(datetime.combine(day, at), self.zone) for at in self.times))
+            self.openings_of_day[day] = found
+        return found
 
     def days_from(self, first: date) -> Iterator[date]:
         """Yield its days from ``first`` on, until none comes for many years."""

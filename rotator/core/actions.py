@@ -108,7 +108,7 @@ KeysetAction = Reschedule | MakeKey | PublishSet | ProveKey | ActivateKey | Demo
 
 
 class IssueToken(NamedTuple):
-    """Issue a workspace's next token; the prior one goes to grace and lives to its end.
+    """Issue a workspace's next token; the prior one, unless it was revoked, goes to grace and lives to its end.
 
     A tuple, as are the other records of which a large installation makes one for each token: they cost half as much.
     """
@@ -120,3 +120,4 @@ class IssueToken(NamedTuple):
     expires_at: datetime
     reason: Reason
     prior: Jti | None = None
+    """What goes to grace."""

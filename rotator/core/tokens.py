@@ -15,6 +15,9 @@ from rotator.core.model import Jti, KeysetName, Overlap, Phase, Token, Workspace
 from rotator.core.policy import Policy, WorkspacePolicy
 from rotator.core.schedule import Calendar, share, token_rotation_due
 
+REVOKED: Final = frozenset({Reason.KEY_REVOKED, Reason.TOKEN_REVOKED})
+"""Why a token is issued whose prior one was revoked in the change that made its workspace due."""
+
 SMEAR_PER_WORKSPACE: Final = timedelta(milliseconds=50)
 """Changed workspaces are re-issued over at most this much time each, so that a thousand do not fall due at once."""
 
@@ -24,14 +27,15 @@ def plan_token(state: WorkspaceState, policy: WorkspacePolicy, now: datetime, ca
     if state.due_at > now or state.removed_at is not None:
         return None
     issued_at = whole_second(now)
+    reason = _reason(state)
     return IssueToken(
         workspace=policy.id,
         keyset=policy.keyset,
         sequence=state.sequence + 1,
         rotate_at=token_rotation_due(policy, issued_at, calendar),
         expires_at=issued_at + policy.lifetime,
-        reason=_reason(state),
-        prior=state.current,
+        reason=reason,
+        prior=None if reason in REVOKED else state.current,
     )
 
 

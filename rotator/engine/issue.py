@@ -47,12 +47,15 @@ class _Planned(NamedTuple):
     policy: WorkspacePolicy
 
 
+_Due = tuple[WorkspaceState, WorkspacePolicy]
+
+
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Tokens to issue, and the key that signs them all."""
+    """Workspaces that are due, and the key that signs for them all."""
 
     signing: Signing
-    tokens: Sequence[_Planned]
+    due: Sequence[_Due]
 
 
 _UnderWay = deque[tuple[_Chunk, Future[list[IssuedToken]]]]
@@ -71,7 +74,7 @@ def issue_due(run: Run, reading: Reading) -> bool:
         due = snapshot.due_workspaces(tuple(run.signing), reading.now, at_most)
     if not due:
         return False
-    chunks = _chunks(run, due, reading)
+    chunks = _chunks(run, due)
     under_way: _UnderWay = deque()
     minting = run.minting()
     worth_a_commit = CHUNK
@@ -86,16 +89,16 @@ def issue_due(run: Run, reading: Reading) -> bool:
 
 def _mint_ahead(run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, minting: Executor, reading: Reading) -> bool:
     """Keep the minting busy; False when nothing is left of it."""
-    ahead = sum(len(chunk.tokens) for chunk, _ in under_way)
+    ahead = sum(len(chunk.due) for chunk, _ in under_way)
     while ahead < AHEAD and (chunk := next(chunks, None)) is not None:
         under_way.append((chunk, minting.submit(_mint, run, chunk, reading)))
-        ahead += len(chunk.tokens)
+        ahead += len(chunk.due)
     return bool(under_way)
 
 
-def _chunks(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Iterator[_Chunk]:
-    """Group the workspaces by the key that signs for them; plan each chunk when it is asked for."""
-    by_keyset: dict[KeysetName, list[tuple[WorkspaceState, WorkspacePolicy]]] = {}
+def _chunks(run: Run, due: Sequence[WorkspaceState]) -> Iterator[_Chunk]:
+    """Group the workspaces by the key that signs for them, as that is when each chunk is asked for."""
+    by_keyset: dict[KeysetName, list[_Due]] = {}
     missing: list[WorkspaceId] = []
     for state in due:
         policy = run.policy.workspaces.get(state.id)
@@ -109,37 +112,37 @@ def _chunks(run: Run, due: Sequence[WorkspaceState], reading: Reading) -> Iterat
     for name, wanted in by_keyset.items():
         for start in range(0, len(wanted), CHUNK):
             signing = run.signing.get(name)
-            planned = [] if signing is None else _plan(run, wanted[start : start + CHUNK], reading)
-            if signing is not None and planned:
-                yield _Chunk(signing, planned)
-
-
-def _plan(run: Run, wanted: Sequence[tuple[WorkspaceState, WorkspacePolicy]], reading: Reading) -> list[_Planned]:
-    planned = []
-    for state, policy in wanted:
-        action = plan_token(state, policy, reading.now, run.around.calendar)
-        if action is not None:
-            planned.append(_Planned(action, state, policy))
-    return planned
+            if signing is not None:
+                yield _Chunk(signing, wanted[start : start + CHUNK])
 
 
 def _mint(run: Run, chunk: _Chunk, reading: Reading) -> list[IssuedToken]:
-    """Sign and seal a chunk. Runs beside the loop, and changes nothing."""
+    """Plan, sign and seal a chunk. Runs beside the loop, and changes nothing."""
     signing = chunk.signing
+    planned = _plan(run, chunk.due, reading)
     issued_at = whole_second(reading.now)
     not_before = epoch_seconds(reading.now - signing.policy.clock_skew)
-    jtis = run.around.tokenmaker.new_jtis(reading.now, len(chunk.tokens))
+    jtis = run.around.tokenmaker.new_jtis(reading.now, len(planned))
     issuer = signing.policy.issuer
     orders = [
-        MintOrder(jti, planned.policy, issuer, not_before, epoch_seconds(planned.action.expires_at))
-        for jti, planned in zip(jtis, chunk.tokens, strict=True)
+        MintOrder(jti, each.policy, issuer, not_before, epoch_seconds(each.action.expires_at))
+        for jti, each in zip(jtis, planned, strict=True)
     ]
     sealing = run.ready_sealer.sealing(PURPOSE_TOKEN, signing.kid, signing.signer.algorithm)
     sealed = run.around.tokenmaker.mint_sealed(signing.signer, orders, sealing)
     return [
-        _issued(planned, signing, jti, issued_at, record, sealing.kek_id)
-        for planned, jti, record in zip(chunk.tokens, jtis, sealed, strict=True)
+        _issued(each, signing, jti, issued_at, record, sealing.kek_id)
+        for each, jti, record in zip(planned, jtis, sealed, strict=True)
     ]
+
+
+def _plan(run: Run, due: Sequence[_Due], reading: Reading) -> list[_Planned]:
+    planned = []
+    for state, policy in due:
+        action = plan_token(state, policy, reading.now, run.around.calendar)
+        if action is not None:
+            planned.append(_Planned(action, state, policy))
+    return planned
 
 
 def _issued(
@@ -193,13 +196,13 @@ def _result(run: Run, minted: Future[list[IssuedToken]], chunk: _Chunk, reading:
     except KekError:
         raise
     except Exception as error:  # noqa: BLE001 - the edge of a unit of work: one workspace's failure is not another's
-        if len(chunk.tokens) == 1:
-            _failed(run, [chunk.tokens[0].policy.id], reading, f"{type(error).__name__}: {error}")
+        if len(chunk.due) == 1:
+            _failed(run, [chunk.due[0][1].id], reading, f"{type(error).__name__}: {error}")
             return []
     ready: list[IssuedToken] = []
-    middle = len(chunk.tokens) // 2
-    for tokens in (chunk.tokens[:middle], chunk.tokens[middle:]):
-        half = replace(chunk, tokens=tokens)
+    middle = len(chunk.due) // 2
+    for due in (chunk.due[:middle], chunk.due[middle:]):
+        half = replace(chunk, due=due)
         future: Future[list[IssuedToken]] = Future()
         try:
             future.set_result(_mint(run, half, reading))

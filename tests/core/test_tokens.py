@@ -90,6 +90,16 @@ def test_the_next_token_lives_for_its_security_and_its_grace_period() -> None:
     assert action.reason is Reason.SECURITY_PERIOD
 
 
+@pytest.mark.parametrize("reason", [Reason.KEY_REVOKED, Reason.TOKEN_REVOKED])
+def test_a_token_that_was_revoked_does_not_go_to_grace(reason: Reason) -> None:
+    state = state_of(ACME)._replace(due_reason=reason)
+
+    action = plan_token(state, ACME, state.due_at, CALENDAR)
+
+    assert action is not None
+    assert (action.reason, action.prior) == (reason, None)
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
