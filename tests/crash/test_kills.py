@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.crash.kills import kill_often
 
-KILLS = 40
+KILLS = 24
 
 
 def test_a_daemon_that_is_killed_again_and_again_keeps_every_promise(tmp_path: Path) -> None:

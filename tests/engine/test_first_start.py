@@ -72,7 +72,7 @@ def test_a_second_start_changes_nothing(site: Site) -> None:
 def test_three_months_leave_every_promise_kept(site: Site) -> None:
     """Keys rotate by the period, each after its propagation; tokens too; what ends leaves."""
     site.main.start()
-    site.advance(90 * DAY, pace=6 * HOUR)
+    site.advance(90 * DAY, pace=12 * HOUR)
 
     activated = site.events(EventName.KEY_ACTIVATED)
     assert 4 <= len(activated) <= 6

@@ -11,7 +11,7 @@ from rotator.core.events import EventName
 from rotator.core.model import KeysetName, Kid
 from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Site, keyset
 
-MOVES = 70
+MOVES = 40
 
 
 class Story:
@@ -42,13 +42,13 @@ class Story:
 
     def tell(self) -> None:
         self.site.main.start()
-        self.site.advance(self.random.uniform(0, 10) * DAY, pace=6 * HOUR)
+        self.site.advance(self.random.uniform(0, 10) * DAY, pace=12 * HOUR)
         for _ in range(MOVES):
             move = self.random.choice(self.moves)
             move()
             self.site.advance(self.random.uniform(0, 12) * HOUR, pace=HOUR)
             self.check(move.__name__)
-        self.site.advance(6 * DAY, pace=6 * HOUR)
+        self.site.advance(6 * DAY, pace=12 * HOUR)
         assert dict(self.site.main.run.faults) == {}
         self.site.assert_sound()
 

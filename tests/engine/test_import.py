@@ -98,7 +98,7 @@ def test_public_keys_stay_published_until_their_end_and_never_sign(site: Site) -
     assert "2 keys are published with keyset default until" in answer.result
     assert {"old-1", "old-2"} <= set(site.main.kids())
     token = old.token(site, old.signing)
-    site.advance(LIFETIME - HOUR, pace=6 * HOUR)
+    site.advance(LIFETIME - HOUR, pace=12 * HOUR)
     assert accepted(site, token)
     site.advance(2 * HOUR)
     assert not {"old-1", "old-2"} & set(site.main.kids())
@@ -139,7 +139,7 @@ def test_a_signing_key_keeps_its_kid_and_signs_in_its_turn_after_the_propagation
     assert "one key signs before it" in answer.result
     key = key_named(site, "old-2")
     assert (key.phase, key.origin) == (Phase.PENDING, Origin.IMPORTED)
-    site.advance(50 * DAY, pace=6 * HOUR)
+    site.advance(50 * DAY, pace=12 * HOUR)
     (signed,) = [row.event for row in site.events(EventName.KEY_ACTIVATED) if row.event.kid == "old-2"]
     assert signed.at - T0 - DAY >= PROPAGATION
     on_it = [row for row in site.events(EventName.TOKEN_ISSUED) if row.event.kid == "old-2"]
@@ -312,7 +312,7 @@ def test_an_adopted_key_that_gets_its_private_half_signs_at_once(site: Site) -> 
     assert {row.event.at for row in site.events(EventName.TOKEN_ISSUED)} == {site.clock.wall}
     assert jwt.get_unverified_header(site.held("acme"))["kid"] == "old-2"
     for _ in range(9):
-        site.advance(DAY, pace=6 * HOUR)
+        site.advance(DAY, pace=12 * HOUR)
         assert all(accepted(site, token) for token in before)
     site.advance(40 * DAY, pace=12 * HOUR)
     key = key_named(site, "old-2")
@@ -346,7 +346,7 @@ def test_an_imported_key_that_is_not_wanted_any_more_stays_until_its_old_tokens_
     assert ask(site, old.private).succeeded
     token = old.token(site, old.signing)
     site.main.load(replace(site.policy, keysets={"default": keyset(algorithm=Algorithm.EDDSA)}))  # type: ignore[dict-item]
-    site.advance(LIFETIME - HOUR, pace=6 * HOUR)
+    site.advance(LIFETIME - HOUR, pace=12 * HOUR)
     assert key_named(site, "old-2").phase is Phase.PENDING
     assert accepted(site, token)
     site.advance(2 * HOUR)
@@ -358,11 +358,11 @@ def test_an_imported_key_that_is_not_wanted_any_more_stays_until_its_old_tokens_
 def test_keys_that_are_imported_before_a_start_are_in_its_first_set(site: Site) -> None:
     """The machine is lost with its witness, and the published set is newer than the backup: it loses no key."""
     site.main.start()
-    site.advance(13 * DAY, pace=6 * HOUR)
+    site.advance(13 * DAY, pace=12 * HOUR)
     site.main.stop()
     backup = site.database.read_bytes()
     site.main.start()
-    site.advance(28 * DAY, pace=6 * HOUR)
+    site.advance(28 * DAY, pace=12 * HOUR)
     signs = site.active()
     published = json.loads(site.main.jwks().read_bytes())
     sealer = site.main.run.ready_sealer
@@ -387,7 +387,7 @@ def test_keys_that_are_imported_before_a_start_are_in_its_first_set(site: Site) 
     site.main.start()
     assert site.answer(number).succeeded
     assert all(signs in version.kids for version in site.history["local", "default"][before - 1 :])
-    site.advance(LIFETIME - HOUR, pace=6 * HOUR)
+    site.advance(LIFETIME - HOUR, pace=12 * HOUR)
     assert signs in site.main.kids()
     assert site.chain() is None
 
@@ -409,6 +409,6 @@ def test_a_restore_from_before_the_import_keeps_what_old_tokens_need(site: Site)
     site.main.start()
     key = key_named(site, "old-2")
     assert (key.phase, key.has_private) == (Phase.GRACE, False)
-    site.advance(LIFETIME - 2 * HOUR, pace=6 * HOUR)
+    site.advance(LIFETIME - 2 * HOUR, pace=12 * HOUR)
     assert accepted(site, token)
     site.assert_sound()

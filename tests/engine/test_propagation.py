@@ -173,7 +173,7 @@ def two(site: Site) -> None:
 def test_two_replicas_do_everything_once(site: Site) -> None:
     """On one database they share every key and token, and neither doubles an event."""
     two(site)
-    site.advance(45 * DAY, pace=6 * HOUR)
+    site.advance(45 * DAY, pace=12 * HOUR)
     assert site.daemon("other").kids() == site.main.kids()
     assert len(site.events(EventName.KEY_ACTIVATED)) >= 3
     site.assert_sound()

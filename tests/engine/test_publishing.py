@@ -33,10 +33,10 @@ def test_a_tree_that_cannot_be_written_holds_up_nothing_else(site: Site) -> None
     """The last good file stays, tokens and other keysets go on, status names it, and it heals by itself."""
     with_two_keysets(site)
     signer = site.active()
-    site.advance(12 * DAY, pace=6 * HOUR)
+    site.advance(12 * DAY, pace=12 * HOUR)
     before = site.main.kids()
     site.main.tree_disk.full = True
-    site.advance(9 * DAY, pace=6 * HOUR)
+    site.advance(9 * DAY, pace=12 * HOUR)
 
     assert site.main.kids() == before
     assert site.active() == signer
@@ -49,7 +49,7 @@ def test_a_tree_that_cannot_be_written_holds_up_nothing_else(site: Site) -> None
     site.main.tree_disk.full = False
     site.advance(MINUTE)
     assert "publish:default" not in site.main.run.faults
-    site.advance(5 * DAY, pace=6 * HOUR)
+    site.advance(5 * DAY, pace=12 * HOUR)
     assert site.active() != signer
     site.assert_sound()
 
@@ -57,18 +57,18 @@ def test_a_tree_that_cannot_be_written_holds_up_nothing_else(site: Site) -> None
 def test_one_keyset_that_cannot_be_published_holds_up_no_other(site: Site) -> None:
     """What stands in the way of one set's file is that keyset's fault alone."""
     with_two_keysets(site)
-    site.advance(12 * DAY, pace=6 * HOUR)
+    site.advance(12 * DAY, pace=12 * HOUR)
     signers = site.active(), site.active("other")
     directory = site.main.tree / "keysets" / "default"
     directory.rename(site.main.tree / "moved")
     directory.write_text("no directory")
-    site.advance(10 * DAY, pace=6 * HOUR)
+    site.advance(10 * DAY, pace=12 * HOUR)
     assert site.active() == signers[0]
     assert site.active("other") not in (signers[1], None)
     assert [name for name in site.main.run.faults if name.startswith("publish:")] == ["publish:default"]
     directory.unlink()
     (site.main.tree / "moved").rename(directory)
-    site.advance(5 * DAY, pace=6 * HOUR)
+    site.advance(5 * DAY, pace=12 * HOUR)
     assert site.active() != signers[0]
     assert dict(site.main.run.faults) == {}
     site.assert_sound()
@@ -173,7 +173,7 @@ def test_a_key_that_someone_put_into_the_database_is_never_published(site: Site,
     assert site.main.kids() == kids
     assert "key:theirs" in site.main.run.faults
     assert [fields["kid"] for fields in site.log.named("key.unauthentic")] == ["theirs"]
-    site.advance(25 * DAY, pace=6 * HOUR)
+    site.advance(25 * DAY, pace=12 * HOUR)
     assert len(site.events(EventName.KEY_ACTIVATED)) == 2
     assert all("theirs" not in version.kids for version in site.history["local", "default"])
     site.assert_sound()
@@ -199,7 +199,7 @@ def test_a_published_key_whose_row_was_edited_stays_published_as_it_was(site: Si
 def test_a_private_half_that_does_not_open_is_replaced_by_the_spare(site: Site) -> None:
     """The spare has waited long enough, so it takes over at once, and no token is refused."""
     site.main.start()
-    site.advance(3 * DAY, pace=6 * HOUR)
+    site.advance(3 * DAY, pace=12 * HOUR)
     first, spare = site.active(), site.signing_keys(Phase.PENDING)[0].kid
     site.main.stop()
     site.meddle("UPDATE signing_keys SET sealed = x'01' WHERE phase = 'active'")
@@ -207,7 +207,7 @@ def test_a_private_half_that_does_not_open_is_replaced_by_the_spare(site: Site) 
     assert site.active() == spare
     assert first in site.main.kids()
     assert f"key:{first}" in site.main.run.faults
-    site.advance(5 * DAY, pace=6 * HOUR)
+    site.advance(5 * DAY, pace=12 * HOUR)
     site.assert_sound()
 
 

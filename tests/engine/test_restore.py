@@ -40,7 +40,7 @@ def put_back(site: Site, kept: Path) -> None:
 def test_a_restore_of_what_is_the_same_is_none(site: Site) -> None:
     """Nothing was issued or changed since: there is nothing to recover from."""
     site.main.start()
-    site.advance(10 * DAY, pace=6 * HOUR)
+    site.advance(10 * DAY, pace=12 * HOUR)
     kept = back_up(site)
     site.advance(MINUTE)
     put_back(site, kept)
@@ -54,9 +54,9 @@ def test_a_restore_of_what_is_the_same_is_none(site: Site) -> None:
 def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: bool) -> None:
     """Every token that was issued before, and after, verifies from every copy that a verifier can hold."""
     site.main.start()
-    site.advance(10 * DAY + HOUR, pace=6 * HOUR)
+    site.advance(10 * DAY + HOUR, pace=12 * HOUR)
     kept = back_up(site, tree=tree)
-    site.advance(later * DAY + 2 * HOUR, pace=6 * HOUR)
+    site.advance(later * DAY + 2 * HOUR, pace=12 * HOUR)
     witness = site.main.run.around.witness.read()
     assert witness is not None
     (witnessed,) = witness.keysets.values()
@@ -84,7 +84,7 @@ def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: 
         assert {name: site.held(name) for name in held} == held  # nothing older was put over it
     site.advance(MINUTE)
 
-    site.advance(40 * DAY, pace=6 * HOUR)
+    site.advance(40 * DAY, pace=12 * HOUR)
     assert all(site.held_sequence(name) > before[name] for name in before)
     reissued = [r for r in site.events(EventName.TOKEN_ISSUED) if r.event.reason == Reason.RESTORED]
     assert {r.event.workspace for r in reissued} == {"acme", "umbrella"}
@@ -98,7 +98,7 @@ def test_new_keys_wait_their_full_time_after_a_restore(site: Site) -> None:
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
-    site.advance(50 * DAY, pace=6 * HOUR)
+    site.advance(50 * DAY, pace=12 * HOUR)
     put_back(site, kept)
     site.main.start()
     assert site.active() is None
@@ -130,7 +130,7 @@ def test_a_revocation_outlives_a_restore(site: Site) -> None:
     assert site.active() != revoked
     (row,) = [key for key in site.signing_keys() if key.kid == revoked]
     assert (row.phase, row.has_private) == (Phase.REVOKED, False)
-    site.advance(10 * DAY, pace=6 * HOUR)
+    site.advance(10 * DAY, pace=12 * HOUR)
     assert revoked not in site.main.kids()
     site.assert_sound()
 
@@ -138,7 +138,7 @@ def test_a_revocation_outlives_a_restore(site: Site) -> None:
 def test_a_revocation_that_only_reached_the_witness_is_finished_at_the_start(site: Site) -> None:
     """Killed between the witness and the commit: the spare that is out long enough takes over at once."""
     site.main.start()
-    site.advance(4 * DAY, pace=6 * HOUR)
+    site.advance(4 * DAY, pace=12 * HOUR)
     revoked, spare = site.active(), site.signing_keys(Phase.PENDING)[0].kid
     assert revoked is not None
     site.revoked.add(revoked)
@@ -160,11 +160,11 @@ def test_a_workspace_that_came_after_the_backup_goes_on_counting(site: Site) -> 
     site.advance(DAY)
     kept = back_up(site)
     site.main.load(site.usual("acme", "umbrella"))
-    site.advance(9 * DAY, pace=6 * HOUR)
+    site.advance(9 * DAY, pace=12 * HOUR)
     before = site.held_sequence("umbrella")
     put_back(site, kept)
     site.main.start()
-    site.advance(PROPAGATION + DAY, pace=6 * HOUR)
+    site.advance(PROPAGATION + DAY, pace=12 * HOUR)
     assert site.held_sequence("umbrella") > before
     assert tokens_in_order(site.main.post.delivered)
     site.assert_sound()
@@ -175,12 +175,12 @@ def test_a_restore_twice_is_found_twice(site: Site) -> None:
     site.advance(DAY)
     kept = back_up(site)
     for number in (1, 2):
-        site.advance(6 * DAY, pace=6 * HOUR)
+        site.advance(6 * DAY, pace=12 * HOUR)
         put_back(site, kept)
         site.main.start()
         site.advance(MINUTE)
         assert len(site.log.named("restore.found")) == number
-    site.advance(10 * DAY, pace=6 * HOUR)
+    site.advance(10 * DAY, pace=12 * HOUR)
     assert tokens_in_order(site.main.post.delivered)
     site.assert_sound()
 
@@ -190,7 +190,7 @@ def test_a_restore_that_is_cut_short_before_its_witness_is_not_done_again(site: 
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
-    site.advance(6 * DAY, pace=6 * HOUR)
+    site.advance(6 * DAY, pace=12 * HOUR)
     witness = site.main.witness.read_bytes()
     put_back(site, kept)
     site.main.start()
@@ -200,7 +200,7 @@ def test_a_restore_that_is_cut_short_before_its_witness_is_not_done_again(site: 
     site.main.start()
     assert len(site.events(EventName.STATE_RESTORED)) == 1
     assert {key.kid for key in site.signing_keys(Phase.PENDING)} == pending
-    site.advance(10 * DAY, pace=6 * HOUR)
+    site.advance(10 * DAY, pace=12 * HOUR)
     site.assert_sound()
 
 
@@ -209,7 +209,7 @@ def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
-    site.advance(25 * DAY, pace=6 * HOUR)
+    site.advance(25 * DAY, pace=12 * HOUR)
     put_back(site, kept)
     site.clock.reboot()
     site.clock.leap(-60 * DAY)
@@ -224,7 +224,7 @@ def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
     site.clock.leap(60 * DAY)
     site.advance(31 * SECOND)
     assert len(site.events(EventName.STATE_RESTORED)) == 1
-    site.advance(10 * DAY, pace=6 * HOUR)
+    site.advance(10 * DAY, pace=12 * HOUR)
     site.assert_sound()
 
 
@@ -236,13 +236,13 @@ def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database
     kept = back_up(site, tree=tree)
     old = {key.kid for key in site.signing_keys()}
     while not site.signing_keys(Phase.GRACE):
-        site.advance(6 * HOUR, pace=6 * HOUR)
+        site.advance(6 * HOUR, pace=12 * HOUR)
     (revoked,) = [key.kid for key in site.signing_keys(Phase.GRACE)]
     site.revoked.add(revoked)
     site.ask("key.revoke", kid=revoked)
     while (signs := site.active()) is None or signs in old:
-        site.advance(6 * HOUR, pace=6 * HOUR)
-    site.advance(2 * DAY, pace=6 * HOUR)
+        site.advance(6 * HOUR, pace=12 * HOUR)
+    site.advance(2 * DAY, pace=12 * HOUR)
     generation = site.query("SELECT generation FROM keysets")[0][0]
     put_back(site, kept)
     site.clock.reboot()
@@ -257,7 +257,7 @@ def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database
     assert site.ask("clock.accept").succeeded
     site.advance(31 * SECOND)
     assert len(site.events(EventName.STATE_RESTORED)) == 1
-    site.advance(10 * DAY, pace=6 * HOUR)
+    site.advance(10 * DAY, pace=12 * HOUR)
     assert not {revoked, compromised} & set(site.main.kids())
     site.assert_sound()
 
@@ -265,10 +265,10 @@ def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database
 def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: Site) -> None:
     """From before rotations and a revocation, as `rotator backup` and `restore` do it: only the revoked one is lost."""
     site.main.start()
-    site.advance(10 * DAY + HOUR, pace=6 * HOUR)
+    site.advance(10 * DAY + HOUR, pace=12 * HOUR)
     copy_database(site.database, site.root / "backup.db")
     while not site.signing_keys(Phase.GRACE):
-        site.advance(6 * HOUR, pace=6 * HOUR)
+        site.advance(6 * HOUR, pace=12 * HOUR)
     (demoted,) = [key.kid for key in site.signing_keys(Phase.GRACE)]
     revoked = site.active()
     assert revoked is not None
@@ -290,7 +290,7 @@ def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: 
     assert demoted in site.main.kids()
     assert revoked not in site.main.kids()
     assert site.active() != revoked
-    site.advance(15 * DAY, pace=6 * HOUR)
+    site.advance(15 * DAY, pace=12 * HOUR)
     assert revoked not in site.main.kids()
     assert {row.event.workspace for row in site.events(EventName.TOKEN_ISSUED)} == {"acme", "umbrella"}
     assert tokens_in_order(site.main.post.delivered)
@@ -303,7 +303,7 @@ def test_a_replica_that_came_after_the_backup_is_still_waited_for(site: Site) ->
     site.advance(DAY)
     kept = back_up(site)
     other = site.daemon("other").start()
-    site.advance(50 * DAY, pace=6 * HOUR)
+    site.advance(50 * DAY, pace=12 * HOUR)
     other.stop()
     put_back(site, kept)
     site.main.start()

@@ -46,7 +46,7 @@ def test_a_rehearsal_and_what_comes_of_it_agree(site: Site) -> None:
     (successor,) = after.successors
     assert (successor.kid, successor.ready, successor.signs) == (spare, True, True)
     assert successor.spare_known_at == site.clock.wall + PROPAGATION
-    site.advance(PROPAGATION + MINUTE, pace=6 * HOUR)
+    site.advance(PROPAGATION + MINUTE, pace=12 * HOUR)
     (later,) = report(site, Subject.KEY, signer).successors
     assert later.spare_known_at == site.clock.wall
 

@@ -29,7 +29,7 @@ def phase_of(site: Site, kid: str) -> Phase:
 def settled(site: Site) -> tuple[Kid, Kid]:
     """Start, and wait until the spare is known to all; return the signer and the spare."""
     site.main.start()
-    site.advance(60 * HOUR, pace=6 * HOUR)
+    site.advance(60 * HOUR, pace=12 * HOUR)
     signer, (spare,) = site.active(), site.signing_keys(Phase.PENDING)
     assert signer is not None
     return signer, spare.kid
@@ -89,7 +89,7 @@ def test_workspaces_whose_tokens_hang_on_a_prior_key_get_new_ones_at_once(site: 
     first = site.active()
     assert first is not None
     while site.active() == first:
-        site.advance(6 * HOUR, pace=6 * HOUR)
+        site.advance(6 * HOUR, pace=12 * HOUR)
     assert first in {kid_of(site, name) for name in ("acme", "umbrella")}
     site.revoked.add(first)
     answer = site.ask("key.revoke", kid=first)
@@ -451,7 +451,7 @@ def test_a_revoked_keyset_survives_a_backup_from_before(site: Site) -> None:
     put_back(site, kept)
     site.main.start()
     assert not gone & set(site.main.kids())
-    site.advance(3 * DAY, pace=6 * HOUR)
+    site.advance(3 * DAY, pace=12 * HOUR)
     assert site.active() not in (None, *gone)
     assert kid_of(site, "acme") == site.active()
     site.assert_sound()

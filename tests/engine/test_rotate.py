@@ -12,7 +12,7 @@ from tests.engine.test_restore import back_up, put_back
 def settled(site: Site) -> tuple[Kid, Kid]:
     """Start, and wait until the standby is known to all; return the signer and the standby."""
     site.main.start()
-    site.advance(60 * HOUR, pace=6 * HOUR)
+    site.advance(60 * HOUR, pace=12 * HOUR)
     signer, (standby,) = site.active(), site.signing_keys(Phase.PENDING)
     assert signer is not None
     return signer, standby.kid
@@ -27,7 +27,7 @@ def test_the_standby_takes_over_when_the_key_after_it_is_known_too(site: Site) -
     signer, standby = settled(site)
     assert site.ask("keyset.rotate", keyset="default").succeeded
     assert site.active() == signer
-    site.advance(PROPAGATION - SECOND, pace=6 * HOUR)
+    site.advance(PROPAGATION - SECOND, pace=12 * HOUR)
     assert site.active() == signer
     site.advance(MINUTE, pace=SECOND)
     assert site.active() == standby
@@ -62,7 +62,7 @@ def test_in_an_emergency_the_standby_takes_over_now(site: Site) -> None:
     assert site.ask("keyset.rotate_at_once", keyset="default", signing=signer).succeeded
     assert site.active() == standby
     assert wishes(site) == 0
-    site.advance(2 * PROPAGATION, pace=6 * HOUR)
+    site.advance(2 * PROPAGATION, pace=12 * HOUR)
     assert site.active() == standby
     site.assert_sound()
 
@@ -122,7 +122,7 @@ def test_a_wish_does_not_shorten_the_lead_of_a_key_that_downtime_held_up(site: S
     site.main.stop()
     site.clock.elapse(10 * PROPAGATION)
     site.main.start()
-    site.advance(PROPAGATION - MINUTE, pace=6 * HOUR)
+    site.advance(PROPAGATION - MINUTE, pace=12 * HOUR)
     assert site.active() == signer
     site.advance(2 * MINUTE, pace=SECOND)
     assert site.active() == standby
@@ -138,7 +138,7 @@ def test_killed_between_any_two_ticks_it_is_done_once(site: Site, ticks: int, ki
     for _ in range(ticks):
         site.main.tick()
     site.main.restart()
-    site.advance(PROPAGATION + HOUR, pace=6 * HOUR)
+    site.advance(PROPAGATION + HOUR, pace=12 * HOUR)
     assert site.answer(number).succeeded
     assert site.active() == standby
     assert len(site.events(EventName.KEYSET_ROTATION_REQUESTED)) == 1
@@ -150,7 +150,7 @@ def test_a_restored_wish_is_not_carried_out_again(site: Site) -> None:
     signer, standby = settled(site)
     site.ask("keyset.rotate", keyset="default")
     kept = back_up(site)
-    site.advance(PROPAGATION + HOUR, pace=6 * HOUR)
+    site.advance(PROPAGATION + HOUR, pace=12 * HOUR)
     assert site.active() == standby
     put_back(site, kept)
     site.main.start()
