@@ -23,7 +23,7 @@ from rotator.ports import (
     TokenRow,
 )
 
-AnyRow = Row[Any]
+AnyRow = Row[*tuple[Any, ...]]
 
 WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in WorkspaceState._fields)
 """The columns that :func:`workspace` reads."""

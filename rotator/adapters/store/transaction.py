@@ -6,9 +6,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import asked, chain, deliveries, issue, pruning, revoke, rows, schema
+from rotator.adapters.store import asked, chain, deliveries, issue, pruning, queries, revoke, rows, schema
 from rotator.adapters.store.bulk import Statement, Value, insert, upsert
-from rotator.adapters.store.snapshot import KEYSETS, REQUESTS, WORKSPACES, SqlSnapshot
+from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.times import span_to_us, to_us
 from rotator.core.events import Detail, Event, encode_details
 from rotator.core.model import (
@@ -37,6 +37,9 @@ from rotator.ports import (
     RevokedTokens,
     Sighting,
 )
+
+LOCK_KEYSET: Final = queries.ONE_KEYSET.with_for_update()
+LOCK_WORKSPACE: Final = queries.ONE_WORKSPACE.with_for_update()
 
 PUT_CLOCK: Final = Statement(upsert(schema.clock, ("single", "high_water_at", "boot_id", "offset_us")))
 PUT_KEYSET: Final = Statement(upsert(schema.keysets, [column.name for column in schema.keysets.columns]))
@@ -92,7 +95,7 @@ class SqlTransaction(SqlSnapshot):
 
     def lock_keyset(self, name: KeysetName) -> KeysetRow | None:
         """Return one keyset with its row locked until the end of the transaction."""
-        row = self._first(sa.select(schema.keysets).where(KEYSETS.name == name).with_for_update())
+        row = self._first(LOCK_KEYSET, name=name)
         return None if row is None else rows.keyset(row)
 
     def put_keyset(self, row: KeysetRow) -> None:
@@ -269,7 +272,7 @@ class SqlTransaction(SqlSnapshot):
 
     def lock_workspace(self, workspace: WorkspaceId) -> WorkspaceState | None:
         """Return one workspace with its row locked until the end of the transaction."""
-        row = self._first(sa.select(*rows.WORKSPACE).where(WORKSPACES.id == workspace).with_for_update())
+        row = self._first(LOCK_WORKSPACE, id=workspace)
         return None if row is None else rows.workspace(row)
 
     def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime | None) -> bool:
@@ -345,7 +348,7 @@ class SqlTransaction(SqlSnapshot):
     def amend_request(self, request_id: int, arguments: Mapping[str, Detail]) -> None:
         """Put other arguments in place of those that a request came with."""
         values = {"arguments": encode_details(arguments)}
-        self._connection.execute(sa.update(schema.requests).where(REQUESTS.id == request_id).values(**values))
+        self._connection.execute(sa.update(schema.requests).where(schema.requests.c.id == request_id).values(**values))
 
     def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
         """Record the outcome of a request, and erase what it held sealed."""
@@ -354,7 +357,7 @@ class SqlTransaction(SqlSnapshot):
         if request is not None and SEALED in request.arguments:
             kept = {name: value for name, value in request.arguments.items() if name != SEALED}
             outcome["arguments"] = encode_details(kept)
-        self._connection.execute(sa.update(schema.requests).where(REQUESTS.id == request_id).values(**outcome))
+        self._connection.execute(sa.update(schema.requests).where(schema.requests.c.id == request_id).values(**outcome))
 
     # ----------------------------------------------------------------------------------------------------------- audit
 
