@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import schema
+from rotator.adapters.store import rows, schema
 from rotator.adapters.store.bulk import Statement, insert, upsert
 from rotator.adapters.store.times import from_us, to_us
 from rotator.core.model import Jti, KeysetName, Overlap, Wish, WorkspaceId
@@ -39,10 +39,17 @@ _STILL_CURRENT: Final = sa.exists().where(
     schema.tokens.c.jti == OVERLAPS.jti, sa.text("tokens.phase IN ('pending', 'active')")
 )
 
+WISH: Final = sa.select(schema.wishes).where(WISHES.keyset == sa.bindparam("keyset"))
+ALL_OVERLAPS: Final = sa.select(schema.token_overlaps).order_by(OVERLAPS.ends_at, OVERLAPS.jti)
+ENDED_OVERLAPS: Final = ALL_OVERLAPS.where(OVERLAPS.ends_at <= sa.bindparam("now"), ~_STILL_CURRENT).limit(
+    sa.bindparam("at_most")
+)
+NEXT_END: Final = sa.select(sa.func.min(OVERLAPS.ends_at)).where(~_STILL_CURRENT)
+
 
 def wish(connection: sa.Connection, keyset: KeysetName) -> Wish | None:
     """Return what was asked of a keyset."""
-    row = connection.execute(sa.select(schema.wishes).where(WISHES.keyset == keyset)).first()
+    row = connection.execute(WISH, {"keyset": keyset}).first()
     if row is None:
         return None
     return Wish(asked_at=from_us(row.asked_at), actor=row.actor, reason=row.reason, emergency=bool(row.emergency))
@@ -61,18 +68,17 @@ def drop_wish(connection: sa.Connection, keyset: KeysetName) -> None:
 
 def overlaps(connection: sa.Connection) -> tuple[Overlap, ...]:
     """Return every overlap, the first to end first."""
-    return _listed(connection, sa.select(schema.token_overlaps).order_by(OVERLAPS.ends_at, OVERLAPS.jti))
+    return tuple(map(_overlap, connection.execute(ALL_OVERLAPS)))
 
 
 def ended_overlaps(connection: sa.Connection, now: datetime, limit: int) -> tuple[Overlap, ...]:
     """Return overlaps that are over and whose token is not the current one any more."""
-    ended = sa.select(schema.token_overlaps).where(OVERLAPS.ends_at <= to_us(now), ~_STILL_CURRENT)
-    return _listed(connection, ended.order_by(OVERLAPS.ends_at, OVERLAPS.jti).limit(limit))
+    return tuple(map(_overlap, connection.execute(ENDED_OVERLAPS, {"now": to_us(now), "at_most": limit})))
 
 
 def next_end(connection: sa.Connection) -> datetime | None:
     """Return when the first overlap ends whose token is not the current one any more."""
-    return from_us(connection.execute(sa.select(sa.func.min(OVERLAPS.ends_at)).where(~_STILL_CURRENT)).scalar())
+    return from_us(connection.execute(NEXT_END).scalar())
 
 
 def put_overlaps(connection: sa.Connection, wanted: Sequence[Overlap]) -> None:
@@ -95,8 +101,5 @@ def make_due(
     return MAKE_DUE.run(connection, [(at_us, at_us, reason, ends_us, ends_us, workspace)]) == 1
 
 
-def _listed(connection: sa.Connection, statement: sa.Select[tuple[object, ...]]) -> tuple[Overlap, ...]:
-    return tuple(
-        Overlap(row.jti, row.workspace, from_us(row.ends_at), row.actor, row.reason)
-        for row in connection.execute(statement)
-    )
+def _overlap(row: rows.AnyRow) -> Overlap:
+    return Overlap(row.jti, row.workspace, from_us(row.ends_at), row.actor, row.reason)

@@ -6,24 +6,36 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import schema
+from rotator.adapters.store import queries, schema
 from rotator.adapters.store.bulk import Statement, Values, insert
 from rotator.adapters.store.times import to_us
 from rotator.core.events import Event, chain_hash, encode_details
 from rotator.errors import InvariantError
 from rotator.ports import AuditHead
 
-HEAD: Final = schema.audit_head
 AUDIT: Final = schema.audit
 
 INSERT_EVENTS: Final = Statement(
     insert(AUDIT, ("seq", "at", "name", "keyset", "workspace", "kid", "jti", "actor", "reason", "details", "hash"))
 )
+LOCK_HEAD: Final = queries.AUDIT_HEAD.with_for_update()
+MOVE_HEAD: Final = Statement("UPDATE audit_head SET seq = ?, hash = ?")
+MOVE_ANCHOR: Final = Statement("UPDATE audit_head SET anchor_seq = ?, anchor_hash = ?")
+MARK_LOGGED: Final = Statement("UPDATE audit_head SET logged_seq = ? WHERE logged_seq < ?")
+
+FIRST_SINCE: Final = sa.select(AUDIT.c.seq).where(AUDIT.c.at >= sa.bindparam("since")).order_by(AUDIT.c.seq).limit(1)
+LAST_UP_TO: Final = (
+    sa.select(AUDIT.c.seq, AUDIT.c.hash)
+    .where(AUDIT.c.seq <= sa.bindparam("up_to"))
+    .order_by(AUDIT.c.seq.desc())
+    .limit(1)
+)
+DELETE_UP_TO: Final = Statement("DELETE FROM audit WHERE seq <= ?")
 
 
 def lock_head(connection: sa.Connection) -> AuditHead:
     """Return the head of the chain with its row locked until the end of the transaction."""
-    row = connection.execute(sa.select(HEAD).with_for_update()).one()
+    row = connection.execute(LOCK_HEAD).one()
     return AuditHead(row.seq, row.hash, row.anchor_seq, row.anchor_hash, row.logged_seq)
 
 
@@ -57,26 +69,23 @@ def append(connection: sa.Connection, events: Sequence[Event], first_seq: int | 
             )
         )
     INSERT_EVENTS.run(connection, links)
-    connection.execute(sa.update(HEAD).values(seq=seq, hash=link))
+    MOVE_HEAD.run(connection, [(seq, link)])
     return AuditHead(seq, link, head.anchor_seq, head.anchor_hash, head.logged_seq)
 
 
 def mark_logged(connection: sa.Connection, seq: int) -> None:
     """Record that the log has every event up to ``seq``; never goes back."""
-    connection.execute(sa.update(HEAD).where(HEAD.c.logged_seq < seq).values(logged_seq=seq))
+    MARK_LOGGED.run(connection, [(seq, seq)])
 
 
 def prune_events(connection: sa.Connection, before: datetime) -> int:
     """Delete the oldest events, up to the first that is not older than ``before`` or not logged; leave an anchor."""
     head = lock_head(connection)
-    newer = sa.select(AUDIT.c.seq).where(AUDIT.c.at >= to_us(before)).order_by(AUDIT.c.seq).limit(1)
-    kept_from = connection.execute(newer).scalar()
+    kept_from = connection.execute(FIRST_SINCE, {"since": to_us(before)}).scalar()
     upto = head.logged_seq if kept_from is None else min(kept_from - 1, head.logged_seq)
-    last = connection.execute(
-        sa.select(AUDIT.c.seq, AUDIT.c.hash).where(AUDIT.c.seq <= upto).order_by(AUDIT.c.seq.desc()).limit(1)
-    ).first()
+    last = connection.execute(LAST_UP_TO, {"up_to": upto}).first()
     if last is None:
         return 0
-    deleted = connection.execute(sa.delete(AUDIT).where(AUDIT.c.seq <= last.seq))
-    connection.execute(sa.update(HEAD).values(anchor_seq=last.seq, anchor_hash=last.hash))
-    return deleted.rowcount
+    deleted = DELETE_UP_TO.run(connection, [(last.seq,)])
+    MOVE_ANCHOR.run(connection, [(last.seq, last.hash)])
+    return deleted

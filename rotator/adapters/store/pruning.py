@@ -21,20 +21,24 @@ DOOMED_TOKENS: Final = sa.and_(
     ),
 )
 
-
-def prune_tokens(connection: sa.Connection, before: datetime) -> None:
-    """Delete ended tokens whose ``exp`` is older, but for the last one of a workspace that is still configured."""
-    bound = {"before": to_us(before)}
-    doomed = (
+DELETE_THEIR_DELIVERIES: Final = sa.delete(schema.deliveries).where(
+    sa.tuple_(DELIVERIES.workspace, DELIVERIES.sink).in_(
         sa.select(DELIVERIES.workspace, DELIVERIES.sink)
         .join(schema.tokens, (TOKENS.workspace == DELIVERIES.workspace) & (TOKENS.jti == DELIVERIES.jti))
         .where(DOOMED_TOKENS)
     )
-    theirs = sa.tuple_(DELIVERIES.workspace, DELIVERIES.sink).in_(doomed)
-    connection.execute(sa.delete(schema.deliveries).where(theirs), bound)
-    connection.execute(sa.delete(schema.tokens).where(DOOMED_TOKENS), bound)
+)
+DELETE_TOKENS: Final = sa.delete(schema.tokens).where(DOOMED_TOKENS)
+DELETE_REQUESTS: Final = sa.delete(schema.requests).where(schema.requests.c.finished_at < sa.bindparam("before"))
+
+
+def prune_tokens(connection: sa.Connection, before: datetime) -> None:
+    """Delete ended tokens whose ``exp`` is older, but for the last one of a workspace that is still configured."""
+    bound = {"before": to_us(before)}
+    connection.execute(DELETE_THEIR_DELIVERIES, bound)
+    connection.execute(DELETE_TOKENS, bound)
 
 
 def prune_requests(connection: sa.Connection, before: datetime) -> None:
     """Delete requests that were finished before."""
-    connection.execute(sa.delete(schema.requests).where(schema.requests.c.finished_at < to_us(before)))
+    connection.execute(DELETE_REQUESTS, {"before": to_us(before)})

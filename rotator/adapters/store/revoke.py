@@ -34,6 +34,15 @@ MAKE_DUE_BY_KEY: Final = Statement(
     " WHERE current_kid = ? AND removed_at IS NULL"
 )
 
+TOKENS: Final = schema.tokens.c
+
+REVOKED_TOKENS: Final = sa.select(TOKENS.jti, TOKENS.expires_at).where(
+    sa.text(schema.ENDED),
+    TOKENS.phase == Phase.REVOKED,
+    TOKENS.revoke_reason != Reason.KEY_REVOKED,
+    TOKENS.expires_at > sa.bindparam("after"),
+)
+
 
 def revoke_token(connection: sa.Connection, jti: Jti, at: datetime, reason: str) -> None:
     """Mark one token as revoked and erase its sealed text; the first revocation stands."""
@@ -50,11 +59,5 @@ def revoke_tokens_of_key(connection: sa.Connection, kid: Kid, at: datetime, due_
 
 def revoked_tokens(connection: sa.Connection, after: datetime) -> Mapping[Jti, datetime]:
     """Return the ends, above ``after``, of the tokens that were revoked by themselves, not with their key."""
-    tokens = schema.tokens.c
-    revoked = sa.select(tokens.jti, tokens.expires_at).where(
-        sa.text(schema.ENDED),
-        tokens.phase == Phase.REVOKED,
-        tokens.revoke_reason != Reason.KEY_REVOKED,
-        tokens.expires_at > to_us(after),
-    )
-    return MappingProxyType({Jti(row.jti): from_us(row.expires_at) for row in connection.execute(revoked)})
+    revoked = connection.execute(REVOKED_TOKENS, {"after": to_us(after)})
+    return MappingProxyType({Jti(row.jti): from_us(row.expires_at) for row in revoked})
