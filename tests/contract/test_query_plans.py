@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from rotator.adapters.store import SqlStore, open_store
+from rotator.core.events import EventName
 from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Phase, ReplicaId
 from rotator.ports import Snapshot, Transaction
 from tests.contract.records import ACME, DAY, FILE, HOUR, KID, NOW, events, issue, issued, key, keyset, workspace
@@ -67,7 +68,7 @@ CHANGES: dict[str, Callable[[Transaction], object]] = {
     "drop_deliveries": lambda transaction: transaction.drop_deliveries([(ACME, FILE)]),
     "amend_request": lambda transaction: transaction.amend_request(1, {"keyset": "default"}),
     "finish_request": lambda transaction: transaction.finish_request(1, NOW, succeeded=True, result=""),
-    "append": lambda transaction: transaction.append(events()),
+    "append": lambda transaction: transaction.append(events(EventName.KEY_MADE)),
     "mark_logged": lambda transaction: transaction.mark_logged(1),
 }
 
