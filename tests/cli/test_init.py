@@ -165,7 +165,7 @@ def test_every_config_is_what_was_said(
 def test_on_a_terminal_it_asks_until_it_is_told(tmp_path: Path) -> None:
     """Three questions, each again after an answer that is wrong; Enter takes what stands in brackets."""
     primary, secondary = pty.openpty()
-    env = environment() | {"TERM": "xterm", "COLUMNS": "80"}
+    env = environment() | {"TERM": "xterm", "COLUMNS": "200"}  # no path of a test is so long that a command is broken
     command = [sys.executable, "-m", "rotator", "init", str(tmp_path)]
     process = subprocess.Popen(command, stdin=secondary, stdout=secondary, stderr=secondary, env=env)
     os.close(secondary)

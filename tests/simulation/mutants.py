@@ -103,10 +103,10 @@ NOW = timedelta(0)
 EVERY_TREE = """by_replica[replica] for replica in replicas)
         for kid, by_replica in holders.items()
         if replicas <= by_replica.keys()"""
-ONE = """if len(chunk.tokens) == 1:
-            _failed(run, [chunk.tokens[0].policy.id],"""
+ONE = """if len(chunk.due) == 1:
+            _failed(run, [chunk.due[0][1].id],"""
 WHOLE_CHUNK = """if True:
-            _failed(run, [each.policy.id for each in chunk.tokens],"""
+            _failed(run, [policy.id for _, policy in chunk.due],"""
 ANY_TREE = """by_replica.values())
         for kid, by_replica in holders.items()"""
 
