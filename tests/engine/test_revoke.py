@@ -414,6 +414,13 @@ def test_a_key_made_just_before_is_revoked_with_the_rest(site: Site, ahead: time
     assert not made & set(site.main.kids())
 
 
+def test_a_keyset_that_is_not_there_is_refused_with_those_that_are(site: Site) -> None:
+    settled(site)
+    answer = site.ask("keyset.revoke", keyset="defualt", choice="wait")
+    assert (answer.succeeded, answer.result) == (False, "there is no keyset 'defualt'; there are: default")
+    site.assert_sound()
+
+
 def test_a_second_emergency_is_the_same_choice(site: Site) -> None:
     """The spare of before signs now; the key after it was not out long enough."""
     first, second = settled(site)
