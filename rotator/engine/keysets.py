@@ -64,12 +64,18 @@ def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
 
 
 def needs_a_look(run: Run, row: KeysetRow) -> bool:
-    """Tell, cheaply, whether a keyset that is not due needs a turn: its set was changed, or is seen from outside."""
-    if run.around.served is not None or f"keyset:{row.name}" in run.faults or f"publish:{row.name}" in run.faults:
-        return True
-    if row.name not in run.signing:  # as when the KEK was away
+    """Tell, cheaply, whether a keyset that is not due needs a turn: its set was changed, or is seen from outside.
+
+    One that ended needs it where this tree shows keys of it: it stood still meanwhile, or an old tree was put in place.
+    """
+    if f"keyset:{row.name}" in run.faults or f"publish:{row.name}" in run.faults:
         return True
     try:
+        if row.ended_at is not None:
+            standing = run.around.publisher.read(row.name)
+            return standing is not None and bool(standing.kids)
+        if run.around.served is not None or row.name not in run.signing:  # not signing, as when the KEK was away
+            return True
         if not run.around.publisher.unchanged(row.name):
             return True
         published = run.around.publisher.read(row.name)

@@ -230,9 +230,9 @@ class Engine:
         run = self.run
         with run.around.store.read() as snapshot:
             due = snapshot.due_keysets(reading.now)
-            rows = [row for row in snapshot.keysets() if row.ended_at is None] if beat else []
+            rows = snapshot.keysets() if beat else ()
         if beat and run.around.served is not None:
-            run.around.served.refresh([row.name for row in rows], reading.now)
+            run.around.served.refresh([row.name for row in rows if row.ended_at is None], reading.now)
         for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row)))):
             turn_keyset(run, name, reading)
         more = issue_due(run, reading)

@@ -81,8 +81,8 @@ class Chronicle:
     stopped: set[Kid] = field(default_factory=set)
     """Kids that do not sign any more, whatever an old database says."""
     proven: set[Kid] = field(default_factory=set)
-    gone: set[Kid] = field(default_factory=set)
-    """Kids that have left for good: retired or revoked."""
+    gone: dict[Kid, datetime] = field(default_factory=dict)
+    """Kids that have left for good, retired or revoked, since when."""
     revoked: dict[Kid, datetime] = field(default_factory=dict)
     revoked_jtis: dict[Jti, datetime] = field(default_factory=dict)
     sequences: dict[WorkspaceId, int] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class Chronicle:
             self.revoked_jtis.setdefault(entry.jti, now)
         elif entry.kid is not None and entry.keyset is not None:
             if entry.name == "key.adopted" and entry.actor != "rotator" and entry.kid not in self.revoked:
-                self.gone.discard(entry.kid)  # imported again, by who cannot know: an old database forgot that it left
+                self.gone.pop(entry.kid, None)  # imported again, as an old database forgot that it left
             self._key(entry.name, entry.kid, entry.keyset, now)
 
     def _issued(self, entry: Entry) -> None:
@@ -168,7 +168,7 @@ class Chronicle:
             case "key.imported" if kid not in self.began and kid not in self.revoked:
                 # Its public half had come and gone before, and an old database forgot that: it never signed here.
                 self.stopped.discard(kid)
-                self.gone.discard(kid)
+                self.gone.pop(kid, None)
             case "key.proven":
                 self.proven.add(kid)
             case "key.activated":
@@ -178,10 +178,10 @@ class Chronicle:
                 self._stop(kid, keyset)
             case "key.retired":
                 self._stop(kid, keyset)
-                self.gone.add(kid)
+                self.gone.setdefault(kid, now)
             case "key.revoked":
                 self._stop(kid, keyset)
-                self.gone.add(kid)
+                self.gone.setdefault(kid, now)
                 self.revoked.setdefault(kid, now)
 
     def _stop(self, kid: Kid, keyset: KeysetName) -> None:

@@ -172,22 +172,23 @@ def a_key_leaves_on_evidence(world: World, replica: Replica | None) -> str:
 
 
 def _lingers(world: World) -> str:
-    """Tell whether a tree still shows a revoked key although nothing keeps its daemon from taking it out."""
+    """Tell whether a tree still shows a key that has left for good, although nothing keeps its daemon from its work."""
     for replica in world.replicas.values():
         if replica.engine is None or world.calm_for(*WHOLE, "config", "trees") < world.setting.patience:
             continue
         if world.calm_for(f"disk:{replica.name}") < world.setting.patience:
             continue
         for path, versions in replica.tree.versions.items():
-            for kid in (versions[-1].keys or {}).keys() & world.chronicle.revoked.keys():
-                return f"{path} of {replica.name} still shows {kid}, which is revoked"
+            for kid in sorted((versions[-1].keys or {}).keys() & world.chronicle.gone.keys()):
+                if world.now - world.chronicle.gone[kid] >= world.setting.patience:
+                    return f"{path} of {replica.name} still shows {kid}, which has left for good"
     return ""
 
 
 def _came_back(world: World, replica: Replica) -> str:
     """Tell whether a key that has left for good was published again."""
     for path, content in replica.tree.written:
-        back = world.chronicle.gone & (keys_of(content) or {}).keys()
+        back = world.chronicle.gone.keys() & (keys_of(content) or {}).keys()
         if back and not any(entry.kid in back for entry in world.chronicle.news):
             return f"{sorted(back)[0]} has left for good, and {path} of {replica.name} was written with it"
     return ""
