@@ -113,6 +113,8 @@ class KeysetState:
 
     An entry that is not exactly our key of that name stands here under a name that no key has.
     """
+    shows_revoked: bool = False
+    """The published file shows a key that was revoked, whether or not it still is among ``keys``."""
     tree_intact: bool = True
     """Every file around the set, such as the discovery document, stands as it should."""
     first_publication: bool = False

@@ -53,6 +53,7 @@ def observe(
         schedule_fingerprint=row.schedule_fingerprint,
         ever_active=row.ever_active,
         published=None if published is None else names_in_file(published, keys),
+        shows_revoked=published is not None and not _revoked(run, keys).isdisjoint(published.kids),
         first_publication=_nothing_was_served(run, row, keys, sightings, published),
         publish_blocked=publish_blocked,
         out_since=out_since(sightings, _replicas(run, snapshot), reading),
@@ -89,6 +90,10 @@ def names_in_file(published: PublishedSet, keys: Iterable[SigningKey]) -> tuple[
     ours = {key.kid: key.public_jwk for key in keys if key.authentic}
     found = dict(parse_set(published.content) or ())
     return tuple(kid if found.get(kid) == ours.get(kid, "") else Kid(f"not ours: {kid}") for kid in published.kids)
+
+
+def _revoked(run: Run, keys: Iterable[SigningKey]) -> set[Kid]:
+    return run.revoked_kids | {key.kid for key in keys if key.phase is Phase.REVOKED}
 
 
 def _replicas(run: Run, snapshot: Snapshot) -> frozenset[ReplicaId]:

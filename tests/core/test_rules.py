@@ -57,6 +57,32 @@ def test_at_rest_nothing_is_done() -> None:
     assert planned(at_rest(PRIOR)) == ()
 
 
+# ------------------------------------------------------------------------------------------ what is none of ours leaves
+
+
+def test_a_file_that_holds_nothing_of_ours_stands_until_there_are_keys() -> None:
+    """As after a restore from before the first keys: a verifier is served no empty set."""
+    state = state_of(
+        ever_active=True, published=(Kid("not ours: k"),), schedule_fingerprint=POLICY.schedule_fingerprint
+    )
+    assert [type(action) for action in planned(state)] == [MakeKey, PublishSet]
+
+
+@pytest.mark.parametrize(
+    ("members", "policy"), [({"shows_revoked": True}, POLICY), ({"in_use": False}, ENDING)], ids=["revoked", "ended"]
+)
+def test_what_must_not_be_trusted_any_more_leaves_although_nothing_is_left(
+    members: dict[str, object], policy: KeysetPolicy
+) -> None:
+    state = state_of(
+        ever_active=True,
+        published=(Kid("not ours: k"),),
+        schedule_fingerprint=policy.schedule_fingerprint,
+        **members,
+    )
+    assert planned(state, policy) == (PublishSet(NAME, ()),)
+
+
 # ------------------------------------------------------------------------------------------------------ the schedule
 
 

@@ -10,7 +10,19 @@ from rotator.core.actions import Reason
 from rotator.core.events import EventName
 from rotator.core.model import Jti, Phase
 from rotator.engine.witnessing import write_witness
-from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, T0, Site, tokens_in_order
+from tests.engine.site import (
+    DAY,
+    HOUR,
+    MINUTE,
+    PROPAGATION,
+    SECOND,
+    T0,
+    Site,
+    keyset,
+    policy_of,
+    tokens_in_order,
+    workspace,
+)
 
 
 def back_up(site: Site, *, tree: bool = False) -> Path:
@@ -328,3 +340,35 @@ def test_a_token_whose_revocation_only_reached_the_witness_is_revoked_once(site:
     site.main.restart()
     (told,) = site.events(EventName.TOKEN_REVOKED)
     assert (told.event.jti, told.event.actor) == (jti, "ada(1000)")
+
+
+@pytest.mark.parametrize(
+    "known", [False, True], ids=["keyset came after the backup", "its first keys are in the backup"]
+)
+def test_no_set_is_emptied_where_only_keys_that_never_signed_were_in_it(site: Site, known: bool) -> None:
+    """The restored database gives them up, and the file holds nothing else: fresh ones are made before they leave."""
+    one = policy_of([keyset()], [workspace("acme"), workspace("umbrella")])
+    two = policy_of([keyset(), keyset("robots")], [workspace("acme"), workspace("umbrella", on="robots")])
+    robots = site.main.jwks("robots")
+    robots.parent.mkdir(parents=True)
+    robots.write_bytes(b'{"keys":[]}')  # of a keyset of that name that ended: so the first keys wait as any others
+    site.main.start(two if known else one)
+    site.advance(HOUR)
+    kept = back_up(site)
+    site.main.load(two)
+    site.advance(HOUR)
+    assert site.ask("workspace.revoke", workspace="acme").succeeded
+    before = site.main.kids("robots")
+    assert len(before) == 2
+    assert site.active("robots") is None
+    put_back(site, kept)
+    site.main.start(two)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    after = site.main.kids("robots")
+    assert len(after) == 2
+    assert set(after).isdisjoint(before)
+    sizes = [row.event.details["keys"] for row in site.events(EventName.KEYSET_PUBLISHED)]
+    assert 0 not in sizes
+    site.advance(PROPAGATION + HOUR)
+    assert site.active("robots") in after
+    site.assert_sound()
