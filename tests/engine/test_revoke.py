@@ -8,11 +8,12 @@ from datetime import timedelta
 import jwt
 import pytest
 
+from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.core.actions import Reason
 from rotator.core.events import EventName
-from rotator.core.model import Kid, Phase
+from rotator.core.model import Algorithm, Kid, Phase
 from rotator.errors import WitnessError
-from rotator.ports import Witness, WitnessRecord
+from rotator.ports import KeyMaterial, Witness, WitnessRecord
 from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, Site, without
 from tests.engine.test_restore import back_up, put_back
 
@@ -358,6 +359,31 @@ def test_a_keyset_that_waits_has_no_tokens_until_every_verifier_can_know_a_fresh
     assert site.held("acme") == held
     site.advance(2 * MINUTE)
     assert site.active() not in (None, *gone)
+    assert kid_of(site, "acme") == site.active()
+    site.assert_sound()
+
+
+class Silent(CryptographyKeyMaker):
+    """A key maker, as a module of hardware may be, that does not answer."""
+
+    def make(self, algorithm: Algorithm) -> KeyMaterial:
+        raise RuntimeError("the module does not answer")
+
+
+def test_a_revoked_keyset_leaves_the_set_although_no_fresh_key_can_be_made(site: Site) -> None:
+    """Nothing is left in it then; nor does an old copy that is put in its place stay."""
+    settled(site)
+    published = site.main.jwks().read_bytes()
+    site.main.run.around = replace(site.main.run.around, keymaker=Silent())
+    site.revoked.update(site.main.kids())
+    assert site.ask("keyset.revoke", keyset="default", choice="wait").succeeded
+    assert site.main.kids() == []
+    for path in ("keysets/default/jwks.json", ".well-known/jwks.json"):
+        (site.main.tree / path).write_bytes(published)
+    site.advance(HOUR)
+    assert site.main.kids() == []
+    site.main.run.around = replace(site.main.run.around, keymaker=CryptographyKeyMaker())
+    site.advance(PROPAGATION + DAY)
     assert kid_of(site, "acme") == site.active()
     site.assert_sound()
 
