@@ -189,6 +189,7 @@ def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
             row = replace(row, generation=row.generation + 1, set_sha256=digest)
             transaction.put_keyset(row)
         _keep_foreign_aside(run, transaction, observed, reading)
+    nothing_stood = run.around.publisher.found(action.keyset) is None  # in one of two places is not nothing
     standing = run.around.publisher.publish(publication(row, observed.policy, observed.state, reading.now))
     if standing.sha256 != digest:
         raise PublishError(
@@ -199,7 +200,7 @@ def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
     with run.around.store.begin() as transaction:
         seen = observe(run, transaction, action.keyset, written)
         if seen is not None:
-            record_sightings(run, transaction, seen, written, wrote_first_file=observed.published is None)
+            record_sightings(run, transaction, seen, written, wrote_first_file=nothing_stood)
         transaction.put_publication(run.around.replica, action.keyset, row.generation, digest, written.now)
         details: dict[str, Detail] = {
             "generation": row.generation,

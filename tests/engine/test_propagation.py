@@ -231,6 +231,24 @@ def test_a_replica_with_an_empty_tree_adds_no_wait(site: Site) -> None:
     assert activated(site, fresh)
 
 
+@pytest.mark.parametrize("place", ["keysets/default/jwks.json", ".well-known/jwks.json"])
+def test_a_tree_that_held_a_set_in_one_of_its_places_is_not_empty(site: Site, place: str) -> None:
+    """As one whose daemon died amid a publication: whoever fetched from there has a set without the key."""
+    site.main.start()
+    before = site.main.jwks().read_bytes()
+    fresh = lose_signer(site)
+    site.advance(PROPAGATION - HOUR)
+    other = site.daemon("other")
+    (other.tree / place).parent.mkdir(parents=True)
+    (other.tree / place).write_bytes(before)
+    other.start()
+    assert fresh in other.kids()
+    site.advance(PROPAGATION - HOUR)
+    assert not activated(site, fresh)
+    site.advance(2 * HOUR)
+    assert activated(site, fresh)
+
+
 def test_each_keyset_has_its_own_time(site: Site) -> None:
     """A second keyset of another period lives beside the first, and neither touches the other's keys."""
     fast = keyset("fast", security_period=10 * DAY, propagation_period=PROPAGATION)
