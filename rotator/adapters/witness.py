@@ -14,6 +14,7 @@ from typing import Any, Final
 from rotator.adapters.disk import REAL_DISK, Disk, read_regular, write_durably
 from rotator.core.jwks import canonical
 from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
+from rotator.core.timeguard import ClockMark
 from rotator.errors import WitnessError
 from rotator.ports import Sealer, WitnessedKey, WitnessedKeyset, WitnessRecord
 
@@ -122,6 +123,15 @@ def _encode(record: WitnessRecord) -> Mapping[str, object]:
         "revoked_kids": sorted(record.revoked_kids),
         "revoked_jtis": {jti: _microseconds(exp) for jti, exp in record.revoked_jtis.items()},
         "replicas": sorted(record.replicas),
+        "clock": None if record.clock is None else _encode_clock(record.clock),
+    }
+
+
+def _encode_clock(mark: ClockMark) -> Mapping[str, object]:
+    return {
+        "high_water_us": _microseconds(mark.high_water_at),
+        "boot_id": mark.boot_id,
+        "offset_us": mark.offset // _MICROSECOND,
     }
 
 
@@ -151,6 +161,15 @@ def _record(fields: Mapping[str, Any]) -> WitnessRecord:
         revoked_kids=frozenset(Kid(kid) for kid in fields["revoked_kids"]),
         revoked_jtis={Jti(jti): _moment(exp) for jti, exp in fields["revoked_jtis"].items()},
         replicas=frozenset(ReplicaId(replica) for replica in fields.get("replicas", ())),
+        clock=None if fields.get("clock") is None else _clock(fields["clock"]),
+    )
+
+
+def _clock(fields: Mapping[str, Any]) -> ClockMark:
+    return ClockMark(
+        high_water_at=_moment(fields["high_water_us"]),
+        boot_id=str(fields["boot_id"]),
+        offset=fields["offset_us"] * _MICROSECOND,
     )
 
 

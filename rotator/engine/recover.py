@@ -16,12 +16,14 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
 from rotator.core.schedule import share
 from rotator.core.stored_policy import policy_to_json
+from rotator.core.timeguard import ClockMark
 from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
 from rotator.engine.witnessing import recall_revoked
 from rotator.errors import WitnessError
 from rotator.ports import (
+    AuditHead,
     KeysetRow,
     Reading,
     ReplicaRow,
@@ -100,6 +102,26 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
         if events:
             run.head = transaction.append(events)
     return tuple(sorted(record.keysets))
+
+
+def witnessed_clock(run: Run, snapshot: Snapshot) -> ClockMark | None:
+    """Return what the witness knows of time where an older database, which knows less, was put back."""
+    if run.sealer is None or continues(run, snapshot.audit_head()):
+        return None
+    try:
+        record = run.around.witness.read()
+    except WitnessError:
+        return None  # whoever reconciles says so
+    if record is None or record.installation != snapshot.installation() or not is_behind_witness(snapshot, record):
+        return None
+    return record.clock
+
+
+def continues(run: Run, head: AuditHead) -> bool:
+    """Tell whether a database that ends at ``head`` is the one that this run held against the witness, or goes on."""
+    if not run.reconciled or run.head is None:
+        return False
+    return head.seq > run.head.seq or (head.seq, head.hash) == (run.head.seq, run.head.hash)
 
 
 def is_behind_witness(snapshot: Snapshot, record: WitnessRecord) -> bool:

@@ -13,6 +13,7 @@ from rotator.core.model import Jti, KeysetName, Kid, ReplicaId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
+from rotator.core.timeguard import ClockMark
 from rotator.errors import KekError
 from rotator.ports import (
     AuditHead,
@@ -108,6 +109,8 @@ class Run:
     """The database was held against the witness since the last doubt."""
     head: AuditHead | None = None
     """The head of the audit chain as this run last saw it."""
+    clock: ClockMark | None = None
+    """What this run knows of time, once it trusted the clock."""
     caught_up: AuditHead | None = None
     """The head as of which this run knows what other replicas did."""
 

@@ -7,12 +7,12 @@ asks for the next tick at once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.policy import Policy
-from rotator.core.timeguard import judge
+from rotator.core.timeguard import ClockMark, Verdict, judge
 from rotator.engine.amend import amend_future
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
@@ -21,7 +21,7 @@ from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
 from rotator.engine.overlaps import end_overlaps
-from rotator.engine.recover import reconcile, secure
+from rotator.engine.recover import continues, reconcile, secure, witnessed_clock
 from rotator.engine.register import register, sign_of_life
 from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
 from rotator.engine.run import Outcome, Run
@@ -143,19 +143,17 @@ class Engine:
         run = self.run
         with run.around.store.read() as snapshot:
             mark = snapshot.clock_mark()
-        verdict = judge(
-            mark,
-            reading,
-            clock_skew=run.policy.clock_skew,
-            max_gap=run.policy.clock_max_gap,
-            server_time=run.around.store.trusted_time(),
-        )
+            witnessed = witnessed_clock(run, snapshot)
+        verdict = self._verdict(mark, reading)
+        if verdict.trusted and witnessed is not None:
+            verdict = replace(verdict, held=self._verdict(witnessed, reading).held)
         if not verdict.trusted:
             if "clock" not in run.faults:  # the sentence names the time, and changes with it: logged once all the same
                 run.fault("clock", verdict.held, "clock.held")
             run.faults["clock"] = verdict.held
             return True
         run.healed("clock", "clock.released")
+        run.clock = verdict.mark
         stale = mark is None or verdict.mark.high_water_at - mark.high_water_at >= MARK_INTERVAL
         moved = mark is not None and (mark.boot_id, mark.offset) != (verdict.mark.boot_id, verdict.mark.offset)
         if stale or moved or (mark is not None and verdict.mark.high_water_at < mark.high_water_at):
@@ -168,6 +166,15 @@ class Engine:
                 sign_of_life(run, transaction, reading)
         return False
 
+    def _verdict(self, mark: ClockMark | None, reading: Reading) -> Verdict:
+        return judge(
+            mark,
+            reading,
+            clock_skew=self.run.policy.clock_skew,
+            max_gap=self.run.policy.clock_max_gap,
+            server_time=self.run.around.store.trusted_time(),
+        )
+
     def _reconcile(self, reading: Reading, *, held: bool) -> bool:
         """Hold the database against the witness at the start and when its history went back; False: it cannot be.
 
@@ -176,10 +183,10 @@ class Engine:
         run = self.run
         with run.around.store.read() as snapshot:
             head = snapshot.audit_head()
-        if run.reconciled and run.head is not None:
-            if head.seq > run.head.seq or (head.seq, head.hash) == (run.head.seq, run.head.hash):
-                run.head = head
-                return True
+        if continues(run, head):
+            run.head = head
+            return True
+        if run.reconciled:
             run.reconciled = False
             self._policy_applied = False  # the old database is to be brought in step with the config, as at a start
         try:

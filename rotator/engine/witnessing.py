@@ -7,8 +7,10 @@ from types import MappingProxyType
 
 from rotator.core.model import Jti, Kid, Phase, SigningKey
 from rotator.core.planner import active_key, desired_kids
+from rotator.core.timeguard import ClockMark
 from rotator.engine.observe import Observed
 from rotator.engine.run import Run
+from rotator.errors import WitnessError
 from rotator.ports import Reading, Snapshot, WitnessedKey, WitnessedKeyset, WitnessRecord
 
 
@@ -81,5 +83,24 @@ def write_witness(run: Run) -> None:
             revoked_kids=frozenset(run.revoked_kids),
             revoked_jtis=dict(run.revoked_jtis),
             replicas=run.replicas,
+            clock=_to_the_hour(run.clock),
         )
     )
+
+
+def _to_the_hour(mark: ClockMark | None) -> ClockMark | None:
+    """Round down, so that the file need not be written anew each minute."""
+    if mark is None:
+        return None
+    return replace(mark, high_water_at=mark.high_water_at.replace(minute=0, second=0, microsecond=0))
+
+
+def vouch_for(run: Run, clock: ClockMark) -> None:
+    """Remember what a person says that the time is: no witness of what was known before speaks against it any more."""
+    run.clock = clock
+    try:
+        record = run.around.witness.read()
+        if record is not None:
+            run.around.witness.write(replace(record, clock=_to_the_hour(clock)))
+    except WitnessError as error:
+        run.fault("witness", str(error), "witness.refused")

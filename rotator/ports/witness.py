@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from rotator.core.model import Algorithm, Jti, KeysetName, Kid, ReplicaId
+from rotator.core.timeguard import ClockMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class WitnessRecord:
     """With the ``exp`` of each, after which it needs no remembering."""
     replicas: frozenset[ReplicaId] = frozenset()
     """Whose trees are served: an older database may know fewer, and no key signs before each of them shows it."""
+    clock: ClockMark | None = None
+    """What was known of time, to the hour: an older database may let a clock pass that is wrong."""
 
 
 class Witness(Protocol):

@@ -15,6 +15,7 @@ from rotator.adapters.sealing import AesGcmSealer
 from rotator.adapters.witness import PURPOSE, FileWitness
 from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.core.secret import Secret
+from rotator.core.timeguard import ClockMark
 from rotator.errors import KekError, WitnessError
 from rotator.ports import Sealer, Witness, WitnessedKey, WitnessedKeyset, WitnessRecord
 
@@ -57,6 +58,7 @@ RECORD = WitnessRecord(
     revoked_kids=frozenset({Kid("bad"), Kid("worse")}),
     revoked_jtis={Jti("0123"): T0},
     replicas=frozenset({ReplicaId("main"), ReplicaId("pod-2")}),
+    clock=ClockMark(high_water_at=T0, boot_id="b007", offset=timedelta(days=20_000)),
 )
 
 
@@ -75,6 +77,7 @@ TEXT = st.text(max_size=8)
 MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis wants naive bounds
 WITNESSED_KEYS = st.builds(WitnessedKey, TEXT, st.sampled_from(Algorithm), TEXT, st.integers(), st.none() | MOMENTS)
 KEYSETS = st.builds(WitnessedKeyset, st.integers(), st.none() | TEXT, st.lists(WITNESSED_KEYS, max_size=3).map(tuple))
+CLOCKS = st.builds(ClockMark, high_water_at=MOMENTS, boot_id=TEXT, offset=st.timedeltas())
 RECORDS = st.builds(
     WitnessRecord,
     installation=TEXT,
@@ -83,6 +86,8 @@ RECORDS = st.builds(
     keysets=st.dictionaries(TEXT, KEYSETS, max_size=3),
     revoked_kids=st.frozensets(TEXT, max_size=3),
     revoked_jtis=st.dictionaries(TEXT, MOMENTS, max_size=3),
+    replicas=st.frozensets(TEXT, max_size=3),
+    clock=st.none() | CLOCKS,
 )
 
 

@@ -1,6 +1,9 @@
 """An old database is put back: it does no harm, whatever happened since."""
 
 import shutil
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,12 @@ def put_back(site: Site, kept: Path) -> None:
     if tree.exists():
         shutil.rmtree(site.main.tree)
         shutil.copytree(tree, site.main.tree)
+
+
+def copy_over(site: Site, kept: Path) -> None:
+    """Put an old database in place under a running daemon, by SQLite's own means."""
+    with closing(sqlite3.connect(kept)) as old, closing(sqlite3.connect(site.database)) as present:
+        old.backup(present)
 
 
 def test_a_restore_of_what_is_the_same_is_none(site: Site) -> None:
@@ -372,3 +381,52 @@ def test_no_set_is_emptied_where_only_keys_that_never_signed_were_in_it(site: Si
     site.advance(PROPAGATION + HOUR)
     assert site.active("robots") in after
     site.assert_sound()
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["at a start", "under a running daemon"])
+@pytest.mark.parametrize("leap", [-2 * DAY, 2 * DAY], ids=["set back", "leapt ahead"])
+def test_a_restored_database_does_not_make_a_wrong_clock_trusted(site: Site, leap: timedelta, running: bool) -> None:
+    """It was made before the time that is wrong: only the witness knows, and nothing happens by that clock."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    site.advance(5 * DAY, pace=12 * HOUR)
+    issued = len(site.events(EventName.TOKEN_ISSUED))
+    site.clock.leap(leap)
+    site.advance(MINUTE)
+    assert "clock" in site.main.run.faults
+    if running:
+        copy_over(site, kept)
+    else:
+        put_back(site, kept)
+        site.main.start()
+    site.advance(HOUR)
+    assert "clock" in site.main.run.faults
+    assert site.events(EventName.STATE_RESTORED) == []
+    assert len(site.events(EventName.TOKEN_ISSUED)) < issued
+    site.clock.leap(-leap)
+    site.advance(MINUTE)
+    assert dict(site.main.run.faults) == {}
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.advance(10 * DAY, pace=12 * HOUR)
+    site.assert_sound()
+
+
+def test_a_clock_that_the_witness_speaks_against_is_accepted_once(site: Site) -> None:
+    """As when the time that it knows was the wrong one."""
+    site.main.start()
+    site.advance(DAY)
+    kept = back_up(site)
+    site.advance(5 * DAY, pace=12 * HOUR)
+    site.main.stop()
+    site.clock.leap(-2 * DAY)
+    put_back(site, kept)
+    site.main.start()
+    assert "clock" in site.main.run.faults
+    assert site.ask("clock.accept").succeeded
+    site.advance(MINUTE)
+    assert dict(site.main.run.faults) == {}
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.main.restart()
+    site.advance(MINUTE)
+    assert dict(site.main.run.faults) == {}

@@ -40,6 +40,8 @@ class PutBack:
         world.database.put_back(backup)
         world.chronicle.forget_after(backup.head())
         world.unreconciled = True
+        if world.behind is not None:  # what the database forgets the witness knows, to the hour
+            world.behind = world.behind.replace(minute=0, second=0, microsecond=0)
         world.touched("config", "trees")
         self._put_right(world)
         if self.with_tree:

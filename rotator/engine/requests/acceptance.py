@@ -7,6 +7,7 @@ from rotator.engine.observe import shift_sightings
 from rotator.engine.requests.outcome import done
 from rotator.engine.run import Run
 from rotator.engine.sync import apply_policy
+from rotator.engine.witnessing import vouch_for
 from rotator.errors import RefusedError
 from rotator.ports import Reading, RequestRow
 
@@ -14,6 +15,7 @@ from rotator.ports import Reading, RequestRow
 def accept_clock(run: Run, request: RequestRow, reading: Reading) -> None:
     """Trust the clock as it stands now."""
     problem = run.faults.get("clock", "")
+    vouch_for(run, mark_of(reading))
     with run.around.store.begin() as transaction:
         shift_sightings(run, transaction, transaction.clock_mark(), reading)
         amend_future(run, transaction, reading)
