@@ -1,7 +1,7 @@
 """Issues tokens: some are minted while those before them are committed, as many at a time as are ready by then."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -50,7 +50,7 @@ class _Planned(NamedTuple):
 _Due = tuple[WorkspaceState, WorkspacePolicy]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself and no other
 class _Chunk:
     """Workspaces that are due, and the key that signs for them all."""
 
@@ -96,24 +96,33 @@ def _mint_ahead(run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, mintin
     return bool(under_way)
 
 
-def _chunks(run: Run, due: Sequence[WorkspaceState]) -> Iterator[_Chunk]:
-    """Group the workspaces by the key that signs for them, as that is when each chunk is asked for."""
-    by_keyset: dict[KeysetName, list[_Due]] = {}
+def _chunks(run: Run, due: Iterable[WorkspaceState]) -> Iterator[_Chunk]:
+    """Group the workspaces by the key that signs for them, as that is when each chunk is asked for.
+
+    A chunk is complete before the workspaces after it were looked at: it is minted meanwhile.
+    """
+    waiting: dict[KeysetName, list[_Due]] = {}
     missing: list[WorkspaceId] = []
     for state in due:
         policy = run.policy.workspaces.get(state.id)
         if policy is None:
             missing.append(state.id)
-        else:
-            by_keyset.setdefault(policy.keyset, []).append((state, policy))
+            continue
+        alike = waiting.setdefault(policy.keyset, [])
+        alike.append((state, policy))
+        if len(alike) == CHUNK:
+            yield from _chunk(run, policy.keyset, waiting.pop(policy.keyset))
+    for name, alike in waiting.items():
+        yield from _chunk(run, name, alike)
     if missing:
         with run.around.store.begin() as transaction:
             transaction.fail_workspaces(missing, NEVER, MISSING)
-    for name, wanted in by_keyset.items():
-        for start in range(0, len(wanted), CHUNK):
-            signing = run.signing.get(name)
-            if signing is not None:
-                yield _Chunk(signing, wanted[start : start + CHUNK])
+
+
+def _chunk(run: Run, name: KeysetName, due: Sequence[_Due]) -> Iterator[_Chunk]:
+    signing = run.signing.get(name)
+    if signing is not None:
+        yield _Chunk(signing, due)
 
 
 def _mint(run: Run, chunk: _Chunk, reading: Reading) -> list[IssuedToken]:
@@ -178,11 +187,10 @@ def _finish(run: Run, under_way: _UnderWay, worth_a_commit: int, reading: Readin
     """Commit what one key has signed by now, but wait until that is ``worth_a_commit``, or all that is under way."""
     signing = under_way[0][0].signing
     ready: list[IssuedToken] = []
-    while under_way and len(ready) <= BATCH - CHUNK:
-        chunk, minted = under_way[0]
-        if chunk.signing is not signing or (len(ready) >= worth_a_commit and not minted.done()):
+    for chunk, minted in [each for each in under_way if each[0].signing is signing]:
+        if len(ready) > BATCH - CHUNK or (len(ready) >= worth_a_commit and not minted.done()):
             break
-        under_way.popleft()
+        under_way.remove((chunk, minted))
         ready += _result(run, minted, chunk, reading)
     name = signing.policy.name
     if ready and run.signing.get(name) is signing:  # else an earlier commit found that the key signs no more

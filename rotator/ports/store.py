@@ -1,6 +1,6 @@
 """The database."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -103,7 +103,7 @@ class Snapshot(Protocol):
         """Return one workspace."""
         ...
 
-    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> tuple[WorkspaceState, ...]:
+    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[WorkspaceState]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
         ...
 

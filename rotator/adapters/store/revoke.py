@@ -26,12 +26,13 @@ REVOKE_TOKENS_OF_KEY: Final = Statement(
 )
 
 # What failed keeps its pause, for what it failed by is still there. The current token has ended as far as its workspace
-# goes: a delivery of the next one that fails leaves that without any.
+# goes: a delivery of the next one that fails leaves that without any. The sign keeps SQLite from walking through the
+# index of what is due, which this changes: in the order of the table it takes two thirds of the time.
 MAKE_DUE_BY_KEY: Final = Statement(
     "UPDATE workspaces SET due_at = CASE WHEN due_at < ? THEN due_at ELSE ? END,"
     " next_at = CASE WHEN retry_at > ? THEN retry_at WHEN due_at < ? THEN due_at ELSE ? END, due_reason = ?,"
     " current_expires_at = CASE WHEN current_expires_at < ? THEN current_expires_at ELSE ? END"
-    " WHERE current_kid = ? AND removed_at IS NULL"
+    " WHERE current_kid = ? AND +removed_at IS NULL"
 )
 
 TOKENS: Final = schema.tokens.c

@@ -1,8 +1,8 @@
 """Rows of the database as the records of the ports."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Row
 
@@ -24,6 +24,7 @@ from rotator.ports import (
 )
 
 AnyRow = Row[*tuple[Any, ...]]
+T = TypeVar("T")
 
 WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in WorkspaceState._fields)
 """The columns that :func:`workspace` reads."""
@@ -98,6 +99,23 @@ def replica(row: AnyRow) -> ReplicaRow:
         seen_at=from_us(row.seen_at),
         forgotten_at=from_us(row.forgotten_at),
     )
+
+
+class Lazily(Collection[T]):
+    """Records, each read from its row when its turn comes: the first of many can be worked on at once."""
+
+    def __init__(self, found: Sequence[AnyRow], read: Callable[[AnyRow], T]) -> None:
+        self._found = found
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._read, self._found)
+
+    def __contains__(self, record: object) -> bool:
+        return any(each == record for each in self)
 
 
 def workspace(row: AnyRow) -> WorkspaceState:

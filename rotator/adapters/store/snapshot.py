@@ -1,6 +1,6 @@
 """Reads of one consistent state. What a tick asks for is answered from an index, whatever else the tables hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -136,10 +136,10 @@ class SqlSnapshot:
         row = self._first(queries.ONE_WORKSPACE, id=workspace)
         return None if row is None else rows.workspace(row)
 
-    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> tuple[WorkspaceState, ...]:
+    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[WorkspaceState]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
         due = self._all(queries.DUE_WORKSPACES, keysets=list(keysets), now=to_us(now), at_most=limit)
-        return tuple(map(rows.workspace, due))
+        return rows.Lazily(due, rows.workspace)
 
     def overdue_workspaces(self, before: datetime) -> int:
         """Count workspaces, not removed, with ``due_at`` < ``before``."""
