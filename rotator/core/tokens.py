@@ -7,7 +7,7 @@ that has not reloaded, loses nothing.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.actions import IssueToken, Reason
@@ -170,4 +170,4 @@ def _due_early(state: WorkspaceState, wanted: WorkspacePolicy, now: datetime, cr
 
 def epoch_seconds(moment: datetime) -> int:
     """Return whole seconds since the epoch, as in JWT claims."""
-    return int(moment.astimezone(UTC).timestamp())
+    return int(moment.timestamp())

@@ -395,10 +395,12 @@ def activations(world: World) -> Iterator[Activation]:
 
 
 def missing_until(world: World, keyset: KeysetName, kid: Kid) -> datetime | None:
-    """Return when any tree last showed a set without ``kid``; None: none ever did."""
-    trees: list[Tree] = [replica.tree for replica in world.replicas.values()]
+    """Return when any tree last showed a set without ``kid``, that of a pod that left included; None: none ever did."""
     found = [
-        tree.last_without(path, kid, world.now) for tree in trees for path in places(keyset) if path in tree.versions
+        tree.last_without(path, kid, world.now)
+        for _, tree in world.trees
+        for path in places(keyset)
+        if path in tree.versions
     ]
     return max((moment for moment in found if moment is not None), default=None)
 
