@@ -54,11 +54,10 @@ def shell(site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def started(site: Site, shell: Shell) -> Shell:
+def started(shell: Shell) -> Shell:
     """Make the state: one pass, and no daemon after it."""
-    command = [*COMMAND, "run", "--once", "-c", str(site.config)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, told, wrong = shell("run", "--once")
+    assert code == 0, told + wrong
     return shell
 
 
