@@ -186,7 +186,7 @@ def _over(state: KeysetState, policy: KeysetPolicy) -> bool:
 # ----------------------------------------------------------------------------------------------------------- rules
 
 
-def _withdraw(state: KeysetState, policy: KeysetPolicy, _now: datetime, _: Calendar) -> KeysetAction | None:
+def _withdraw(state: KeysetState, _policy: KeysetPolicy, _now: datetime, _: Calendar) -> KeysetAction | None:
     """Let what was revoked leave the file. A key that is retired leaves it as well, for it is out of the set.
 
     Where no key would be left, as in a database from before the first ones, fresh ones are made before that: the file
@@ -195,7 +195,7 @@ def _withdraw(state: KeysetState, policy: KeysetPolicy, _now: datetime, _: Calen
     desired = desired_kids(state)
     if state.publish_blocked or set(state.published or ()) <= set(desired):
         return None
-    if not desired and not _over(state, policy) and not state.shows_revoked:
+    if not desired and not state.shows_revoked:
         return None
     return PublishSet(state.name, desired)
 

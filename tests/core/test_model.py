@@ -60,7 +60,7 @@ def test_a_keyset_begins_empty_and_is_used() -> None:
     state = KeysetState(name=KeysetName("default"))
     assert (state.keys, state.next_sequence, state.schedule_fingerprint) == ((), 1, "")
     assert (state.ever_active, state.first_publication, state.publish_blocked) == (False, False, False)
-    assert (state.tree_intact, state.in_use) == (True, True)
+    assert (state.tree_intact, state.in_use, state.shows_revoked) == (True, True, False)
     assert (state.published, state.out_since, state.wish) == (None, {}, None)
 
 
