@@ -71,10 +71,15 @@ def _rule(line: str) -> Rule:
     return Rule(subject=subject, holds=verdict == "ok", text=text)
 
 
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def show_check(screen: Screen, found: CheckReport) -> None:
     """Show the arithmetic, warnings, the machine, and what to do next."""
     good, bad, odd = ("✓", "✗", "!") if speaks_unicode(screen.stream) else ("ok", "FAIL", "warn")
-    screen.line(f"{found.config}: {found.keysets} keysets, {found.workspaces} workspaces", "bold")
+    keysets, workspaces = _number(found.keysets, "keyset"), _number(found.workspaces, "workspace")
+    screen.line(f"{found.config}: {keysets}, {workspaces}", "bold")
     screen.line()
     screen.line("the time contract", "bold")
     subject = ""

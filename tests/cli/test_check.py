@@ -92,6 +92,10 @@ def test_a_directory_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, pat
     assert found == step.format(me=destinations.me())
 
 
+def test_the_page_begins_with_what_there_is(started: Shell, site: Site) -> None:
+    assert started("check")[1].splitlines()[0] == f"{site.config}: 1 keyset, 2 workspaces"
+
+
 def test_kek_that_others_can_read(started: Shell, site: Site) -> None:
     """Its mode is the next step; a KEK that is gone, or is none, has another one."""
     kek = site.state / "kek"

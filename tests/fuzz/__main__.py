@@ -6,6 +6,7 @@ it with status 1 and is printed. ``--runs N`` instead of ``--seconds N`` does th
 """
 
 import argparse
+import os
 import re
 import sys
 import tempfile
@@ -52,8 +53,13 @@ def main() -> None:
             "-verbosity=1",
             "-print_final_stats=1",
         ]
-        atheris.Setup([sys.argv[0], *options, str(found), str(corpus)], fuzzed)
-        atheris.Fuzz()
+        child = os.fork()  # libFuzzer ends its process as it stands, and what is to be tidied up would stay
+        if child == 0:
+            atheris.Setup([sys.argv[0], *options, str(found), str(corpus)], fuzzed)
+            atheris.Fuzz()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def test_what_broke_a_promise_once_breaks_none_any_more(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_inputs_that_find_new_paths_break_no_promise(name: str) -> None:
+def test_inputs_that_find_new_paths_break_no_promise(name: str, tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="there is no atheris for this machine")
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", name, "--runs", str(RUNS[name]), "--seed", "20261124"],
@@ -33,8 +33,9 @@ def test_inputs_that_find_new_paths_break_no_promise(name: str) -> None:
         capture_output=True,
         text=True,
         timeout=300,
-        env=environment(),
+        env={**environment(), "TMPDIR": str(tmp_path)},
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stat::number_of_executed_units" in done.stderr
+    assert list(tmp_path.iterdir()) == []
