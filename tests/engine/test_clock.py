@@ -1,6 +1,7 @@
 """Time is distrusted: while the clock is held, nothing that depends on it is done."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from rotator.core.events import EventName
 from rotator.core.model import Phase
 from rotator.core.timeguard import SMALLEST_STEP
+from rotator.errors import WitnessError
 from tests.engine.site import DAY, HOUR, MINUTE, SECOND, SKEW, Site, without
+from tests.engine.test_revoke import FullWitness
 
 
 def back(site: Site) -> None:
@@ -156,3 +159,28 @@ def test_the_first_start_trusts_what_the_clock_says(site: Site) -> None:
     site.main.start()
     assert dict(site.main.run.faults) == {}
     assert len(site.signing_keys(Phase.ACTIVE)) == 1
+
+
+def test_a_clock_is_accepted_although_the_witness_cannot_be_written(site: Site) -> None:
+    """As on a full disk: it is told of as a fault of its own, and made up for."""
+    site.main.start()
+    site.advance(DAY)
+    run = site.main.run
+    witness = FullWitness(run.around.witness)
+    run.around = replace(run.around, witness=witness)
+    site.clock.leap(2 * DAY)
+    site.clock.elapse(MINUTE)
+    number = site.submit("clock.accept")
+    with pytest.raises(WitnessError):
+        site.main.tick()
+    assert site.answer(number).succeeded
+    assert "clock" not in run.faults
+    assert "witness" in run.faults
+    witness.full = False
+    site.advance(2 * MINUTE)
+    record = witness.read()
+    assert record is not None
+    assert record.clock is not None
+    assert site.clock.wall - record.clock.high_water_at < HOUR
+    assert dict(run.faults) == {}
+    site.assert_sound()

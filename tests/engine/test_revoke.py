@@ -601,4 +601,5 @@ def test_a_witness_that_cannot_be_written_does_not_keep_a_key_in_use(site: Site)
     record = witness.read()
     assert record is not None
     assert signer in record.revoked_kids
+    assert dict(run.faults) == {}
     site.assert_sound()
