@@ -140,6 +140,8 @@ class PodJoins:
 
     def apply(self, world: World) -> None:
         name = ReplicaId(f"pod-{self.number}")
+        if world.unreconciled:
+            return  # it has no witness: one of those that have one must look at a restored database first
         if len(world.replicas) < 4 and name not in world.replicas and all(name != gone.name for gone in world.gone):
             world.join(name)
             world.touched("trees")
