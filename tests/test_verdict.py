@@ -19,10 +19,10 @@ from rotator.adapters.signature import verify_signature
 from rotator.adapters.signing import base64url, compact
 from rotator.adapters.tokenmaker import JwtSigner
 from rotator.core import lifecycle
+from rotator.core.instants import epoch_seconds
 from rotator.core.jwks import canonical
 from rotator.core.model import KeysetName, Phase, SigningKey, WorkspaceId
 from rotator.core.secret import Secret
-from rotator.core.tokens import epoch_seconds
 from rotator.report.verdict import Bench, Verdict, Wanted, judge
 from tests.engine.site import DAY, HOUR, SECOND, Site
 

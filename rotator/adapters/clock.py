@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from rotator.core.timeguard import EPOCH, Reading
+from rotator.core.instants import from_us
+from rotator.core.timeguard import Reading
 from rotator.errors import RefusedError
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -72,7 +73,7 @@ def wall_time() -> datetime:
 
 
 def _moment(epoch_ns: int) -> datetime:
-    return EPOCH + timedelta(microseconds=epoch_ns // 1000)
+    return from_us(epoch_ns // 1000)
 
 
 def monotonic_microseconds() -> int:

@@ -22,10 +22,10 @@ from rotator.adapters.minting import Batch, MintingProcess
 from rotator.adapters.sealing import AesGcmSealing
 from rotator.adapters.signature import verify_signature
 from rotator.adapters.signing import Sign, base64url, compact, signing_function
+from rotator.core.instants import epoch_seconds
 from rotator.core.jwks import parse_set
 from rotator.core.model import Algorithm, Jti, Kid
 from rotator.core.secret import Secret
-from rotator.core.tokens import epoch_seconds
 from rotator.errors import InvariantError, SealError
 from rotator.ports import MintOrder, Sealing, Signer
 

@@ -7,11 +7,11 @@ nothing depends on how JSON is read. The record is rewritten, durably, only when
 import json
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from rotator.adapters.disk import REAL_DISK, Disk, read_regular, write_durably
+from rotator.core.instants import MICROSECOND, from_us, to_us
 from rotator.core.jwks import canonical
 from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.core.timeguard import ClockMark
@@ -21,8 +21,6 @@ from rotator.ports import Sealer, WitnessedKey, WitnessedKeyset, WitnessRecord
 FORMAT: Final = 1
 PURPOSE: Final = "witness"
 _LARGEST_BYTES: Final = 64 * 1024 * 1024
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 _Stamp = tuple[int, int, int]
 """Inode, time of change and size of a file: it is still what was written if these are."""
@@ -121,7 +119,7 @@ def _encode(record: WitnessRecord) -> Mapping[str, object]:
         "audit_hash": record.audit_hash,
         "keysets": {name: _encode_keyset(keyset) for name, keyset in record.keysets.items()},
         "revoked_kids": sorted(record.revoked_kids),
-        "revoked_jtis": {jti: _microseconds(exp) for jti, exp in record.revoked_jtis.items()},
+        "revoked_jtis": {jti: to_us(exp) for jti, exp in record.revoked_jtis.items()},
         "replicas": sorted(record.replicas),
         "clock": None if record.clock is None else _encode_clock(record.clock),
     }
@@ -129,9 +127,9 @@ def _encode(record: WitnessRecord) -> Mapping[str, object]:
 
 def _encode_clock(mark: ClockMark) -> Mapping[str, object]:
     return {
-        "high_water_us": _microseconds(mark.high_water_at),
+        "high_water_us": to_us(mark.high_water_at),
         "boot_id": mark.boot_id,
-        "offset_us": mark.offset // _MICROSECOND,
+        "offset_us": mark.offset // MICROSECOND,
     }
 
 
@@ -145,7 +143,7 @@ def _encode_keyset(keyset: WitnessedKeyset) -> Mapping[str, object]:
                 "algorithm": key.algorithm,
                 "public_jwk": key.public_jwk,
                 "sequence": key.sequence,
-                "ends_at_us": None if key.ends_at is None else _microseconds(key.ends_at),
+                "ends_at_us": None if key.ends_at is None else to_us(key.ends_at),
             }
             for key in keyset.published
         ],
@@ -159,7 +157,7 @@ def _record(fields: Mapping[str, Any]) -> WitnessRecord:
         audit_hash=fields["audit_hash"],
         keysets={KeysetName(name): _keyset(keyset) for name, keyset in fields["keysets"].items()},
         revoked_kids=frozenset(Kid(kid) for kid in fields["revoked_kids"]),
-        revoked_jtis={Jti(jti): _moment(exp) for jti, exp in fields["revoked_jtis"].items()},
+        revoked_jtis={Jti(jti): from_us(exp) for jti, exp in fields["revoked_jtis"].items()},
         replicas=frozenset(ReplicaId(replica) for replica in fields.get("replicas", ())),
         clock=None if fields.get("clock") is None else _clock(fields["clock"]),
     )
@@ -167,9 +165,9 @@ def _record(fields: Mapping[str, Any]) -> WitnessRecord:
 
 def _clock(fields: Mapping[str, Any]) -> ClockMark:
     return ClockMark(
-        high_water_at=_moment(fields["high_water_us"]),
+        high_water_at=from_us(fields["high_water_us"]),
         boot_id=str(fields["boot_id"]),
-        offset=fields["offset_us"] * _MICROSECOND,
+        offset=fields["offset_us"] * MICROSECOND,
     )
 
 
@@ -183,16 +181,9 @@ def _keyset(fields: Mapping[str, Any]) -> WitnessedKeyset:
                 algorithm=Algorithm(key["algorithm"]),
                 public_jwk=key["public_jwk"],
                 sequence=key["sequence"],
-                ends_at=None if key["ends_at_us"] is None else _moment(key["ends_at_us"]),
+                ends_at=None if key["ends_at_us"] is None else from_us(key["ends_at_us"]),
             )
             for key in fields["published"]
         ),
     )
 
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + microseconds * _MICROSECOND

@@ -7,13 +7,10 @@ all of it was written anew: for that, a head that was kept elsewhere is passed a
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 
 from rotator.core.events import Event, EventName, chain_hash, encode_details
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
+from rotator.core.instants import to_us
 
 
 class Link(Protocol):
@@ -99,4 +96,4 @@ def _problem(before: Mark, link: Link) -> str:
 def expected_hash(previous: str, link: Link) -> str:
     """Return the hash that ``link`` has if it was chained to ``previous`` as it stands."""
     event = link.event
-    return chain_hash(previous, link.seq, event, (event.at - EPOCH) // MICROSECOND, encode_details(event.details))
+    return chain_hash(previous, link.seq, event, to_us(event.at), encode_details(event.details))

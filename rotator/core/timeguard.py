@@ -10,8 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rotator.core.durations import format_duration
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from rotator.core.instants import EPOCH
 
 OLDEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 """A clock that says less is wrong: this code is younger than that."""

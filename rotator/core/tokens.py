@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.actions import IssueToken, Reason
+from rotator.core.instants import whole_second
 from rotator.core.model import Jti, KeysetName, Overlap, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy, WorkspacePolicy
 from rotator.core.schedule import Calendar, share, token_rotation_due
@@ -62,11 +63,6 @@ def plan_overlaps(found: Iterable[tuple[Overlap, Token | None]], now: datetime) 
         elif token.phase is Phase.GRACE and overlap.ends_at <= now:
             revoked.append((overlap, token))
     return OverlapEnds(tuple(revoked), tuple(dropped))
-
-
-def whole_second(now: datetime) -> datetime:
-    """Return ``now`` rounded down to a second, as JWT times are (RFC 7519 §2)."""
-    return now.replace(microsecond=0)
 
 
 def _reason(state: WorkspaceState) -> Reason:
@@ -166,8 +162,3 @@ def _due_early(state: WorkspaceState, wanted: WorkspacePolicy, now: datetime, cr
         schedule_fingerprint=wanted.schedule_fingerprint,
         due_reason=Reason.CLAIMS_CHANGED,
     )
-
-
-def epoch_seconds(moment: datetime) -> int:
-    """Return whole seconds since the epoch, as in JWT claims."""
-    return int(moment.timestamp())

@@ -12,8 +12,8 @@ from typing import Final
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from rotator.core.instants import EPOCH
 from rotator.core.model import Phase
-from rotator.core.timeguard import EPOCH
 from rotator.demo.scene import KEYS_SHOWN, Lane, Scene, Stage
 from rotator.demo.story import Line
 

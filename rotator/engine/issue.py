@@ -9,11 +9,12 @@ from typing import Final, NamedTuple
 
 from rotator.core.actions import IssueToken
 from rotator.core.events import Event, EventName
+from rotator.core.instants import epoch_seconds, whole_second
 from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import WorkspacePolicy
 from rotator.core.schedule import share
 from rotator.core.sinks import sink_id
-from rotator.core.tokens import epoch_seconds, plan_token, whole_second
+from rotator.core.tokens import plan_token
 from rotator.engine.rows import PURPOSE_TOKEN
 from rotator.engine.run import Run, Signing, backoff
 from rotator.engine.sync import MISSING, NEVER

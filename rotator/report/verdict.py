@@ -11,12 +11,12 @@ from typing import Final, TypeGuard
 
 from rotator.core.compact import LONGEST_NAME, Compact, MalformedError, read_compact
 from rotator.core.durations import format_duration
+from rotator.core.instants import epoch_seconds
 from rotator.core.jwks import parse_set
 from rotator.core.model import Jti, KeysetName, Kid, Origin, Phase, SigningKey, Token, WorkspaceId
 from rotator.core.policy import Policy
 from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
-from rotator.core.tokens import epoch_seconds
 from rotator.errors import SealError
 from rotator.ports import Snapshot
 

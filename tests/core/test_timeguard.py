@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rotator.core.timeguard import EPOCH, ClockMark, Reading, judge, mark_of
+from rotator.core.instants import EPOCH
+from rotator.core.timeguard import ClockMark, Reading, judge, mark_of
 from tests.core.worlds import DAY, HOUR, T0
 
 SKEW = timedelta(seconds=60)

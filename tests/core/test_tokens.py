@@ -9,7 +9,7 @@ from rotator.core.actions import Reason
 from rotator.core.model import Jti, KeysetName, Kid, Overlap, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import FileSink, Policy, RotationWindow, WorkspacePolicy
 from rotator.core.schedule import key_rotation_due, share, token_rotation_due
-from rotator.core.tokens import OverlapEnds, epoch_seconds, plan_overlaps, plan_sync, plan_token
+from rotator.core.tokens import OverlapEnds, plan_overlaps, plan_sync, plan_token
 from tests.core.worlds import CALENDAR, DAY, HOUR, T0, keyset_policy
 
 ACME = WorkspacePolicy(
@@ -279,7 +279,3 @@ def test_shares_are_even_and_lasting() -> None:
     assert all(0 <= one < 1 for one in shares)
     assert abs(sum(shares) / len(shares) - 0.5) < 0.02
     assert share("acme") == share("acme")
-
-
-def test_epoch_seconds_round_down() -> None:
-    assert epoch_seconds(T0 + timedelta(microseconds=999_999)) == int(T0.timestamp())

@@ -10,10 +10,10 @@ from joserfc.jwk import KeySet
 
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.adapters.tokenmaker import JwtMaker
+from rotator.core.instants import epoch_seconds
 from rotator.core.jwks import render
 from rotator.core.model import Algorithm, KeysetName, Kid, WorkspaceId
 from rotator.core.policy import WorkspacePolicy
-from rotator.core.tokens import epoch_seconds
 from rotator.ports import MintOrder
 
 ISSUER = "https://tokens.example.com"

@@ -1,15 +1,14 @@
 """Instants and durations as the database holds them: integer microseconds, since the epoch for instants."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Final, overload
+from datetime import datetime, timedelta
+from typing import overload
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
+from rotator.core import instants
 
 
 def span_to_us(span: timedelta) -> int:
     """Return ``span`` in whole microseconds."""
-    return span // MICROSECOND
+    return span // instants.MICROSECOND
 
 
 def span_from_us(span_us: int) -> timedelta:
@@ -25,7 +24,7 @@ def to_us(moment: None) -> None: ...
 def to_us(moment: datetime | None) -> int | None: ...
 def to_us(moment: datetime | None) -> int | None:
     """Return an aware ``moment`` in microseconds since the epoch; None stays None."""
-    return None if moment is None else (moment - EPOCH) // MICROSECOND
+    return None if moment is None else instants.to_us(moment)
 
 
 @overload
@@ -36,4 +35,4 @@ def from_us(moment_us: None) -> None: ...
 def from_us(moment_us: int | None) -> datetime | None: ...
 def from_us(moment_us: int | None) -> datetime | None:
     """Return the instant, aware UTC, that :func:`to_us` stored; None stays None."""
-    return None if moment_us is None else EPOCH + timedelta(microseconds=moment_us)
+    return None if moment_us is None else instants.from_us(moment_us)
