@@ -186,4 +186,3 @@ def _keyset(fields: Mapping[str, Any]) -> WitnessedKeyset:
             for key in fields["published"]
         ),
     )
-

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from rotator.adapters.store import queries, schema
 from rotator.adapters.store.bulk import Statement, Values, insert
-from rotator.adapters.store.times import to_us
 from rotator.core.events import Event, chain_hash, encode_details
+from rotator.core.instants import to_us
 from rotator.errors import InvariantError
 from rotator.ports import AuditHead
 
@@ -57,13 +57,13 @@ def append(connection: sa.Connection, events: Sequence[Event], first_seq: int | 
             (
                 seq,
                 at_us,
-                event.name,
+                str(event.name),
                 event.keyset,
                 event.workspace,
                 event.kid,
                 event.jti,
                 event.actor,
-                event.reason,
+                str(event.reason),
                 details,
                 link,
             )

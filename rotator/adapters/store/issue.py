@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from rotator.adapters.store import schema
 from rotator.adapters.store.bulk import Statement, Values, insert, update
 from rotator.adapters.store.times import to_us
+from rotator.core import instants
 from rotator.core.model import WorkspaceId, WorkspaceState
 from rotator.ports import IssuedToken
 
@@ -168,6 +169,7 @@ def fail_workspaces(
 
 def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:
     """Commit a batch in five statements; False if a workspace's sequence moved or it was removed: roll back then."""
+    us = instants.to_us  # none of them may be missing
     new: list[Values] = []
     moved: list[Values] = []
     superseded: list[Values] = []
@@ -176,21 +178,21 @@ def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:
     for issued in batch:
         token = issued.token
         jti, workspace, kid, sequence = token.jti, token.workspace, token.kid, token.sequence
-        issued_at, expires_at, rotate_at = to_us(token.issued_at), to_us(token.expires_at), to_us(token.rotate_at)
+        issued_at, expires_at, rotate_at = us(token.issued_at), us(token.expires_at), us(token.rotate_at)
         new.append(
             (
                 jti,
                 workspace,
                 token.keyset,
                 kid,
-                token.phase,
+                str(token.phase),
                 sequence,
                 issued_at,
                 expires_at,
                 rotate_at,
-                issued.reason,
+                str(issued.reason),
                 issued.kek_id,
-                issued.sealed,
+                bytearray(issued.sealed),
             )
         )
         moved.append(
@@ -211,7 +213,7 @@ def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:
         if issued.prior is not None:
             (superseded if issued.sinks else erased).append((issued_at, issued.prior))
         if issued.sinks:
-            deadline = to_us(issued.delivery_deadline)
+            deadline = us(issued.delivery_deadline)
             wanted += [
                 (workspace, sink, jti, sequence, issued_at, deadline, issued_at, 0, 0, "") for sink in issued.sinks
             ]

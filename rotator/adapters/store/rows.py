@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from rotator.adapters.store import schema
 from rotator.adapters.store.times import from_us, span_from_us
+from rotator.core import instants
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import Algorithm, Origin, Phase, SigningKey, Token, WorkspaceState
 from rotator.errors import StoreError
@@ -126,7 +127,7 @@ def workspace(row: AnyRow) -> WorkspaceState:
         name,
         keyset,
         sequence,
-        from_us(due),
+        instants.from_us(due),
         jti,
         kid,
         from_us(issued),
