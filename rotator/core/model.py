@@ -163,6 +163,18 @@ class Overlap:
     reason: str = ""
 
 
+class DueWorkspace(NamedTuple):
+    """What a workspace's next token is issued from, and no more: after a compromise those of all are read at once."""
+
+    id: WorkspaceId
+    sequence: int
+    current: Jti | None
+    current_expires_at: datetime | None
+    claims_fingerprint: str
+    schedule_fingerprint: str
+    due_reason: str
+
+
 class WorkspaceState(NamedTuple):
     """All that the planner knows of one workspace at one moment. A tuple, for there are many."""
 

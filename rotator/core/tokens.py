@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.actions import IssueToken, Reason
-from rotator.core.instants import whole_second
-from rotator.core.model import Jti, KeysetName, Overlap, Phase, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import DueWorkspace, Jti, KeysetName, Overlap, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy, WorkspacePolicy
 from rotator.core.schedule import Calendar, share, token_rotation_due
 
@@ -23,20 +22,17 @@ SMEAR_PER_WORKSPACE: Final = timedelta(milliseconds=50)
 """Changed workspaces are re-issued over at most this much time each, so that a thousand do not fall due at once."""
 
 
-def plan_token(state: WorkspaceState, policy: WorkspacePolicy, now: datetime, calendar: Calendar) -> IssueToken | None:
-    """Return the token to issue for a workspace at ``now``; None when it is not due."""
-    if state.due_at > now or state.removed_at is not None:
-        return None
-    issued_at = whole_second(now)
-    reason = _reason(state)
+def plan_token(due: DueWorkspace, policy: WorkspacePolicy, issued_at: datetime, calendar: Calendar) -> IssueToken:
+    """Return the token to issue for a workspace that is due. ``issued_at``: a whole second, as it stands in the token."""
+    reason = _reason(due)
     return IssueToken(
         workspace=policy.id,
         keyset=policy.keyset,
-        sequence=state.sequence + 1,
+        sequence=due.sequence + 1,
         rotate_at=token_rotation_due(policy, issued_at, calendar),
         expires_at=issued_at + policy.lifetime,
         reason=reason,
-        prior=None if reason in REVOKED else state.current,
+        prior=None if reason in REVOKED else due.current,
     )
 
 
@@ -65,10 +61,10 @@ def plan_overlaps(found: Iterable[tuple[Overlap, Token | None]], now: datetime) 
     return OverlapEnds(tuple(revoked), tuple(dropped))
 
 
-def _reason(state: WorkspaceState) -> Reason:
-    if state.current is None:
+def _reason(due: DueWorkspace) -> Reason:
+    if due.current is None:
         return Reason.FIRST
-    return Reason(state.due_reason) if state.due_reason else Reason.SECURITY_PERIOD
+    return Reason(due.due_reason) if due.due_reason else Reason.SECURITY_PERIOD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from rotator.core.actions import IssueToken
 from rotator.core.events import Event, EventName
 from rotator.core.instants import epoch_seconds, whole_second
-from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Phase, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import Algorithm, DueWorkspace, Jti, KekId, KeysetName, Phase, Token, WorkspaceId
 from rotator.core.policy import WorkspacePolicy
 from rotator.core.schedule import share
 from rotator.core.sinks import sink_id
@@ -33,7 +33,7 @@ BATCH: Final = 4_000
 AHEAD: Final = 2_000
 """Tokens that are minted, or wait for it, while others are committed, at least."""
 
-AT_MOST: Final = {Algorithm.ES256: 8_000, Algorithm.EDDSA: 8_000, Algorithm.RS256: 1_000}
+AT_MOST: Final = {Algorithm.ES256: 10_000, Algorithm.EDDSA: 10_000, Algorithm.RS256: 1_000}
 """Tokens in one tick, by what a signature costs, so that keysets, deliveries and requests get their turn at least once
 a second."""
 
@@ -44,11 +44,11 @@ class _Planned(NamedTuple):
     """A token to issue, with what it is made from."""
 
     action: IssueToken
-    state: WorkspaceState
+    due: DueWorkspace
     policy: WorkspacePolicy
 
 
-_Due = tuple[WorkspaceState, WorkspacePolicy]
+_Due = tuple[DueWorkspace, WorkspacePolicy]
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # each is itself and no other
@@ -97,20 +97,20 @@ def _mint_ahead(run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, mintin
     return bool(under_way)
 
 
-def _chunks(run: Run, due: Iterable[WorkspaceState]) -> Iterator[_Chunk]:
+def _chunks(run: Run, due: Iterable[DueWorkspace]) -> Iterator[_Chunk]:
     """Group the workspaces by the key that signs for them, as that is when each chunk is asked for.
 
     A chunk is complete before the workspaces after it were looked at: it is minted meanwhile.
     """
     waiting: dict[KeysetName, list[_Due]] = {}
     missing: list[WorkspaceId] = []
-    for state in due:
-        policy = run.policy.workspaces.get(state.id)
+    for workspace in due:
+        policy = run.policy.workspaces.get(workspace.id)
         if policy is None:
-            missing.append(state.id)
+            missing.append(workspace.id)
             continue
         alike = waiting.setdefault(policy.keyset, [])
-        alike.append((state, policy))
+        alike.append((workspace, policy))
         if len(alike) == CHUNK:
             yield from _chunk(run, policy.keyset, waiting.pop(policy.keyset))
     for name, alike in waiting.items():
@@ -129,8 +129,8 @@ def _chunk(run: Run, name: KeysetName, due: Sequence[_Due]) -> Iterator[_Chunk]:
 def _mint(run: Run, chunk: _Chunk, reading: Reading) -> list[IssuedToken]:
     """Plan, sign and seal a chunk. Runs beside the loop, and changes nothing."""
     signing = chunk.signing
-    planned = _plan(run, chunk.due, reading)
-    issued_at = whole_second(reading.now)
+    issued_at, calendar = whole_second(reading.now), run.around.calendar
+    planned = [_Planned(plan_token(due, policy, issued_at, calendar), due, policy) for due, policy in chunk.due]
     not_before = epoch_seconds(reading.now - signing.policy.clock_skew)
     jtis = run.around.tokenmaker.new_jtis(reading.now, len(planned))
     issuer = signing.policy.issuer
@@ -146,19 +146,10 @@ def _mint(run: Run, chunk: _Chunk, reading: Reading) -> list[IssuedToken]:
     ]
 
 
-def _plan(run: Run, due: Sequence[_Due], reading: Reading) -> list[_Planned]:
-    planned = []
-    for state, policy in due:
-        action = plan_token(state, policy, reading.now, run.around.calendar)
-        if action is not None:
-            planned.append(_Planned(action, state, policy))
-    return planned
-
-
 def _issued(
     planned: _Planned, signing: Signing, jti: Jti, issued_at: datetime, sealed: bytes, kek_id: KekId
 ) -> IssuedToken:
-    action, state, policy = planned
+    action, due, policy = planned
     token = Token(
         jti=jti,
         workspace=policy.id,
@@ -176,11 +167,11 @@ def _issued(
         kek_id=kek_id,
         reason=action.reason,
         prior=action.prior,
-        prior_sequence=state.sequence,
-        sinks=tuple(sink_id(sink) for sink in policy.sinks),
-        delivery_deadline=state.current_expires_at or issued_at + policy.grace_period,
-        claims_fingerprint=state.claims_fingerprint,
-        schedule_fingerprint=state.schedule_fingerprint,
+        prior_sequence=due.sequence,
+        sinks=tuple([sink_id(sink) for sink in policy.sinks]),
+        delivery_deadline=due.current_expires_at or issued_at + policy.grace_period,
+        claims_fingerprint=due.claims_fingerprint,
+        schedule_fingerprint=due.schedule_fingerprint,
     )
 
 

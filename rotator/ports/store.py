@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rotator.core.events import Detail, Event
 from rotator.core.model import (
+    DueWorkspace,
     Jti,
     KeysetName,
     Kid,
@@ -103,7 +104,7 @@ class Snapshot(Protocol):
         """Return one workspace."""
         ...
 
-    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[WorkspaceState]:
+    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[DueWorkspace]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
         ...
 

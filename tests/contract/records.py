@@ -7,6 +7,7 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import (
     DEFAULT_KEYSET,
     Algorithm,
+    DueWorkspace,
     Jti,
     KekId,
     KeysetName,
@@ -53,6 +54,19 @@ def key(
         has_private=sealed is not None,
     )
     return KeyRow(public, sealed, KEK, b"mac of " + kid.encode())
+
+
+def due_of(state: WorkspaceState) -> DueWorkspace:
+    """Return what is read of ``state`` when it is due."""
+    return DueWorkspace(
+        state.id,
+        state.sequence,
+        state.current,
+        state.current_expires_at,
+        state.claims_fingerprint,
+        state.schedule_fingerprint,
+        state.due_reason,
+    )
 
 
 def workspace(name: str = ACME, *, keyset: str = DEFAULT_KEYSET, due_at: datetime = NOW) -> WorkspaceState:

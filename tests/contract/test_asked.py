@@ -6,7 +6,7 @@ from datetime import timedelta
 from rotator.adapters.store import SqlStore
 from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Kid, Overlap, Phase, Wish, WorkspaceId
 from rotator.ports import KeyHolder, KeyLoad, Transaction
-from tests.contract.records import ACME, DAY, HOUR, KID, NOW, issue, issued, key, keyset, workspace
+from tests.contract.records import ACME, DAY, HOUR, KID, NOW, due_of, issue, issued, key, keyset, workspace
 
 WISH = Wish(asked_at=NOW, actor="ada(1000)", reason="ärger", emergency=True)
 
@@ -111,7 +111,9 @@ def test_a_workspace_is_made_due_and_its_token_ends_earlier(store: SqlStore) -> 
         assert transaction.lock_workspace(WorkspaceId("nobody")) is None
     with store.read() as snapshot:
         (due,) = snapshot.due_workspaces([DEFAULT_KEYSET], NOW + HOUR, 9)
-        assert due == state._replace(due_at=NOW + HOUR, due_reason="requested", current_expires_at=NOW + 2 * HOUR)
+        stored = state._replace(due_at=NOW + HOUR, due_reason="requested", current_expires_at=NOW + 2 * HOUR)
+        assert snapshot.workspace(ACME) == stored
+        assert due == due_of(stored)
         assert snapshot.workspace_faults() == ()
         kept = snapshot.token(token.jti)
         assert kept is not None

@@ -10,7 +10,7 @@ from rotator.adapters.store import SqlStore
 from rotator.core.actions import Reason
 from rotator.core.model import DEFAULT_KEYSET, Kid, Phase, WorkspaceId, WorkspaceState
 from rotator.ports import Reach, RevokedTokens, Target, Transaction
-from tests.contract.records import ACME, DAY, FILE, HOUR, KID, NOW, issue, issued, key, keyset, workspace
+from tests.contract.records import ACME, DAY, FILE, HOUR, KID, NOW, due_of, issue, issued, key, keyset, workspace
 
 OTHER = Kid("kid-2")
 LATER = NOW + 2 * DAY
@@ -65,7 +65,7 @@ def test_its_workspaces_are_due_at_once_and_say_why(world: Transaction) -> None:
     world.revoke_tokens_of_key(KID, LATER, LATER)
     state = state_of(world)
     assert (state.due_at, state.due_reason) == (LATER, Reason.KEY_REVOKED)
-    assert tuple(world.due_workspaces([DEFAULT_KEYSET], LATER, 9)) == (state,)
+    assert tuple(world.due_workspaces([DEFAULT_KEYSET], LATER, 9)) == (due_of(state),)
     assert world.next_due([DEFAULT_KEYSET]) == NOW  # the delivery
 
 
@@ -74,7 +74,7 @@ def test_who_was_due_before_stays_so(world: Transaction) -> None:
     world.update_workspaces([state_of(world)._replace(due_at=NOW)])
     world.revoke_tokens_of_key(KID, LATER, LATER)
     assert state_of(world).due_at == NOW
-    assert tuple(world.due_workspaces([DEFAULT_KEYSET], NOW, 9)) == (state_of(world),)
+    assert tuple(world.due_workspaces([DEFAULT_KEYSET], NOW, 9)) == (due_of(state_of(world)),)
 
 
 def test_what_failed_keeps_its_pause(world: Transaction) -> None:

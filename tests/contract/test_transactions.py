@@ -109,7 +109,7 @@ def test_two_replicas_issue_each_token_once(store: SqlStore, second: SqlStore) -
         transaction.insert_key(key(phase=Phase.ACTIVE))
         transaction.insert_workspaces([workspace(f"ws-{number}") for number in range(50)])
     with store.read() as snapshot:
-        batch = [issued(state) for state in snapshot.due_workspaces([DEFAULT_KEYSET], NOW, 100)]
+        batch = [issued(state) for state in snapshot.workspaces()]
 
     def commit(at: Store, ours: str) -> bool:
         orders = [order._replace(token=order.token._replace(jti=Jti(f"{order.token.jti}-{ours}"))) for order in batch]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from rotator.core.actions import Reason
-from rotator.core.model import Jti, KeysetName, Kid, Overlap, Phase, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import DueWorkspace, Jti, KeysetName, Kid, Overlap, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import FileSink, Policy, RotationWindow, WorkspacePolicy
 from rotator.core.schedule import key_rotation_due, share, token_rotation_due
 from rotator.core.tokens import OverlapEnds, plan_overlaps, plan_sync, plan_token
@@ -43,6 +43,17 @@ def state_of(policy: WorkspacePolicy, *, issued_at: datetime = T0) -> WorkspaceS
     )
 
 
+DUE = DueWorkspace(
+    id=ACME.id,
+    sequence=3,
+    current=Jti("t3"),
+    current_expires_at=T0 + ACME.lifetime,
+    claims_fingerprint=ACME.claims_fingerprint(ISSUER),
+    schedule_fingerprint=ACME.schedule_fingerprint,
+    due_reason="",
+)
+
+
 def test_an_overlap_ends_a_token_that_has_a_successor_and_no_other() -> None:
     """One that is retired, revoked or gone leaves nothing to do; the current one of its workspace is left alone."""
     token = Token(
@@ -69,20 +80,9 @@ def test_an_overlap_ends_a_token_that_has_a_successor_and_no_other() -> None:
     assert plan_overlaps([(overlap, None)], T0) == OverlapEnds((), (token.jti,))
 
 
-def test_a_token_is_not_planned_before_it_is_due() -> None:
-    state = state_of(ACME)
-
-    assert plan_token(state, ACME, state.due_at - timedelta(microseconds=1), CALENDAR) is None
-    assert plan_token(state, ACME, state.due_at, CALENDAR) is not None
-    assert plan_token(state._replace(removed_at=T0), ACME, state.due_at, CALENDAR) is None
-
-
 def test_the_next_token_lives_for_its_security_and_its_grace_period() -> None:
-    now = T0 + 8 * DAY + timedelta(microseconds=123)
+    action = plan_token(DUE, ACME, T0 + 8 * DAY, CALENDAR)
 
-    action = plan_token(state_of(ACME), ACME, now, CALENDAR)
-
-    assert action is not None
     assert action.sequence == 4
     assert action.prior == Jti("t3")
     assert action.expires_at == T0 + 17 * DAY
@@ -92,26 +92,20 @@ def test_the_next_token_lives_for_its_security_and_its_grace_period() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.KEY_REVOKED, Reason.TOKEN_REVOKED])
 def test_a_token_that_was_revoked_does_not_go_to_grace(reason: Reason) -> None:
-    state = state_of(ACME)._replace(due_reason=reason)
+    action = plan_token(DUE._replace(due_reason=reason), ACME, T0 + 9 * DAY, CALENDAR)
 
-    action = plan_token(state, ACME, state.due_at, CALENDAR)
-
-    assert action is not None
     assert (action.reason, action.prior) == (reason, None)
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"),
+    ("due", "reason"),
     [
-        (state_of(ACME)._replace(current=None), Reason.FIRST),
-        (state_of(ACME)._replace(due_reason="key_revoked"), Reason.KEY_REVOKED),
+        (DUE._replace(current=None), Reason.FIRST),
+        (DUE._replace(due_reason="key_revoked"), Reason.KEY_REVOKED),
     ],
 )
-def test_the_reason_of_a_token_is_recorded(state: WorkspaceState, reason: Reason) -> None:
-    action = plan_token(state, ACME, T0 + 9 * DAY, CALENDAR)
-
-    assert action is not None
-    assert action.reason is reason
+def test_the_reason_of_a_token_is_recorded(due: DueWorkspace, reason: Reason) -> None:
+    assert plan_token(due, ACME, T0 + 9 * DAY, CALENDAR).reason is reason
 
 
 def test_a_new_workspace_is_due_at_once() -> None:

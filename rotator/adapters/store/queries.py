@@ -95,7 +95,7 @@ ALL_WORKSPACES: Final = sa.select(*rows.WORKSPACE).order_by(WORKSPACES.id)
 ONE_WORKSPACE: Final = sa.select(*rows.WORKSPACE).where(WORKSPACES.id == sa.bindparam("id"))
 
 DUE_WORKSPACES: Final = (
-    sa.select(*rows.WORKSPACE)
+    sa.select(*rows.DUE_WORKSPACE)
     .where(
         WORKSPACES.keyset.in_(sa.bindparam("keysets", expanding=True)),
         WORKSPACES.next_at <= sa.bindparam("now"),

@@ -8,9 +8,8 @@ from sqlalchemy import Row
 
 from rotator.adapters.store import schema
 from rotator.adapters.store.times import from_us, span_from_us
-from rotator.core import instants
 from rotator.core.events import Detail, Event, EventName
-from rotator.core.model import Algorithm, Origin, Phase, SigningKey, Token, WorkspaceState
+from rotator.core.model import Algorithm, DueWorkspace, Origin, Phase, SigningKey, Token, WorkspaceState
 from rotator.errors import StoreError
 from rotator.ports import (
     AuditRow,
@@ -29,6 +28,9 @@ T = TypeVar("T")
 
 WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in WorkspaceState._fields)
 """The columns that :func:`workspace` reads."""
+
+DUE_WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in DueWorkspace._fields)
+"""The columns that :func:`due_workspace` reads."""
 
 
 def clock_mark(row: AnyRow) -> ClockMark:
@@ -119,6 +121,13 @@ class Lazily(Collection[T]):
         return any(each == record for each in self)
 
 
+def due_workspace(row: AnyRow) -> DueWorkspace:
+    """Read :data:`DUE_WORKSPACE` of a row of ``workspaces``."""
+    values: tuple[Any, ...] = tuple(row)
+    name, sequence, jti, expires, claims, schedule, due_reason = values
+    return DueWorkspace(name, sequence, jti, from_us(expires), claims, schedule, due_reason)
+
+
 def workspace(row: AnyRow) -> WorkspaceState:
     """Read :data:`WORKSPACE` of a row of ``workspaces``: unpacked, for thousands are read at a time."""
     values: tuple[Any, ...] = tuple(row)
@@ -127,7 +136,7 @@ def workspace(row: AnyRow) -> WorkspaceState:
         name,
         keyset,
         sequence,
-        instants.from_us(due),
+        from_us(due),
         jti,
         kid,
         from_us(issued),

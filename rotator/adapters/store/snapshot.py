@@ -11,7 +11,7 @@ from rotator.adapters.store import asked, queries, reach, rows
 from rotator.adapters.store.migrate import HEAD
 from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import from_us, to_us
-from rotator.core.model import Jti, KeysetName, Kid, Overlap, Token, Wish, WorkspaceId, WorkspaceState
+from rotator.core.model import DueWorkspace, Jti, KeysetName, Kid, Overlap, Token, Wish, WorkspaceId, WorkspaceState
 from rotator.ports import (
     AuditHead,
     AuditRow,
@@ -136,10 +136,10 @@ class SqlSnapshot:
         row = self._first(queries.ONE_WORKSPACE, id=workspace)
         return None if row is None else rows.workspace(row)
 
-    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[WorkspaceState]:
+    def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[DueWorkspace]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
         due = self._all(queries.DUE_WORKSPACES, keysets=list(keysets), now=to_us(now), at_most=limit)
-        return rows.Lazily(due, rows.workspace)
+        return rows.Lazily(due, rows.due_workspace)
 
     def overdue_workspaces(self, before: datetime) -> int:
         """Count workspaces, not removed, with ``due_at`` < ``before``."""
