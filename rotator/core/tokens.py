@@ -23,7 +23,7 @@ SMEAR_PER_WORKSPACE: Final = timedelta(milliseconds=50)
 
 
 def plan_token(due: DueWorkspace, policy: WorkspacePolicy, issued_at: datetime, calendar: Calendar) -> IssueToken:
-    """Return the token to issue for a workspace that is due. ``issued_at``: a whole second, as it stands in the token."""
+    """Return the token to issue for a workspace that is due, at ``issued_at``: a whole second, as in the token."""
     reason = _reason(due)
     return IssueToken(
         workspace=policy.id,
