@@ -120,9 +120,10 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
         elif not key.opens:
             run.fault(f"key:{key.kid}", "its private half does not open", "key.unusable", kid=key.kid, keyset=name)
     with run.around.store.begin() as transaction:
-        record_sightings(run, transaction, observed, reading)
-    with run.around.store.read() as snapshot:
-        observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
+        news = record_sightings(run, transaction, observed, reading)
+    if news:
+        with run.around.store.read() as snapshot:
+            observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
     if observed is not None:
         remember(run, observed, reading)
     return observed

@@ -160,11 +160,12 @@ def _nothing_was_served(
 
 def record_sightings(
     run: Run, transaction: Transaction, observed: Observed, reading: Reading, *, wrote_first_file: bool = False
-) -> None:
-    """Store what this replica's tree, and the served URL, are seen to hold now, where that is news.
+) -> bool:
+    """Store what this replica's tree, and the served URL, are seen to hold now, where that is news; tell whether it is.
 
     ``wrote_first_file``: the tree held no set of this keyset, and was just given one.
     """
+    news = False
     name = observed.row.name
     wanted = desired_kids(observed.state)
     before = transaction.sightings(name)
@@ -185,9 +186,12 @@ def record_sightings(
             sighting = _sight(known.get(kid), replica, name, kid, reading, held=kid in kids, no_wait=no_wait)
             if sighting is not None:
                 transaction.put_sighting(sighting)
+                news = True
         gone = [kid for kid in known if kid not in wanted]
         if gone:
             transaction.delete_sightings(replica, gone)
+            news = True
+    return news
 
 
 def _sight(
