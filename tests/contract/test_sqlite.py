@@ -17,7 +17,7 @@ from rotator.core.events import EventName
 from rotator.core.model import Jti, Phase, WorkspaceState
 from rotator.errors import StoreError, StoreLostError
 from rotator.ports import Transaction
-from tests.contract.records import DAY, NOW, events, issue, key, keyset, workspace
+from tests.contract.records import DAY, KID, NOW, events, issue, issued, key, keyset, workspace
 
 PIECE = b"the sealed private half \x00\xff of a key"
 SECRET = PIECE * 8  # its beginning may be written over by chance
@@ -255,6 +255,27 @@ def test_full_disk_changes_nothing(store: SqlStore) -> None:
     with store.begin() as transaction:
         assert transaction.keysets() == ()
         transaction.insert_workspaces([workspace()])
+
+
+def test_no_page_is_copied_into_a_temporary_file(store: SqlStore) -> None:
+    """Pages hold sealed tokens, and nobody erases what SQLite copied aside to be able to undo a single statement."""
+    with store.begin() as transaction:
+        put_and_insert(transaction, [workspace(f"ws-{number:05}") for number in range(3_000)])
+        transaction.insert_key(key(phase=Phase.ACTIVE))
+        assert temporary_files() == []
+        assert transaction.issue([issued(state) for state in transaction.workspaces()])
+        assert temporary_files() == []
+    with store.begin() as transaction:
+        assert transaction.revoke_tokens_of_key(KID, NOW + DAY, NOW + DAY).tokens == 3_000
+        assert transaction.issue([issued(state) for state in transaction.workspaces()])
+        transaction.append(events(*[EventName.TOKEN_ISSUED] * 3_000))
+        assert temporary_files() == []
+
+
+def temporary_files() -> list[str]:
+    """Return the temporary files that SQLite has open in this process, by its name for them."""
+    targets = [str(descriptor.readlink()) for descriptor in Path("/proc/self/fd").iterdir() if descriptor.is_symlink()]
+    return [target for target in targets if "etilqs_" in target]
 
 
 @pytest.fixture
