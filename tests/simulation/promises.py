@@ -176,7 +176,7 @@ def _lingers(world: World) -> str:
     for replica in world.replicas.values():
         if replica.engine is None or world.calm_for(*WHOLE, "config", "trees") < world.setting.patience:
             continue
-        if world.calm_for(f"disk:{replica.name}") < world.setting.patience:
+        if min(world.calm_for(f"disk:{replica.name}"), world.now - replica.started_at) < world.setting.patience:
             continue
         for path, versions in replica.tree.versions.items():
             for kid in sorted((versions[-1].keys or {}).keys() & world.chronicle.gone.keys()):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from rotator.adapters.calendar import CronCalendar
+from rotator.core.instants import EPOCH
 from rotator.core.model import KeysetName, Kid, ReplicaId, WorkspaceId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.sinks import sink_id
@@ -82,6 +83,8 @@ class Replica:
     witness: WitnessFile = field(default_factory=WitnessFile)
     hazards: Hazards = field(default_factory=Hazards)
     engine: Engine | None = None
+    started_at: datetime = EPOCH
+    """When its process began, if it has one."""
     carriers: Carriers = field(default_factory=Carriers)
     outcome: Outcome | None = None
     reload: bool = False
@@ -268,6 +271,7 @@ class World:
         run = Run(self.surround(around), self.policy, minting=InTurn, compare_interval=self.setting.compare)
         runs.append(run)
         chores = Chores(retention_tokens=timedelta(days=30), retention_audit=timedelta(days=60))
+        replica.started_at = self.now
         replica.engine = Engine(run, heartbeat=self.setting.heartbeat, chores=chores)
         replica.carriers = Carriers()
         replica.engine.deliveries.close()
