@@ -17,6 +17,10 @@ class RefusedError(RotatorError):
     """What was asked for is understood and not done, for a reason that the message gives."""
 
 
+class UnknownNameError(RotatorError):
+    """What was named is not there, or it does not say which of several is meant."""
+
+
 class StoreError(RotatorError):
     """The database cannot be used."""
 

@@ -9,7 +9,7 @@ import pytest
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.store import SqlStore, open_store
 from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Kid, Phase, Wish, WorkspaceId
-from rotator.errors import ConfigError, RefusedError
+from rotator.errors import RefusedError, UnknownNameError
 from rotator.ports import KeyRow, KeysetRow, ReplicaRow
 from rotator.report.hanging import HOLDERS_SHOWN, KeyDetail, key_detail
 from rotator.report.replacement import replacement
@@ -109,14 +109,16 @@ def test_a_signer_goes_after_its_successor_has_taken_over(store: SqlStore) -> No
 
 def test_a_kid_is_found_by_its_beginning_if_it_is_the_only_one(store: SqlStore) -> None:
     """One that is another's beginning is found by its whole."""
-    put(store, key("aa", Phase.PENDING, 1), key("aab", Phase.PENDING, 2), key("b", Phase.PENDING, 3))
+    put(store, key("aaaaa", Phase.PENDING, 1), key("aaaaab", Phase.PENDING, 2), key("b", Phase.PENDING, 3))
     assert told(store, "b").key.kid == "b"
-    assert told(store, "aa").key.kid == "aa"
-    with pytest.raises(ConfigError, match=r"2 keys begin with 'a': aa, aab; write more"):
-        told(store, "a")
-    for nothing in ("c", ""):
-        with pytest.raises(ConfigError, match="no key begins with"):
-            told(store, nothing)
+    assert told(store, "aaaaa").key.kid == "aaaaa"
+    with pytest.raises(UnknownNameError, match=r"2 keys begin with 'aaaa': aaaaa, aaaaab; write more"):
+        told(store, "aaaa")
+    with pytest.raises(UnknownNameError, match="there is no key 'cccc'"):
+        told(store, "cccc")
+    for little in ("aaa", "", "..", "aaa\N{HORIZONTAL ELLIPSIS}"):
+        with pytest.raises(UnknownNameError, match="give at least 4 characters of the kid"):
+            told(store, little)
 
 
 def test_no_more_holders_are_named_than_a_page_takes(store: SqlStore) -> None:
@@ -191,7 +193,7 @@ def test_what_was_asked_for_is_told_until_it_is_done(store: SqlStore) -> None:
 
 
 def test_a_keyset_that_is_not_there(store: SqlStore) -> None:
-    with store.read() as snapshot, pytest.raises(ConfigError, match="there is no keyset 'nothing'"):
+    with store.read() as snapshot, pytest.raises(UnknownNameError, match="there is no keyset 'nothing'"):
         takeover(snapshot, POLICY, NOW, CronCalendar(), KeysetName("nothing"))
 
 

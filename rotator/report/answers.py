@@ -16,6 +16,7 @@ from rotator.errors import ConfigError
 from rotator.ports import Snapshot
 from rotator.report.hanging import KeyDetail, key_detail
 from rotator.report.lists import KeyList, TokenList, keys, tokens
+from rotator.report.naming import beginning_of
 from rotator.report.plans import Plan, plan
 from rotator.report.proof import ChainProof, prove
 from rotator.report.records import Report
@@ -89,7 +90,7 @@ def _audit(view: View, arguments: Arguments) -> AuditList:
     since, limit = arguments.get("since"), arguments.get("limit")
     wanted = AuditFilter(
         workspace=None if workspace is None else WorkspaceId(str(workspace)),
-        key=None if key is None else str(key),
+        key=None if key is None else beginning_of(str(key)),
         event=None if event is None else str(event),
         since=None if since is None else _moment(str(since)),
         actor=None if actor is None else str(actor),

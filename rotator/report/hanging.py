@@ -1,6 +1,5 @@
 """Whose token is on which key: one key, what hangs on it, and when it can go."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,14 +10,13 @@ from rotator.core.model import Kid, Phase, SigningKey, WorkspaceId
 from rotator.core.planner import leaves_at, ready_at
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.schedule import Calendar
-from rotator.errors import ConfigError
-from rotator.ports import KeyLoad, KeyRow, Snapshot
+from rotator.ports import KeyLoad, Snapshot
 from rotator.report.known import KnownKeyset, known_keyset
 from rotator.report.lists import KeyEntry, key_entry
+from rotator.report.naming import key_named
 from rotator.report.unrolling import turns
 
 HOLDERS_SHOWN: Final = 20
-NAMED_AT_MOST: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,36 +55,25 @@ class KeyDetail:
 
 
 def key_detail(snapshot: Snapshot, policy: Policy, now: datetime, calendar: Calendar, wanted: str) -> KeyDetail:
-    """Return all about the key whose kid is, or begins with, ``wanted``; raise :class:`ConfigError` if not one does."""
-    row = _find(snapshot.all_keys(), wanted)
-    keyset = snapshot.keyset(row.key.keyset)
+    """Return all about the key whose kid is, or begins with, ``wanted``; raise :class:`UnknownNameError` else."""
+    key = key_named((row.key for row in snapshot.all_keys()), wanted)
+    keyset = snapshot.keyset(key.keyset)
     if keyset is None:
         raise AssertionError("a key belongs to a keyset, by its foreign key")
     known = known_keyset(snapshot, keyset, policy, now)
-    load = snapshot.tokens_on_key(row.key.kid, now, HOLDERS_SHOWN)
-    when = ready_at(known.state, row.key.kid, known.policy) if row.key.phase is Phase.PENDING else None
+    load = snapshot.tokens_on_key(key.kid, now, HOLDERS_SHOWN)
+    when = ready_at(known.state, key.kid, known.policy) if key.phase is Phase.PENDING else None
     return KeyDetail(
         at=now,
-        key=key_entry(row.key, when),
+        key=key_entry(key, when),
         tokens=load.tokens,
         workspaces=load.workspaces,
         holders=tuple(
             Holder(workspace=holder.workspace, tokens=holder.tokens, last_expires_at=holder.last_exp)
             for holder in load.holders
         ),
-        removal=_removal(row.key, known, load, now, calendar),
+        removal=_removal(key, known, load, now, calendar),
     )
-
-
-def _find(rows: Sequence[KeyRow], wanted: str) -> KeyRow:
-    found = [row for row in rows if row.key.kid.startswith(wanted)] if wanted else []
-    exact = [row for row in found if row.key.kid == wanted]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if not found:
-        raise ConfigError(f"no key begins with {wanted!r}; `rotator keys list` names them")
-    named = ", ".join(row.key.kid for row in found[:NAMED_AT_MOST])
-    raise ConfigError(f"{len(found)} keys begin with {wanted!r}: {named}; write more of the one that is meant")
 
 
 # ------------------------------------------------------------------------------------------------------------ removal

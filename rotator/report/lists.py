@@ -21,6 +21,7 @@ from rotator.core.model import (
 )
 from rotator.core.planner import ready_at
 from rotator.core.policy import Policy
+from rotator.errors import UnknownNameError
 from rotator.ports import DeliveryRow, Snapshot
 from rotator.report.known import known_keysets
 
@@ -147,8 +148,11 @@ class TokenList:
 def tokens(snapshot: Snapshot, *, workspace: WorkspaceId | None = None, ended: bool = False) -> TokenList:
     """Return the tokens that are current or in grace, and with ``ended`` also those that are retired or revoked.
 
-    The last token of a workspace is always there, ended or not: one that has no valid token must not vanish.
+    The last token of a workspace is always there, ended or not: one that has no valid token must not vanish. Raise
+    :class:`UnknownNameError` if there is no such workspace.
     """
+    if workspace is not None and snapshot.workspace(workspace) is None:
+        raise UnknownNameError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
     deliveries: dict[WorkspaceId, list[DeliveryRow]] = {}
     for row in snapshot.deliveries(workspace):
         deliveries.setdefault(row.workspace, []).append(row)

@@ -16,15 +16,13 @@ from rotator.core.durations import format_duration
 from rotator.core.model import ALWAYS, Jti, KeysetName, Kid, Phase, SigningKey, SinkId, WorkspaceId
 from rotator.core.planner import IN_SET, active_key, is_ready, ready_at, spares
 from rotator.core.policy import Policy
-from rotator.errors import RefusedError
+from rotator.errors import UnknownNameError
 from rotator.ports import Reach, Snapshot, Target
 from rotator.report.known import KnownKeyset, known_keyset
+from rotator.report.naming import key_named
 
 SHOWN: Final = 20
 """Open deliveries that are named."""
-
-SHORTEST_PREFIX: Final = 6
-"""Characters of a kid that may stand for it, if it is the only one that begins so."""
 
 CONFIGURED: Final = "consumers.max_cache"
 
@@ -143,7 +141,7 @@ def revocation(
 ) -> Revocation:
     """Return what revoking ``name`` does; with ``since``, what was revoked then or later, and how far it is replaced.
 
-    What is revoked already is told as done. Raise :class:`RefusedError` if there is no such thing.
+    What is revoked already is told as done. Raise :class:`UnknownNameError` if there is no such thing.
     """
     found = _find(snapshot, subject, name, since)
     reach = snapshot.reach(found.target, now, revoked_since=found.since, limit=SHOWN)
@@ -207,15 +205,7 @@ def _find(snapshot: Snapshot, subject: Subject, name: str, since: datetime | Non
 
 
 def _find_key(snapshot: Snapshot, name: str, since: datetime | None) -> _Found:
-    every = [row.key for row in snapshot.all_keys()]
-    named = [key for key in every if key.kid == name]
-    if not named and len(name) >= SHORTEST_PREFIX:
-        named = [key for key in every if key.kid.startswith(name)]
-    if not named:
-        raise RefusedError(f"there is no key {name!r}; `rotator keys list` names them")
-    if len(named) > 1:
-        raise RefusedError(f"{len(named)} keys begin with {name!r}: {', '.join(key.kid for key in named)}")
-    (key,) = named
+    key = key_named((row.key for row in snapshot.all_keys()), name)
     if key.revoked_at is not None:  # before or after this was asked for: what it took with it is the same
         since = key.revoked_at if since is None else min(since, key.revoked_at)
     return _Found(
@@ -231,7 +221,7 @@ def _find_key(snapshot: Snapshot, name: str, since: datetime | None) -> _Found:
 def _find_keyset(snapshot: Snapshot, name: KeysetName, since: datetime | None) -> _Found:
     if snapshot.keyset(name) is None:
         names = ", ".join(row.name for row in snapshot.keysets())
-        raise RefusedError(f"there is no keyset {name!r}; there are: {names}")
+        raise UnknownNameError(f"there is no keyset {name!r}; there are: {names}")
     if since is None:
         keys = tuple(row.key for row in snapshot.keys(name) if row.key.phase in IN_SET)
     else:
@@ -250,7 +240,7 @@ def _find_keyset(snapshot: Snapshot, name: KeysetName, since: datetime | None) -
 def _find_token(snapshot: Snapshot, jti: Jti, since: datetime | None) -> _Found:
     row = snapshot.token(jti)
     if row is None:
-        raise RefusedError(f"there is no token {jti!r}; `rotator tokens list --all` names them")
+        raise UnknownNameError(f"there is no token {jti!r}; `rotator tokens list --all` names them")
     revoked_at = row.token.revoked_at
     if revoked_at is not None:
         since = revoked_at if since is None else min(since, revoked_at)
@@ -265,7 +255,7 @@ def _find_token(snapshot: Snapshot, jti: Jti, since: datetime | None) -> _Found:
 
 def _find_workspace(snapshot: Snapshot, workspace: WorkspaceId, since: datetime | None) -> _Found:
     if snapshot.workspace(workspace) is None:
-        raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
+        raise UnknownNameError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
     return _Found(subject=Subject.WORKSPACE, name=workspace, target=Target(workspace=workspace), since=since, at=since)
 
 

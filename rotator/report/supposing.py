@@ -12,9 +12,10 @@ from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.schedule import Calendar
 from rotator.core.stored_policy import policy_from_json
 from rotator.core.tokens import SyncPlan, plan_sync
-from rotator.errors import ConfigError
+from rotator.errors import ConfigError, UnknownNameError
 from rotator.ports import KeysetRow, Snapshot
 from rotator.report.known import KnownKeyset, known_keyset, known_keysets
+from rotator.report.naming import key_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,10 @@ def _new_keyset(policy: KeysetPolicy, now: datetime) -> KnownKeyset:
 
 
 def suppose(world: World, text: str, now: datetime) -> World:
-    """Return the world after ``revoke:KID`` or ``rotate:KEYSET``; raise :class:`ConfigError` for any other ``text``."""
+    """Return the world after ``revoke:KID`` or ``rotate:KEYSET``; raise :class:`ConfigError` for any other ``text``.
+
+    Raise :class:`UnknownNameError` where there is no such key or keyset.
+    """
     kind, _, name = text.partition(":")
     if kind == "revoke" and name:
         return _revoked(world, name, now)
@@ -109,14 +113,9 @@ def suppose(world: World, text: str, now: datetime) -> World:
 
 
 def _revoked(world: World, name: str, now: datetime) -> World:
-    there = [(known, key) for known in world.keysets for key in known.state.keys if key.phase in IN_SET]
-    found = [pair for pair in there if pair[1].kid == name] or [pair for pair in there if pair[1].kid.startswith(name)]
-    if not found:
-        raise ConfigError(f"--what-if: no key in a published set is {name!r}; see: rotator keys list")
-    if len(found) > 1:
-        kids = ", ".join(key.kid for _, key in found)
-        raise ConfigError(f"--what-if: {len(found)} keys begin with {name!r}: {kids}")
-    ((known, key),) = found
+    published = (key for known in world.keysets for key in known.state.keys if key.phase in IN_SET)
+    key = key_named(published, name, where=" in a published set")
+    known = next(each for each in world.keysets if each.row.name == key.keyset)
     keys = tuple(lifecycle.revoke(each, now=now) if each is key else each for each in known.state.keys)
     after = KnownKeyset(known.row, known.policy, replace(known.state, keys=keys))
     states = {
@@ -131,7 +130,7 @@ def _rotated(world: World, name: str, now: datetime) -> World:
     known = next((each for each in world.keysets if each.row.name == name), None)
     if known is None:
         names = ", ".join(each.row.name for each in world.keysets)
-        raise ConfigError(f"--what-if: there is no keyset {name!r}; there are: {names}")
+        raise UnknownNameError(f"--what-if: there is no keyset {name!r}; there are: {names}")
     state = replace(known.state, wish=Wish(asked_at=now, actor="(supposed)"))
     return _with_keyset(world, known, KnownKeyset(known.row, known.policy, state))
 

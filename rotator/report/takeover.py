@@ -16,7 +16,7 @@ from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Wish
 from rotator.core.planner import activation_reason, active_key, ready_at, spares, spares_needed
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.schedule import Calendar
-from rotator.errors import ConfigError
+from rotator.errors import UnknownNameError
 from rotator.ports import Snapshot
 from rotator.report.known import KnownKeyset, known_keyset
 from rotator.report.records import Asked
@@ -76,12 +76,12 @@ def takeover(
 ) -> Takeover:
     """Return what is ahead of a keyset as things stand, or as if a rotation was asked for at ``now``.
 
-    ``supposed``: ``rotation``, ``emergency``, or empty for what was really asked for. Raises :class:`ConfigError` for
-    a keyset that is not there.
+    ``supposed``: ``rotation``, ``emergency``, or empty for what was really asked for. Raises
+    :class:`UnknownNameError` for a keyset that is not there.
     """
     row = snapshot.keyset(name)
     if row is None or row.ended_at is not None:
-        raise ConfigError(f"there is no keyset {name!r}; `rotator status` names them")
+        raise UnknownNameError(f"there is no keyset {name!r}; `rotator status` names them")
     known = known_keyset(snapshot, row, policy, now)
     asked = known.state.wish
     if supposed:

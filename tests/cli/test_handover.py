@@ -177,7 +177,7 @@ def test_an_emergency_asks_on_a_terminal(daemon: Shell, site: Site) -> None:
 
 def test_rotate_of_an_unknown_keyset(started: Shell) -> None:
     code, out, err = started("rotate", "payments", "--rehearse")
-    assert (code, out) == (2, "")
+    assert (code, out) == (1, "")
     assert err == "rotator: there is no keyset 'payments'; `rotator status` names them\n"
 
 
@@ -202,4 +202,4 @@ def test_keys_show_tells_whose_tokens_hang_on_a_key_and_when_it_can_go(started: 
 
 def test_keys_show_of_no_key_or_of_several(started: Shell) -> None:
     code, _, err = started("keys", "show", "nothing")
-    assert (code, err) == (2, "rotator: no key begins with 'nothing'; `rotator keys list` names them\n")
+    assert (code, err) == (1, "rotator: there is no key 'nothing'; `rotator keys list` names them\n")

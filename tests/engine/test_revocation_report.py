@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from rotator.core.model import Phase
-from rotator.errors import RefusedError
+from rotator.errors import UnknownNameError
 from rotator.report.revocation import WHAT_IT_CAN_DO, Revocation, Subject, revocation
 from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, Site
 from tests.engine.test_revoke import settled
@@ -132,7 +132,7 @@ def test_faults_that_hold_it_up_are_noted(site: Site) -> None:
 @pytest.mark.parametrize("subject", Subject)
 def test_what_is_not_there_is_refused(site: Site, subject: Subject) -> None:
     settled(site)
-    with pytest.raises(RefusedError, match=r"there is no .*nonesuch"):
+    with pytest.raises(UnknownNameError, match=r"there is no .*nonesuch"):
         report(site, subject, "nonesuch")
 
 
@@ -140,6 +140,6 @@ def test_a_beginning_that_fits_two_keys_names_both(site: Site) -> None:
     signer, spare = settled(site)
     site.main.stop()
     site.meddle("UPDATE signing_keys SET kid = ? WHERE kid = ?", f"{signer[:8]}x", spare)
-    with pytest.raises(RefusedError, match="2 keys begin with"):
+    with pytest.raises(UnknownNameError, match="2 keys begin with"):
         report(site, Subject.KEY, signer[:8])
     assert report(site, Subject.KEY, signer).name == signer
