@@ -256,7 +256,7 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.KEY_IMPORTED: _entry(
             Level.WARNING,
             "A signing key of another system was imported: it is pending, and keeps its kid.",
-            "keyset kid algorithm sequence",
+            "keyset kid algorithm sequence foreign_until",
         ),
         EventName.KEY_PROVEN: _entry(
             Level.INFO, "A probe signed by a key verified from the published file.", "keyset kid"

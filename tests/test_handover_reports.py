@@ -8,7 +8,7 @@ import pytest
 
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.store import SqlStore, open_store
-from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Kid, Phase, Wish, WorkspaceId
+from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Kid, Origin, Phase, Wish, WorkspaceId
 from rotator.errors import RefusedError, UnknownNameError
 from rotator.ports import KeyRow, KeysetRow, ReplicaRow
 from rotator.report.hanging import HOLDERS_SHOWN, KeyDetail, key_detail
@@ -96,6 +96,38 @@ def test_what_has_left_says_why(store: SqlStore) -> None:
     assert told(store, "revoked").removal.because == "it was revoked, and left the published set"
     assert told(store, "spare").removal.safe_at == NOW
     assert told(store, "spare").key.ready_at == NOW - 5 * DAY + OWN.propagation_period
+
+
+def test_what_was_signed_elsewhere_is_not_counted_and_not_forgotten(store: SqlStore) -> None:
+    """On a key that was adopted or imported, until the end that was said, whatever became of it since."""
+    end = NOW + 9 * DAY
+    imported = {"origin": Origin.IMPORTED, "last_exp": end}
+    graced = {"demoted_at": NOW - DAY, "destroyed_at": NOW - DAY, "grace_until": end}
+    put(
+        store,
+        key("adopted", Phase.GRACE, 1, origin=Origin.ADOPTED, last_exp=end, **graced),
+        key("signing", Phase.ACTIVE, 2, **SIGNER | imported),
+        key("waiting", Phase.PENDING, 3, **imported),
+        key("madehere", Phase.PENDING, 4, last_exp=end),
+    )
+    for kid in ("adopted", "signing", "waiting"):
+        assert told(store, kid).foreign_until == end
+        assert told(store, kid, end).foreign_until is None
+    assert told(store, "madehere").foreign_until is None
+    removal = told(store, "waiting").removal
+    assert removal.safe_at == end + MINUTE
+    assert removal.because.startswith("the last token that it signed elsewhere ends by 2026-04-07 00:59Z")
+    assert told(store, "waiting", end).removal.because.startswith("what it signed elsewhere has ended; but it is a")
+    assert told(store, "madehere").removal.because.startswith("nothing was ever signed with it")
+
+
+def test_a_signer_with_tokens_from_elsewhere_goes_after_the_last_of_them(store: SqlStore) -> None:
+    end = NOW + 200 * DAY
+    put(store, key("signer", Phase.ACTIVE, 1, **SIGNER | {"origin": Origin.IMPORTED, "last_exp": end}))
+    put(store, key("spare", Phase.PENDING, 2))
+    removal = told(store, "signer").removal
+    assert removal.safe_at == end + MINUTE
+    assert "; the last token on it ends by 2026-10-15 00:59Z, after its grace" in removal.because
 
 
 def test_a_signer_goes_after_its_successor_has_taken_over(store: SqlStore) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from rotator.cli.screen import Screen, short
 from rotator.cli.times import absolute, both, relative
 from rotator.core.actions import Reason
+from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.model import Phase
 from rotator.report.hanging import KeyDetail, Removal
@@ -144,10 +145,9 @@ def show_key(screen: Screen, found: KeyDetail) -> None:
     """Show one key, what hangs on it, and when it can go."""
     key, now = found.key, found.at
     screen.line(f"key {key.kid}", "bold")
-    screen.facts(_key_facts(key, now))
+    screen.facts([*_key_facts(key, now), *_leaving(found)])
     screen.line()
-    tokens = "no unexpired token hangs" if not found.tokens else _hang(found)
-    screen.line(f"{tokens} on it", "bold")
+    screen.line(_hang(found), "bold")
     if found.holders:
         rows = [(holder.workspace, str(holder.tokens), both(holder.last_expires_at, now)) for holder in found.holders]
         screen.table(("WORKSPACE", "TOKENS", "LAST ONE ENDS"), rows)
@@ -159,9 +159,15 @@ def show_key(screen: Screen, found: KeyDetail) -> None:
 
 
 def _hang(found: KeyDetail) -> str:
-    tokens = "1 unexpired token" if found.tokens == 1 else f"{found.tokens} unexpired tokens"
-    workspaces = "1 workspace" if found.workspaces == 1 else f"{found.workspaces} workspaces"
-    return f"{tokens} of {workspaces} {'hangs' if found.tokens == 1 else 'hang'}"
+    on_it = "no unexpired token hangs on it"
+    if found.tokens:
+        tokens = counted(found.tokens, "unexpired token")
+        hang = "hangs" if found.tokens == 1 else "hang"
+        on_it = f"{tokens} of {counted(found.workspaces, 'workspace')} {hang} on it"
+    if found.foreign_until is None:
+        return on_it
+    elsewhere = f"signed elsewhere, which nobody here counts: they may live until {both(found.foreign_until, found.at)}"
+    return f"{on_it}, and those {elsewhere}" if found.tokens else f"unknown what hangs on it: tokens {elsewhere}"
 
 
 def _key_facts(key: KeyEntry, now: datetime) -> Iterator[tuple[str, str]]:
@@ -175,7 +181,7 @@ def _key_facts(key: KeyEntry, now: datetime) -> Iterator[tuple[str, str]]:
         ("rotates", key.rotate_at if key.phase is Phase.ACTIVE else None),
         ("signed until", key.demoted_at),
         ("grace until", key.grace_until),
-        ("last token", key.last_exp),
+        ("last token ends", key.last_exp),
         ("retired", key.retired_at),
         ("revoked", key.revoked_at),
         ("destroyed", key.destroyed_at),
@@ -183,6 +189,16 @@ def _key_facts(key: KeyEntry, now: datetime) -> Iterator[tuple[str, str]]:
     for label, moment in moments:
         if moment is not None:
             yield label, both(moment, now)
+
+
+def _leaving(found: KeyDetail) -> Iterator[tuple[str, str]]:
+    """Say which of the two ends of a key in grace counts."""
+    key, leaves_at = found.key, found.removal.safe_at
+    if key.phase is not Phase.GRACE or leaves_at is None:
+        return
+    by_token = key.last_exp is not None and (key.grace_until is None or key.last_exp > key.grace_until)
+    why = "the last token on it outlives its grace" if by_token else "its grace outlives the last token on it"
+    yield "leaves", f"{both(leaves_at, found.at)}: {why}"
 
 
 def _removal(removal: Removal, now: datetime) -> str:

@@ -15,8 +15,16 @@ def import_key(
     pem: Annotated[str, typer.Option(metavar="FILE|-", help="A private or a public key in PEM.")] = "",
     keyset: Annotated[str, typer.Option(help="The keyset that it joins.")] = "default",
     kid: Annotated[str | None, typer.Option(help="Its kid, where the file has none. [default: its thumbprint]")] = None,
-    until: Annotated[str, typer.Option(metavar="DATETIME", help="When the last token on public keys ends.")] = "",
-    keep_for: Annotated[str, typer.Option("--keep-for", help="The same, as a time from now: 24h, 30d.")] = "",
+    until: Annotated[
+        str, typer.Option(metavar="DATETIME", help="When the last token of the other system on it ends.")
+    ] = "",
+    keep_for: Annotated[
+        str,
+        typer.Option(
+            "--keep-for",
+            help="The same, as a time from now: 24h, 30d. [default for a signing key: the keyset's grace_period]",
+        ),
+    ] = "",
     reason: ReasonOption = "",
     offline: OfflineOption = False,
     config: ConfigOption = None,
@@ -26,6 +34,9 @@ def import_key(
 
     A private key keeps its kid, is published at once, and signs in its turn, after the propagation_period like every
     other. Public keys stay published until --until, and never sign.
+
+    Tokens that the other system signed are on either kind: no key leaves before --until. A public key needs it; for a
+    signing key the keyset's grace_period is taken, so say it where the other system's tokens live longer.
     """
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.screen import printable  # noqa: PLC0415 - beside it

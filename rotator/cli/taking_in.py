@@ -29,7 +29,7 @@ class Import:
     private: bool
     """It is a signing key; else they are public keys, which never sign."""
     until: datetime | None
-    """When public keys leave."""
+    """When the last token of the other system on them ends, as the command said; None: it did not."""
     text: str
     """What to tell a person."""
     notes: tuple[str, ...]
@@ -94,11 +94,6 @@ def _end(until: str, keep_for: str) -> datetime | None:
 def _check(found: FoundKeys, origin: str, end: datetime | None) -> bool:
     """Tell whether it is a private key; raise :class:`ConfigError` where the options do not go with it."""
     private = any(key.private is not None for key in found.keys)
-    if private and end is not None:
-        raise ConfigError(
-            f"{origin} is a private key: it signs in its turn, and ends by the schedule. Leave --until and --keep-for "
-            "out, or give the public half alone"
-        )
     if not private and end is None:
         raise ConfigError(
             f"{origin} has no private half: public keys are published until the last token on them has ended. Say "

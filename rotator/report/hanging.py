@@ -5,13 +5,14 @@ from datetime import datetime
 from typing import Final
 
 from rotator.core.actions import RetireKey
+from rotator.core.counting import counted
 from rotator.core.durations import format_duration
-from rotator.core.model import Kid, Phase, SigningKey, WorkspaceId
+from rotator.core.model import Kid, Origin, Phase, SigningKey, WorkspaceId
 from rotator.core.planner import leaves_at, ready_at
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.schedule import Calendar
 from rotator.ports import KeyLoad, Snapshot
-from rotator.report.known import KnownKeyset, known_keyset
+from rotator.report.known import KnownKeyset, foreign_until, known_keyset
 from rotator.report.lists import KeyEntry, key_entry
 from rotator.report.naming import key_named
 from rotator.report.unrolling import turns
@@ -49,6 +50,8 @@ class KeyDetail:
     """Unexpired, current or in grace."""
     workspaces: int
     """With at least one of them."""
+    foreign_until: datetime | None
+    """Tokens that were signed elsewhere may hang on it, uncounted, until then; None: none do."""
     holders: tuple[Holder, ...]
     """The first twenty by name."""
     removal: Removal
@@ -68,6 +71,7 @@ def key_detail(snapshot: Snapshot, policy: Policy, now: datetime, calendar: Cale
         key=key_entry(key, when),
         tokens=load.tokens,
         workspaces=load.workspaces,
+        foreign_until=foreign_until(key, now),
         holders=tuple(
             Holder(workspace=holder.workspace, tokens=holder.tokens, last_expires_at=holder.last_exp)
             for holder in load.holders
@@ -82,8 +86,7 @@ def key_detail(snapshot: Snapshot, policy: Policy, now: datetime, calendar: Cale
 def _removal(key: SigningKey, known: KnownKeyset, load: KeyLoad, now: datetime, calendar: Calendar) -> Removal:
     match key.phase:
         case Phase.PENDING:
-            why = "nothing was ever signed with it; but it is a spare, and must be out before it can sign"
-            return Removal(safe_at=now, estimated=False, because=why)
+            return _of_spare(key, known.policy, now)
         case Phase.ACTIVE:
             return _of_signer(key.kid, known, now, calendar)
         case Phase.GRACE:
@@ -92,9 +95,21 @@ def _removal(key: SigningKey, known: KnownKeyset, load: KeyLoad, now: datetime, 
             why = "the last token on it had ended, and it left the published set"
             return Removal(safe_at=key.retired_at, estimated=False, because=why)
         case _:
-            hang = f"; {load.tokens} unexpired tokens are on it, which nobody is to accept" if load.tokens else ""
+            on_it = counted(load.tokens, "unexpired token is", "unexpired tokens are")
+            hang = f"; {on_it} on it, which nobody is to accept" if load.tokens else ""
             why = f"it was revoked, and left the published set{hang}"
             return Removal(safe_at=key.revoked_at, estimated=False, because=why)
+
+
+def _of_spare(key: SigningKey, policy: KeysetPolicy, now: datetime) -> Removal:
+    spare = "it is a spare, and must be out before it can sign"
+    foreign = foreign_until(key, now)
+    if foreign is not None:
+        skew = format_duration(policy.clock_skew)
+        why = f"the last token that it signed elsewhere ends by {_minute(foreign)}, and clocks may differ by {skew}"
+        return Removal(safe_at=foreign + policy.clock_skew, estimated=False, because=f"{why}; but {spare}")
+    signed = "nothing was ever signed with it" if key.origin is Origin.MADE else "what it signed elsewhere has ended"
+    return Removal(safe_at=now, estimated=False, because=f"{signed}; but {spare}")
 
 
 def _of_signer(kid: Kid, known: KnownKeyset, now: datetime, calendar: Calendar) -> Removal:
@@ -105,9 +120,11 @@ def _of_signer(kid: Kid, known: KnownKeyset, now: datetime, calendar: Calendar) 
     if leaves is None:
         why = "it signs, and no other key is to take over; it goes with the last token on its keyset"
         return Removal(safe_at=None, estimated=False, because=why)
-    demoted_at = next(key.demoted_at for key in leaves.before.keys if key.kid == kid)
-    until = "" if demoted_at is None else f" until {_minute(demoted_at)}"
+    prior = next(key for key in leaves.before.keys if key.kid == kid)
+    until = "" if prior.demoted_at is None else f" until {_minute(prior.demoted_at)}"
     why = f"it signs{until}; then its grace_period of {format_duration(policy.grace_period)} outlasts its last token"
+    if prior.last_exp is not None and prior.grace_until is not None and prior.last_exp > prior.grace_until:
+        why = f"it signs{until}; the last token on it ends by {_minute(prior.last_exp)}, after its grace"
     return Removal(safe_at=leaves.at, estimated=True, because=why)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from rotator.core.model import ALWAYS, KeysetState, Kid, Phase, ReplicaId
+from rotator.core.model import ALWAYS, KeysetState, Kid, Origin, Phase, ReplicaId, SigningKey
 from rotator.core.planner import desired_kids
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.stored_policy import policy_from_json
@@ -51,6 +51,17 @@ def known_keyset(snapshot: Snapshot, row: KeysetRow, policy: Policy, now: dateti
         new = {key.kid for key in state.keys if key.phase is Phase.PENDING} - {sighting.kid for sighting in sightings}
         state = replace(state, published=tuple(kid for kid in desired_kids(state) if kid not in new))
     return KnownKeyset(row, own, state)
+
+
+def foreign_until(key: SigningKey, now: datetime) -> datetime | None:
+    """Return until when tokens can live that another system, or a database that is gone, signed with ``key``.
+
+    None: there are none by ``now``. Nobody here counts them, and where the key has signed here as well, this is no
+    earlier than the end of what it signed here: it is the latest that they can live.
+    """
+    if key.origin is Origin.MADE or key.last_exp is None or key.last_exp <= now:
+        return None
+    return key.last_exp
 
 
 def out_since(sightings: Iterable[Sighting], replicas: frozenset[ReplicaId]) -> dict[Kid, datetime]:

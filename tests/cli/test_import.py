@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,28 @@ def test_a_kid_that_begins_as_an_option_does_is_named_after_two_dashes(started: 
     assert "-Gone" in out
 
 
+def test_what_a_signing_key_signed_elsewhere_is_told_as_unknown(started: Shell, site: Site) -> None:
+    """Until when it may live is what was said; only afterwards is the key one that nothing hangs on."""
+    path = put(site, KEY.as_dict(private=True))
+    code, out, err = started("import-key", "--jwk", str(path), "--keep-for", "30d", "--offline", "--json")
+    assert code == 0, err
+    end = datetime.fromisoformat(json.loads(out)["until"])
+    page = " ".join(started("keys", "show", "old")[1].split())
+    assert "nothing was ever signed with it" not in page
+    unknown = "unknown what hangs on it: tokens signed elsewhere, which nobody here counts: they may live until"
+    assert f"{unknown} {end:%Y-%m-%d %H:%MZ}" in page
+    assert "the last token that it signed elsewhere ends by" in page
+    found = json.loads(started("keys", "show", "old", "--json")[1])
+    jsonschema.validate(found, load("keys-show"), format_checker=jsonschema.FormatChecker())
+    assert (found["tokens"], datetime.fromisoformat(found["foreign_until"])) == (0, end)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         ((), 2, "exactly one of --jwk FILE and --pem FILE"),
         (("--jwk", "FILE", "--pem", "FILE"), 2, "exactly one of --jwk FILE and --pem FILE"),
         (("--jwk", "missing"), 1, "missing: it cannot be read: No such file"),
-        (("--jwk", "FILE", "--keep-for", "30d"), 2, "FILE is a private key: it signs in its turn"),
         (("--jwk", "PUBLIC"), 2, "PUBLIC has no private half"),
         (("--jwk", "PUBLIC", "--until", "soon"), 2, "--until: 'soon' is no moment"),
         (("--jwk", "PUBLIC", "--until", "2090-01-01T00:00:00"), 2, "write 2090-01-01T00:00:00Z for UTC"),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
@@ -147,6 +147,61 @@ def test_a_signing_key_keeps_its_kid_and_signs_in_its_turn_after_the_propagation
     site.assert_sound()
 
 
+def retired_at(site: Site, kid: str) -> datetime:
+    (left,) = [row.event.at for row in site.events(EventName.KEY_RETIRED) if row.event.kid == kid]
+    return left
+
+
+def test_a_signing_key_stays_until_the_last_token_that_it_signed_elsewhere_has_ended(site: Site) -> None:
+    """However long before that it stops signing here: verifiers of those tokens fetch its public half from here."""
+    site.main.start()
+    site.advance(DAY)
+    old = OldIssuer()
+    end = site.clock.wall + 90 * DAY
+    answer = ask(site, old.private, until=end.isoformat())
+    assert answer.succeeded, answer.result
+    assert f"Tokens that it signed elsewhere are taken to end by {end:%Y-%m-%d %H:%MZ}" in answer.result
+    assert key_named(site, "old-2").last_exp == end
+    (event,) = site.events(EventName.KEY_IMPORTED)
+    assert event.event.details["foreign_until"] == end.isoformat(timespec="seconds")
+    site.advance(70 * DAY, pace=DAY)
+    assert key_named(site, "old-2").phase is Phase.GRACE
+    site.advance(15 * DAY, pace=DAY)
+    assert "old-2" in site.main.kids()  # its grace is over
+    site.advance(6 * DAY, pace=DAY)
+    assert end < retired_at(site, "old-2") <= end + DAY  # the pace of this test
+    site.assert_sound()
+
+
+def test_of_a_signing_key_that_nobody_says_an_end_for_the_grace_period_is_taken(site: Site) -> None:
+    """It signs for another system, most likely: nothing may take it out as one that never signed."""
+    site.main.start()
+    site.advance(3 * DAY)
+    answer = ask(site, OldIssuer().private)
+    end = site.clock.wall + keyset().grace_period
+    assert f"taken to end by {end:%Y-%m-%d %H:%MZ}, the keyset's grace_period of 4d1m from now" in answer.result
+    site.main.load(replace(site.policy, keysets={"default": keyset(algorithm=Algorithm.EDDSA)}))  # type: ignore[dict-item]
+    site.advance(keyset().grace_period - HOUR, pace=12 * HOUR)
+    assert "old-2" in site.main.kids()
+    site.advance(2 * HOUR)
+    assert key_named(site, "old-2").phase is Phase.RETIRED
+    site.assert_sound()
+
+
+@pytest.mark.parametrize(("said", "taken"), [(None, LIFETIME), (5 * DAY, LIFETIME), (20 * DAY, 20 * DAY)])
+def test_of_an_adopted_key_the_later_end_stands(site: Site, said: timedelta | None, taken: timedelta) -> None:
+    """What was said at its adoption is not taken back by what is said, or not said, with its private half."""
+    site.main.start()
+    site.advance(DAY)
+    old, began = OldIssuer(), site.clock.wall
+    assert ask(site, old.public, until=until(site, LIFETIME)).succeeded
+    answer = ask(site, old.private, **({} if said is None else {"until": (began + said).isoformat()}))
+    assert f"taken to end by {began + taken:%Y-%m-%d %H:%MZ}" in answer.result
+    assert "grace_period" not in answer.result
+    assert key_named(site, "old-2").last_exp == began + taken
+    site.assert_sound()
+
+
 def test_several_may_wait_at_once(site: Site) -> None:
     """Behind the spares that are there; each signs in its turn, and nothing is made too many of."""
     site.main.start()
@@ -231,7 +286,6 @@ def test_what_is_refused_and_why(site: Site) -> None:
     renamed = {**mine, "kid": "renamed"}
     refusals = [
         (old.public, {}, "say when, with --until or --keep-for"),
-        (old.private, {"until": end}, "leave --until out"),
         (old.public, {"until": until(site, -HOUR)}, "is not between now and"),
         (old.public, {"until": until(site, 4000 * DAY)}, "is not between now and 3653 days"),
         (old.public, {"until": "tomorrow"}, "'tomorrow' is no moment"),

@@ -1,4 +1,8 @@
-"""Takes in keys of other systems, into a keyset that runs: a private one to sign in its turn, public ones to stay."""
+"""Takes in keys of other systems, into a keyset that runs: a private one to sign in its turn, public ones to stay.
+
+Tokens of those systems are on either kind, and nobody here counts them: until the last of them can have ended, a key
+stays published, whether it signs here, has signed, or is not wanted any more.
+"""
 
 import base64
 import json
@@ -71,10 +75,8 @@ def import_keys(run: Run, request: RequestRow, reading: Reading) -> None:
             raise RefusedError(f"keyset {name} is not in the database yet; start the daemon: systemctl start rotator")
         known = tuple(stored.key for stored in transaction.all_keys())
         if any(key.private is not None for key in keys):
-            if until is not None:
-                raise RefusedError("a private key signs in its turn and ends by the schedule: leave --until out")
             (key,) = keys
-            event, result = _take_private(run, transaction, row, policy, key, known, reading)
+            event, result = _take_private(run, transaction, row, policy, key, known, until, reading)
             events = [event]
         else:
             if until is None:
@@ -122,20 +124,29 @@ def _take_private(
     policy: KeysetPolicy,
     found: FoundKey,
     before: Sequence[SigningKey],
+    until: datetime | None,
     reading: Reading,
 ) -> tuple[Event, str]:
+    """Store the private half, and until when tokens that it signed elsewhere can live.
+
+    Where nobody says, they are taken to live no longer than ours, which the grace_period covers; of an adopted key
+    that was said when it was adopted.
+    """
     if found.algorithm != policy.algorithm:
         raise RefusedError(
             f"key {found.kid} is for {found.algorithm}, and keyset {row.name} signs with {policy.algorithm}; import it "
             f"into a keyset of its own algorithm, or set keysets.{row.name}.algorithm: {found.algorithm}"
         )
     known = _known(run, found, before)
+    said = [end for end in (until, None if known is None else known.last_exp) if end is not None]
+    foreign_until = max(said, default=reading.now + policy.grace_period)
     if known is None:
-        key = _pending(found, row, reading)
+        key = replace(_pending(found, row, reading), last_exp=foreign_until)
         transaction.insert_key(sealed_row(run.ready_sealer, key, found.private))
     else:
-        key = _completed(run, transaction, row, found, known)
+        key = replace(_completed(run, transaction, row, found, known), last_exp=foreign_until)
         transaction.complete_key(sealed_row(run.ready_sealer, key, found.private))
+        transaction.update_key(key)
     next_sequence = max(row.next_sequence, key.sequence + 1)
     transaction.put_keyset(replace(row, next_sequence=next_sequence, due_at=reading.now, retry_at=None))
     event = Event(
@@ -143,11 +154,17 @@ def _take_private(
         at=reading.now,
         keyset=row.name,
         kid=key.kid,
-        details={"algorithm": key.algorithm, "sequence": key.sequence},
+        details={
+            "algorithm": key.algorithm,
+            "sequence": key.sequence,
+            "foreign_until": foreign_until.isoformat(timespec="seconds"),
+        },
     )
     queue = [each.sequence for each in before if each.keyset == row.name and each.phase is Phase.PENDING]
     waiting = sum(sequence < key.sequence for sequence in queue)
-    return event, _told(key, policy, waiting, published=known is not None)
+    why = "" if said else f", the keyset's grace_period of {format_duration(policy.grace_period)} from now"
+    foreign = f". Tokens that it signed elsewhere are taken to end by {foreign_until:%Y-%m-%d %H:%MZ}{why}"
+    return event, _told(key, policy, waiting, published=known is not None) + foreign
 
 
 def _told(key: SigningKey, policy: KeysetPolicy, waiting: int, *, published: bool) -> str:
