@@ -33,7 +33,7 @@ def show_revocation(screen: Screen, report: Revocation) -> None:
 def _touched(report: Revocation) -> Iterator[tuple[str, str]]:
     for key in report.keys:
         yield "key", f"{short(key.kid)} of keyset {key.keyset}, {key.phase}"
-    yield "tokens", f"{_count(report.tokens, 'unexpired one', 'unexpired ones')}"
+    yield "tokens", _tokens(report)
     configured = report.workspaces - report.left
     left = f"; {report.left} left the config, and get none" if report.left else ""
     if report.done:
@@ -52,6 +52,17 @@ def _touched(report: Revocation) -> Iterator[tuple[str, str]]:
                 "after that",
                 f"the next spare is known to all from {when} on; before that, revoking again is a choice",
             )
+
+
+def _tokens(report: Revocation) -> str:
+    ours = _count(report.tokens, "unexpired one", "unexpired ones")
+    if report.foreign_until is None:
+        return ours
+    elsewhere = (
+        "signed elsewhere, which nobody here counts and nobody here can replace; they may live until "
+        f"{both(report.foreign_until, report.at)}"
+    )
+    return f"{ours}, and those {elsewhere}" if report.tokens else f"unknown: those {elsewhere}"
 
 
 def _successor(each: Successor, now: datetime, *, several: bool) -> str:

@@ -18,7 +18,7 @@ from rotator.core.planner import IN_SET, active_key, is_ready, ready_at, spares
 from rotator.core.policy import Policy
 from rotator.errors import UnknownNameError
 from rotator.ports import Reach, Snapshot, Target
-from rotator.report.known import KnownKeyset, known_keyset
+from rotator.report.known import KnownKeyset, foreign_until, known_keyset
 from rotator.report.naming import key_named
 
 SHOWN: Final = 20
@@ -103,7 +103,9 @@ class Revocation:
     """When it was done, or the moment of the rehearsal."""
     keys: tuple[RevokedKey, ...]
     tokens: int
-    """Unexpired, current and superseded."""
+    """Unexpired, current and superseded, as far as they were signed here."""
+    foreign_until: datetime | None
+    """Tokens that were signed elsewhere may hang on the keys, uncounted, until then; None: none do."""
     workspaces: int
     """Whose current token it is; each gets a new one."""
     reissued: int
@@ -158,6 +160,7 @@ def revocation(
             RevokedKey(kid=key.kid, keyset=key.keyset, phase=key.phase, revoked_at=key.revoked_at) for key in found.keys
         ),
         tokens=reach.tokens,
+        foreign_until=max((end for key in found.keys if (end := foreign_until(key, now)) is not None), default=None),
         workspaces=reach.workspaces,
         reissued=reach.workspaces - reach.left - reach.waiting,
         left=reach.left,

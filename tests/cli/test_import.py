@@ -91,6 +91,22 @@ def test_what_a_signing_key_signed_elsewhere_is_told_as_unknown(started: Shell, 
     assert (found["tokens"], datetime.fromisoformat(found["foreign_until"])) == (0, end)
 
 
+def test_what_hangs_on_an_adopted_key_is_unknown_to_its_revocation(started: Shell, site: Site) -> None:
+    """None that is counted is not none: the other system's tokens are refused as well, and get no successor."""
+    path = put(site, KEY.as_dict(private=False))
+    said = started("import-key", "--jwk", str(path), "--keep-for", "30d", "--offline", "--json")[1]
+    end = datetime.fromisoformat(json.loads(said)["until"])
+    found = json.loads(started("revoke", "key", "old", "--rehearse", "--json")[1])
+    assert (found["tokens"], datetime.fromisoformat(found["foreign_until"])) == (0, end)
+    page = " ".join(started("revoke", "key", "old", "--rehearse")[1].split())
+    assert "tokens unknown: those signed elsewhere, which nobody here counts" in page
+    assert f"they may live until {end:%Y-%m-%d %H:%MZ}" in page
+    page = " ".join(started("keys", "show", "old")[1].split())
+    assert "no unexpired token hangs on it" not in page
+    page = " ".join(started("revoke", "keyset", "default", "--rehearse")[1].split())
+    assert "tokens 2 unexpired ones, and those signed elsewhere" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
