@@ -1,6 +1,6 @@
 """Carries a revocation through for a person: report, question, request, and what follows until the end.
 
-The report is the same before and after, and the same for a rehearsal.
+The report is the same before and after, and the same for a rehearsal. What was revoked before is told in one line.
 """
 
 import sys
@@ -52,30 +52,31 @@ def carry_out(option: Path | None, wanted: Wanted, *, offline: bool) -> int:
     ask = _asker(reader(option), wanted)
     before = ask(None)
     screen = Screen.of()
-    if not wanted.as_json:
-        show_revocation(screen, before)
     if wanted.rehearse:
         if wanted.as_json:
             print_json(to_json(before))
+        else:
+            show_revocation(screen, before)
         return 0
-    choice = _choice(wanted, before)
-    _confirm(wanted, before)
+    choice = _decide(screen, wanted, before)
     arguments = {ARGUMENT[before.subject]: before.name} | ({"choice": choice} if choice else {})
     text, _ = request(
         option, f"{before.subject}.revoke", arguments, wanted.reason, offline=offline, settle=wanted.follow
     )
     if not wanted.as_json:
-        screen.line()
+        if not before.done:
+            screen.line()
         screen.line(text, "bold")
     if offline:
         ask = _asker(reader(option), wanted)
     after = _follow(ask, before, quiet=wanted.as_json) if wanted.follow else ask(before)
+    is_open = bool(after.waiting or after.deliveries_open)
     if wanted.as_json:
         print_json(to_json(after))
-    else:
+    elif is_open or not before.done:
         screen.line()
-        show_revocation(screen, after)
-    return 3 if wanted.follow and (after.waiting or after.deliveries_open) else 0
+        show_revocation(screen, after, known=() if before.done else before.notes)
+    return 3 if wanted.follow and is_open else 0
 
 
 def _asker(read: Callable[[str, Any], Any], wanted: Wanted) -> Ask:
@@ -89,6 +90,17 @@ def _asker(read: Callable[[str, Any], Any], wanted: Wanted) -> Ask:
 
 
 # -------------------------------------------------------------------------------------------------------- the questions
+
+
+def _decide(screen: Screen, wanted: Wanted, before: Revocation) -> str:
+    """Show what is ahead, have it confirmed, and return the choice. Once more it only heals: nothing is to decide."""
+    if before.done:
+        return wanted.choice
+    if not wanted.as_json:
+        show_revocation(screen, before, rehearsed=False)
+    choice = _choice(wanted, before)
+    _confirm(wanted, before)
+    return choice
 
 
 def _choice(wanted: Wanted, before: Revocation) -> str:

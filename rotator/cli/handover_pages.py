@@ -29,7 +29,7 @@ def show_replacement(screen: Screen, found: Replacement) -> None:
     if found.problem:
         facts.append(("failed", f"{found.problem}; it is tried again by itself"))
     screen.facts(facts)
-    shortened = [each for each in found.prior if each.counts_until < each.expires_at]
+    shortened = [each for each in found.prior if each.counts_until < each.expires_at and not each.key_revoked]
     if shortened:
         screen.line()
         for paragraph in _warning(shortened, found.at):
@@ -47,7 +47,7 @@ def _how_far(found: Replacement) -> str:
 def _prior(token: PriorToken, now: datetime) -> str:
     name = f"number {token.sequence}, {token.jti}, "
     if token.phase is Phase.REVOKED:
-        return name + f"revoked {relative(token.counts_until, now)}"
+        return name + f"revoked {relative(token.counts_until, now)}{', as its key is' if token.key_revoked else ''}"
     if token.counts_until < token.expires_at:
         return name + f"counts as revoked from {both(token.counts_until, now)} on"
     return name + f"valid to its own end, {both(token.expires_at, now)}"

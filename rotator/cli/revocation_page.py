@@ -1,21 +1,22 @@
 """The page of a revocation: what it touches, what takes over, and who may still accept what was revoked."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from itertools import groupby
 
 from rotator.cli.screen import Screen, short
 from rotator.cli.times import absolute, both
+from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.report.revocation import Acceptance, Revocation, Successor
 
 
-def show_revocation(screen: Screen, report: Revocation) -> None:
-    """Show it; what is still open comes last but for what revocation can do."""
-    name = short(report.name) if report.subject == "key" else report.name
-    headline = f"REVOKED  {report.subject} {name}" if report.done else f"REHEARSAL  of revoking {report.subject} {name}"
-    note = f" at {absolute(report.at)}" if report.done else ": nothing is changed"
-    screen.line(headline + note, "bold red" if report.done else "bold yellow")
+def show_revocation(screen: Screen, report: Revocation, *, rehearsed: bool = True, known: Collection[str] = ()) -> None:
+    """Show it; what is still open comes last but for what revocation can do.
+
+    ``rehearsed``: what is not done is not about to be done either. ``known``: notes that were shown a moment ago.
+    """
+    screen.line(_headline(report, rehearsed=rehearsed), "bold red" if report.done else "bold yellow")
     screen.facts(_touched(report))
     if report.verifiers:
         screen.line()
@@ -23,11 +24,20 @@ def show_revocation(screen: Screen, report: Revocation) -> None:
         screen.table(("UNTIL", "CACHE", "VERIFIERS"), list(_verifiers(report.verifiers)), wrapped="VERIFIERS")
     if report.open_deliveries:
         screen.line()
-        screen.line(f"still open: {_count(report.deliveries_open, 'delivery', 'deliveries')}", "bold")
+        screen.line(f"still open: {counted(report.deliveries_open, 'delivery', 'deliveries')}", "bold")
         rows = [(each.workspace, each.sink, str(each.attempts), each.last_error) for each in report.open_deliveries]
         screen.table(("WORKSPACE", "SINK", "FAILED", "WHY"), rows, wrapped="WHY")
-    screen.line()
-    screen.facts(("note", note) for note in report.notes)
+    notes = [("note", note) for note in report.notes if note not in known]
+    if notes:
+        screen.line()
+        screen.facts(notes)
+
+
+def _headline(report: Revocation, *, rehearsed: bool) -> str:
+    name = f"{report.subject} {short(report.name) if report.subject == 'key' else report.name}"
+    if report.done:
+        return f"REVOKED  {name} at {absolute(report.at)}"
+    return f"REHEARSAL  of revoking {name}: nothing is changed" if rehearsed else f"ABOUT TO REVOKE  {name}"
 
 
 def _touched(report: Revocation) -> Iterator[tuple[str, str]]:
@@ -42,7 +52,7 @@ def _touched(report: Revocation) -> Iterator[tuple[str, str]]:
         failing = f", {report.deliveries_failing} failing" if report.deliveries_failing else ""
         yield "deliveries", f"{made} of {report.deliveries} made{failing}"
     else:
-        yield "workspaces", f"{_count(configured, 'gets a new token', 'get a new token')}{left}"
+        yield "workspaces", f"{counted(configured, 'gets a new token', 'get a new token')}{left}"
         yield "deliveries", f"{report.deliveries} to make"
     for each in report.successors:
         yield "takes over", _successor(each, report.at, several=len(report.successors) > 1)
@@ -55,7 +65,7 @@ def _touched(report: Revocation) -> Iterator[tuple[str, str]]:
 
 
 def _tokens(report: Revocation) -> str:
-    ours = _count(report.tokens, "unexpired one", "unexpired ones")
+    ours = counted(report.tokens, "unexpired one", "unexpired ones")
     if report.foreign_until is None:
         return ours
     elsewhere = (
@@ -79,7 +89,3 @@ def _verifiers(verifiers: tuple[Acceptance, ...]) -> Iterator[tuple[str, str, st
         alike = list(group)
         cache = format_duration(timedelta(seconds=alike[0].cache_seconds))
         yield absolute(until), cache, ", ".join(each.verifier for each in alike)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

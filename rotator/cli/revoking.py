@@ -43,7 +43,7 @@ def revoke_key(
     It leaves the published set at once, the standby signs at once, and every workspace whose token hangs on the key
     gets a new one, delivered. Try it with --rehearse: that prints the same report and changes nothing.
 
-    Exits 3 when something is still open at the end.
+    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 
@@ -80,7 +80,7 @@ def revoke_keyset(
     Fresh keys are made. No verifier can know them yet, so you choose: --wait, and no token is issued until the
     propagation_period is over, or --now, and verifiers that cache may refuse the new tokens at first.
 
-    Exits 3 when something is still open at the end.
+    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 
@@ -107,7 +107,7 @@ def revoke_token(
     Verifiers accept it until its exp all the same, unless they ask for revocations: only a key that leaves the set ends
     a signed token before.
 
-    Exits 3 when something is still open at the end.
+    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 
@@ -133,7 +133,7 @@ def revoke_workspace(
     Verifiers accept them until their exp all the same, unless they ask for revocations: only a key that leaves the set
     ends a signed token before.
 
-    Exits 3 when something is still open at the end.
+    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 

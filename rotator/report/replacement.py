@@ -20,7 +20,9 @@ class PriorToken:
     counts_until: datetime
     """From then on it counts as revoked here, or has ended."""
     expires_at: datetime
-    """Until then whoever checks nothing but signature and time accepts it."""
+    """Until then whoever checks nothing but signature and time accepts it, unless its key is revoked."""
+    key_revoked: bool
+    """Its key is: verifiers that have fetched the set since refuse it as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ def replacement(snapshot: Snapshot, now: datetime, workspace: WorkspaceId, prior
     current = next((entry for entry in reversed(tokens(snapshot, workspace=workspace).tokens)), None)
     new = current if current is not None and current.sequence > number else None
     deliveries = () if new is None else new.deliveries
+    revoked = {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
     delivered = sum(each.state is DeliveryState.DELIVERED for each in deliveries)
     return Replacement(
         at=now,
@@ -66,6 +69,7 @@ def replacement(snapshot: Snapshot, now: datetime, workspace: WorkspaceId, prior
                     end for end in (token.revoked_at, ends.get(token.jti), token.expires_at) if end is not None
                 ),
                 expires_at=token.expires_at,
+                key_revoked=token.kid in revoked,
             )
             for token in snapshot.tokens(workspace)
             if token.sequence <= number and token.expires_at > now

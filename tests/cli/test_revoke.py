@@ -1,6 +1,7 @@
 """`rotator revoke`, as a person and as a script use it: rehearsed first, asked about, followed to its end."""
 
 import json
+import re
 from io import StringIO
 
 import jsonschema
@@ -73,11 +74,32 @@ def test_a_key_is_revoked_by_the_daemon_and_followed(daemon: Shell) -> None:
     assert err.splitlines()[-1] == "deliveries made: 2 of 2"
     assert "tokens issued: 2 of 2" in err
     before, _, after = out.partition(f"key {signer} is revoked and out of the published set; key {spare} signs")
-    assert before.startswith("REHEARSAL  of revoking key")
+    assert before.startswith("ABOUT TO REVOKE  key")
+    assert "nothing is changed" not in out
     assert "REVOKED  key" in after
+    assert out.count(WHAT_IT_CAN_DO) == before.count(WHAT_IT_CAN_DO) == 1
     assert "2 of 2 have their new token" in after
     table = before[before.index("UNTIL") : before.index("note")].split()
-    assert table == after[after.index("UNTIL") : after.index("note")].split()
+    assert table == after[after.index("UNTIL") :].split()
+    code, out, err = daemon("revoke", "key", signer, "--reason", "leaked", "--yes")
+    assert (code, err) == (0, "tokens issued: 2 of 2\ndeliveries made: 2 of 2\n")
+    assert out.startswith(f"key {signer} was revoked already at 20")
+    assert len(out.splitlines()) == 1
+    assert len(json.loads(daemon("audit", "list", "--event", "tokens.revoked", "--json")[1])["events"]) == 1
+    _, out, _ = daemon("replace", "w0", "--overlap", "now")
+    assert f"revoke key {spare}" in out
+    assert f"revoke key {signer}" not in out
+    assert re.search(r"number 1, \S+, revoked [^,\n]+, as its key is", out)
+
+
+def test_a_revocation_that_waits_for_a_key_says_so_with_its_code(started: Shell) -> None:
+    """3 while something is open; who does not wait for that is not told of it by the code, as the help says."""
+    arguments = ("revoke", "keyset", "default", "--wait", "--reason", "leaked", "--yes", "--offline")
+    code, out, _ = started(*arguments)
+    assert code == 3
+    assert "0 of 2 have their new token" in out
+    assert started(*arguments, "--no-wait")[0] == 0
+    assert "with --no-wait it does not wait" in " ".join(started("revoke", "keyset", "--help")[1].split())
 
 
 def test_progress_without_a_terminal_is_lines() -> None:

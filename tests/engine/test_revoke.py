@@ -115,12 +115,46 @@ def test_revoking_twice_changes_nothing_more(site: Site) -> None:
     signer, spare = settled(site)
     site.revoked.add(signer)
     site.ask("key.revoke", kid=signer)
-    held = site.held("acme")
+    held, at = site.held("acme"), site.clock.wall
+    site.advance(HOUR)
+    before = site.audit()
     again = site.ask("key.revoke", kid=signer)
     assert again.succeeded
+    assert again.result.startswith(f"key {signer} was revoked already at {at:%Y-%m-%d %H:%M:%S} UTC and out of the")
     assert site.active() == spare
     assert site.held("acme") == held
-    assert len(site.events(EventName.KEY_REVOKED)) == 1
+    assert site.audit() == before
+    site.assert_sound()
+
+
+def test_revoking_again_heals_what_is_unfinished(site: Site) -> None:
+    """Tokens that live on a key which is revoked are revoked with it, and that is an event."""
+    signer, _ = settled(site)
+    site.revoked.add(signer)
+    site.ask("key.revoke", kid=signer)
+    site.advance(HOUR)
+    ((jti,),) = site.query("SELECT min(jti) FROM tokens WHERE kid = ? AND phase = 'revoked'", signer)
+    site.main.stop()
+    site.meddle("UPDATE tokens SET phase = 'grace', revoked_at = NULL, revoke_reason = '' WHERE jti = ?", jti)
+    site.main.start()
+    answer = site.ask("key.revoke", kid=signer)
+    assert f"key {signer} is revoked and out of the published set" in answer.result
+    assert "1 token was revoked with it" in answer.result
+    assert [row.event.details["tokens"] for row in site.events(EventName.TOKENS_REVOKED)] == [2, 1]
+    assert site.query("SELECT phase FROM tokens WHERE jti = ?", jti) == [("revoked",)]
+
+
+def test_revoking_a_token_twice_changes_nothing_more(site: Site) -> None:
+    settled(site)
+    ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
+    site.revoked.add(jti)
+    site.ask("token.revoke", jti=jti)
+    at = site.clock.wall
+    site.advance(HOUR)
+    before = site.audit()
+    answer = site.ask("token.revoke", jti=jti)
+    assert answer.result == f"token {jti} of workspace acme was revoked already at {at:%Y-%m-%d %H:%M:%S} UTC"
+    assert site.audit() == before
     site.assert_sound()
 
 

@@ -25,6 +25,11 @@ def done(
     run.head = transaction.append([caused_by(request, each) for each in (*before, event)])
 
 
+def done_before(transaction: Transaction, request: RequestRow, reading: Reading, result: str) -> None:
+    """Record that what a request asks for was done before it: nothing changed, so that there is nothing to audit."""
+    transaction.finish_request(request.id, reading.now, succeeded=True, result=result)
+
+
 def refuse(run: Run, request: RequestRow, reading: Reading, problem: str) -> None:
     """Record that a request was not carried out, and why."""
     run.around.log.event("request.refused", kind=request.kind, actor=request.actor, problem=problem)

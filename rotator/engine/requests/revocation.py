@@ -22,7 +22,7 @@ from rotator.core.planner import IN_SET
 from rotator.engine.attribution import caused_by
 from rotator.engine.keysets import turn_keyset, withdraw
 from rotator.engine.observe import observe
-from rotator.engine.requests.outcome import done
+from rotator.engine.requests.outcome import done, done_before
 from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
 from rotator.errors import RefusedError, WitnessError
@@ -47,8 +47,22 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
     _take_out(run, request, reading, keyset, [kid])
     with run.around.store.begin() as transaction:
         found = transaction.revoke_tokens_of_key(kid, reading.now, certain(run, transaction, reading))
+        if _was_revoked_before(row.key.revoked_at, request) and not found.tokens:
+            waiting = f"; {found.workspaces} of its workspaces wait for a new token" if found.workspaces else ""
+            result = f"key {kid} {_already(row.key.revoked_at)}{_where(run, keyset)}{waiting}{unwritten}"
+            done_before(transaction, request, reading, result)
+            return
         result = f"key {kid} is revoked{_where(run, keyset)}; {_what_hung_on_it(found)}{unwritten}"
         done(run, transaction, request, _tokens_revoked(request, reading, keyset, kid, found), result)
+
+
+def _was_revoked_before(revoked_at: datetime | None, request: RequestRow) -> bool:
+    """Tell whether it was revoked by another request: one that was cut off finds its own work, and goes on with it."""
+    return revoked_at is not None and revoked_at < request.created_at
+
+
+def _already(revoked_at: datetime | None) -> str:
+    return f"was revoked already at {revoked_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
@@ -190,6 +204,10 @@ def revoke_token(run: Run, request: RequestRow, reading: Reading) -> None:
     unwritten = witness_first(run, tokens=[row.token])
     with run.around.store.begin() as transaction:
         renewed = _revoke(run, transaction, [row.token], workspace, reading)
+        if _was_revoked_before(row.token.revoked_at, request):
+            result = f"token {jti} of workspace {workspace} {_already(row.token.revoked_at)}{unwritten}"
+            done_before(transaction, request, reading, result)
+            return
         event = token_revoked(request, reading, row.token)
         follows = "it gets a new one" if renewed else "its current token is another one, and stays"
         result = f"token {jti} of workspace {workspace} is revoked; {follows}{unwritten}"
