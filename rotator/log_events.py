@@ -261,9 +261,11 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.KEY_PROVEN: _entry(
             Level.INFO, "A probe signed by a key verified from the published file.", "keyset kid"
         ),
-        EventName.KEY_ACTIVATED: _entry(Level.INFO, "A key began to sign.", "keyset kid rotate_at"),
+        EventName.KEY_ACTIVATED: _entry(Level.INFO, "A key began to sign.", "keyset kid rotate_at cause"),
         EventName.KEY_DEMOTED: _entry(
-            Level.INFO, "A key stopped signing; it stays published through its grace period.", "keyset kid grace_until"
+            Level.INFO,
+            "A key stopped signing; it stays published through its grace period.",
+            "keyset kid grace_until cause",
         ),
         EventName.KEY_DESTROYED: _entry(Level.INFO, "The private half of a key is gone from the disk.", "keyset kid"),
         EventName.KEY_RETIRED: _entry(Level.INFO, "A key has left the published set for good.", "keyset kid"),

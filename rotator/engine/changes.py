@@ -19,7 +19,7 @@ from rotator.core.actions import (
     RetireKey,
 )
 from rotator.core.events import Detail, Event, EventName
-from rotator.core.model import Kid, Origin, Phase, SigningKey
+from rotator.core.model import Kid, Origin, Phase, SigningKey, Wish
 from rotator.engine.attribution import in_name_of
 from rotator.engine.observe import Observed
 from rotator.engine.rows import new_row
@@ -102,7 +102,13 @@ def activate(tx: Transaction, observed: Observed, action: ActivateKey, now: date
     if wish is None or not (action.reason is Reason.REQUESTED or wish.emergency):
         return events
     command = "keyset.rotate_at_once" if wish.emergency else "keyset.rotate"
-    return [in_name_of(wish.actor, command, event) for event in events]
+    return [_wished(wish, command, event) for event in events]
+
+
+def _wished(wish: Wish, command: str, event: Event) -> Event:
+    """Return ``event`` in the name of whoever wished it, and for their reason; the planner's is its cause."""
+    details = {**event.details, "cause": event.reason}
+    return in_name_of(wish.actor, command, event._replace(reason=wish.reason or event.reason, details=details))
 
 
 def demote(tx: Transaction, observed: Observed, action: DemoteKey, now: datetime) -> Sequence[Event]:

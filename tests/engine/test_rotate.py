@@ -33,7 +33,9 @@ def test_the_standby_takes_over_when_the_key_after_it_is_known_too(site: Site) -
     assert site.active() == standby
     assert wishes(site) == 0
     (row,) = [row for row in site.events(EventName.KEY_ACTIVATED) if row.event.kid == standby]
-    assert (row.event.actor, row.event.reason) == ("ada(1000)", Reason.REQUESTED)
+    (demoted,) = [row for row in site.events(EventName.KEY_DEMOTED) if row.event.kid == signer]
+    for event in (row.event, demoted.event):
+        assert (event.actor, event.reason, event.details["cause"]) == ("ada(1000)", "because", Reason.REQUESTED)
     (asked,) = site.events(EventName.KEYSET_ROTATION_REQUESTED)
     assert (asked.event.kid, asked.event.actor, asked.event.reason) == (signer, "ada(1000)", "because")
     (spare,) = site.signing_keys(Phase.PENDING)

@@ -391,7 +391,9 @@ def activations(world: World) -> Iterator[Activation]:
         if entry.name == "key.activated" and entry.kid is not None and entry.keyset is not None:
             first = world.chronicle.began[entry.kid] == world.now
             if first and entry.reason != "restored":
-                yield Activation(entry.keyset, entry.kid, entry.reason)
+                # Where a person wished it, the reason is theirs, and the planner's stands beside it.
+                cause = json.loads(entry.details).get("cause", entry.reason)
+                yield Activation(entry.keyset, entry.kid, cause)
 
 
 def missing_until(world: World, keyset: KeysetName, kid: Kid) -> datetime | None:
