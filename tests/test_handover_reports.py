@@ -1,5 +1,6 @@
 """What is told of one key, and of a takeover: every reason, and what an emergency costs each kind of verifier."""
 
+import io
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,11 +9,15 @@ import pytest
 
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.store import SqlStore, open_store
+from rotator.cli.handover_pages import show_key
+from rotator.cli.screen import Screen
 from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Kid, Origin, Phase, Wish, WorkspaceId
 from rotator.errors import RefusedError, UnknownNameError
 from rotator.ports import KeyRow, KeysetRow, ReplicaRow
 from rotator.report.hanging import HOLDERS_SHOWN, KeyDetail, key_detail
+from rotator.report.lists import keys
 from rotator.report.replacement import replacement
+from rotator.report.status import status
 from rotator.report.takeover import Takeover, takeover
 from tests.contract.records import ACME, DAY, HOUR, NOW, issue, issued, workspace
 from tests.test_report import HERE, POLICY, key, sighting
@@ -83,6 +88,29 @@ def test_a_prior_key_can_go_when_its_grace_and_its_last_token_have_ended(store: 
     assert removal.safe_at == NOW + 5 * DAY + MINUTE
     assert removal.because == "the last token on it ends at 2026-04-03 00:59Z, and clocks may differ by 1m"
     assert told(store, "unused").removal.because == "its grace lasts until then; no token on it"
+
+
+@pytest.mark.parametrize(
+    ("kid", "leaves"),
+    [
+        ("by-grace", "2026-04-01 00:59Z (in 3d): its grace outlives the last token on it"),
+        ("by-token", "2026-04-03 01:00Z (in 5d): the last token on it outlives its grace"),
+    ],
+)
+def test_a_page_with_two_ends_says_which_counts(store: SqlStore, kid: str, leaves: str) -> None:
+    graced = {"demoted_at": NOW - DAY, "destroyed_at": NOW - DAY, "grace_until": NOW + 3 * DAY}
+    put(
+        store,
+        key("by-grace", Phase.GRACE, 1, last_exp=NOW + DAY, **graced),
+        key("by-token", Phase.GRACE, 2, last_exp=NOW + 5 * DAY, **graced),
+        key("a-spare", Phase.PENDING, 3),
+    )
+    pages = {}
+    for each in (kid, "a-spare"):
+        show_key(Screen.of(stream := io.StringIO()), told(store, each))
+        pages[each] = " ".join(stream.getvalue().split())
+    assert f"leaves {leaves} " in pages[kid]
+    assert "leaves" not in pages["a-spare"]
 
 
 def test_what_has_left_says_why(store: SqlStore) -> None:
@@ -212,6 +240,26 @@ def test_an_emergency_with_a_fresh_standby_costs_each_kind_of_verifier_its_own(s
     assert {"pyjwt", "jose", "jwks-rsa"} & costs.keys() == set()
     ends = [each.until for each in ahead(store, "emergency").refusals]
     assert ends == sorted(ends, reverse=True)
+
+
+def test_a_wish_brings_forward_when_the_signer_is_told_to_stop(store: SqlStore) -> None:
+    """In status, in the list and on its own page alike, at the moment of the planner; and back with no wish."""
+    put(store, key("signer", Phase.ACTIVE, 1, **SIGNER), key("standby", Phase.PENDING, 2))
+
+    def told_everywhere() -> set[datetime | None]:
+        with store.read() as snapshot:
+            (keyset,) = status(snapshot, POLICY, NOW, {}).keysets
+            listed = {entry.kid: entry for entry in keys(snapshot, POLICY, NOW).keys}
+        assert listed[Kid("standby")].ready_at == NOW - 5 * DAY + OWN.propagation_period
+        return {keyset.rotates_at, listed[Kid("signer")].rotate_at, told(store, "signer").key.rotate_at}
+
+    assert told_everywhere() == {NOW + 80 * DAY}
+    with store.begin() as transaction:
+        transaction.put_wish(DEFAULT_KEYSET, Wish(asked_at=NOW, actor="ada(1000)"))
+    assert told_everywhere() == {ahead(store).takes_over_at} == {NOW + OWN.propagation_period}
+    with store.begin() as transaction:
+        transaction.put_wish(DEFAULT_KEYSET, Wish(asked_at=NOW, actor="ada(1000)", emergency=True))
+    assert told_everywhere() == {NOW}
 
 
 def test_what_was_asked_for_is_told_until_it_is_done(store: SqlStore) -> None:

@@ -8,7 +8,7 @@ from rotator.core.actions import RetireKey
 from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.model import Kid, Origin, Phase, SigningKey, WorkspaceId
-from rotator.core.planner import leaves_at, ready_at
+from rotator.core.planner import leaves_at
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.schedule import Calendar
 from rotator.ports import KeyLoad, Snapshot
@@ -65,10 +65,9 @@ def key_detail(snapshot: Snapshot, policy: Policy, now: datetime, calendar: Cale
         raise AssertionError("a key belongs to a keyset, by its foreign key")
     known = known_keyset(snapshot, keyset, policy, now)
     load = snapshot.tokens_on_key(key.kid, now, HOLDERS_SHOWN)
-    when = ready_at(known.state, key.kid, known.policy) if key.phase is Phase.PENDING else None
     return KeyDetail(
         at=now,
-        key=key_entry(key, when),
+        key=key_entry(key, known, now),
         tokens=load.tokens,
         workspaces=load.workspaces,
         foreign_until=foreign_until(key, now),

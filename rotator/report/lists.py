@@ -23,7 +23,8 @@ from rotator.core.planner import ready_at
 from rotator.core.policy import Policy
 from rotator.errors import UnknownNameError
 from rotator.ports import DeliveryRow, Snapshot
-from rotator.report.known import known_keysets
+from rotator.report.known import KnownKeyset, known_keysets
+from rotator.report.unrolling import signs_until
 
 # --------------------------------------------------------------------------------------------------------------- keys
 
@@ -43,6 +44,7 @@ class KeyEntry:
     """From when on every verifier can know it; for pending keys only."""
     activated_at: datetime | None
     rotate_at: datetime | None
+    """When another key takes over from it, or was to: by its deadline, or before that as an operator asked."""
     demoted_at: datetime | None
     grace_until: datetime | None
     last_exp: datetime | None
@@ -60,17 +62,17 @@ class KeyList:
 
 def keys(snapshot: Snapshot, policy: Policy, now: datetime) -> KeyList:
     """Return every key ever made, imported or adopted here."""
-    ready = {
-        key.kid: ready_at(known.state, key.kid, known.policy)
-        for known in known_keysets(snapshot, policy, now)
-        for key in known.state.keys
-        if key.phase is Phase.PENDING
-    }
-    return KeyList(keys=tuple(key_entry(row.key, ready.get(row.key.kid)) for row in snapshot.all_keys()))
+    known = {each.row.name: each for each in known_keysets(snapshot, policy, now)}
+    return KeyList(keys=tuple(key_entry(row.key, known.get(row.key.keyset), now) for row in snapshot.all_keys()))
 
 
-def key_entry(key: SigningKey, ready: datetime | None) -> KeyEntry:
-    """Return what is told of a key; ``ready``: from when on every verifier can know it."""
+def key_entry(key: SigningKey, known: KnownKeyset | None, now: datetime) -> KeyEntry:
+    """Return what is told of a key of ``known``; None: its keyset has ended."""
+    ready, rotate_at = None, key.rotate_at
+    if known is not None and key.phase is Phase.PENDING:
+        ready = ready_at(known.state, key.kid, known.policy)
+    if known is not None and key.phase is Phase.ACTIVE:
+        rotate_at = signs_until(known, key, now)
     return KeyEntry(
         kid=key.kid,
         keyset=key.keyset,
@@ -81,7 +83,7 @@ def key_entry(key: SigningKey, ready: datetime | None) -> KeyEntry:
         created_at=key.created_at,
         ready_at=key.created_at if ready == ALWAYS else ready,
         activated_at=key.activated_at,
-        rotate_at=key.rotate_at,
+        rotate_at=rotate_at,
         demoted_at=key.demoted_at,
         grace_until=key.grace_until,
         last_exp=key.last_exp,

@@ -8,8 +8,7 @@ from typing import Final
 from rotator.core.alarms import OVERDUE_AFTER, SILENT_AFTER
 from rotator.core.model import ALWAYS, Origin, Phase, WorkspaceId
 from rotator.core.planner import active_key, ready_at, spares
-from rotator.core.policy import Policy, RotationWindow
-from rotator.core.schedule import Calendar
+from rotator.core.policy import Policy
 from rotator.ports import DeliveryAlarm, DeliveryRow, Snapshot
 from rotator.report.known import KnownKeyset, known_keysets
 from rotator.report.overdue import what_helps
@@ -30,6 +29,7 @@ from rotator.report.records import (
 )
 from rotator.report.takeover import asked_for
 from rotator.report.timeline import unroll
+from rotator.report.unrolling import NO_WINDOWS, signs_until
 
 FAILING_SHOWN: Final = 20
 OPEN_AT_MOST: Final = 100_000
@@ -96,20 +96,10 @@ def _worst(problems: Iterable[Problem]) -> Health:
 # ------------------------------------------------------------------------------------------------------------ keysets
 
 
-class _NoWindows:
-    """A calendar for looking one event ahead, whose own moment never hangs on a window."""
-
-    def last_opening(self, window: RotationWindow, *, after: datetime, until: datetime) -> datetime | None:
-        """Return nothing."""
-
-
-_NO_WINDOWS: Final[Calendar] = _NoWindows()
-
-
 def _keyset(known: KnownKeyset, now: datetime) -> KeysetStatus:
     state, policy = known.state, known.policy
     active = active_key(state)
-    upcoming = unroll(known, now, now + _FIVE_YEARS, _NO_WINDOWS, limit=1)
+    upcoming = unroll(known, now, now + _FIVE_YEARS, NO_WINDOWS, limit=1)
     ends_at = None
     if active is not None and active.activated_at is not None:
         ends_at = active.activated_at + policy.security_period
@@ -122,7 +112,7 @@ def _keyset(known: KnownKeyset, now: datetime) -> KeysetStatus:
         keys={phase.value: sum(key.phase is phase for key in state.keys) for phase in _IN_SET},
         signing_kid=None if active is None else active.kid,
         signing_since=None if active is None else active.activated_at,
-        rotates_at=None if active is None else active.rotate_at,
+        rotates_at=None if active is None else signs_until(known, active, now),
         security_period_ends_at=ends_at,
         overdue_seconds=_overdue_seconds(known, now),
         standby=_standby(known, now),

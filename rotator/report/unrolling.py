@@ -5,16 +5,26 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from rotator.core.actions import KeysetAction, PublishSet
-from rotator.core.model import KeysetState
+from rotator.core.actions import ActivateKey, KeysetAction, PublishSet
+from rotator.core.model import KeysetState, SigningKey
 from rotator.core.planner import next_due, plan_keyset
-from rotator.core.policy import KeysetPolicy
+from rotator.core.policy import KeysetPolicy, RotationWindow
 from rotator.core.schedule import Calendar
 from rotator.core.transitions import apply
 from rotator.report.known import KnownKeyset
 
 _ROUNDS: Final = 8
 """Publications that one moment can need beside one for each key that leaves, and more."""
+
+
+class _NoWindows:
+    """A calendar for looking one event ahead, whose own moment never hangs on a window."""
+
+    def last_opening(self, window: RotationWindow, *, after: datetime, until: datetime) -> datetime | None:
+        """Return nothing."""
+
+
+NO_WINDOWS: Final[Calendar] = _NoWindows()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,14 @@ def turns(
         if not dues:
             return
         moment = min(dues)
+
+
+def signs_until(known: KnownKeyset, active: SigningKey, now: datetime) -> datetime | None:
+    """Return when another key takes over from ``active``: by its deadline, or before that as an operator asked."""
+    if known.state.wish is None or active.rotate_at is None:
+        return active.rotate_at
+    ahead = turns(known, now, active.rotate_at, NO_WINDOWS)
+    return next((turn.at for turn in ahead if isinstance(turn.action, ActivateKey)), active.rotate_at)
 
 
 def _settle(state: KeysetState, policy: KeysetPolicy, moment: datetime, calendar: Calendar) -> Iterator[Turn]:
