@@ -25,6 +25,7 @@ from rotator.adapters.publish import read_set
 from rotator.config import load
 from rotator.config.settings import Config, Settings
 from rotator.control import ControlServer
+from rotator.core.counting import counted
 from rotator.engine.run import Outcome, backoff
 from rotator.engine.tick import Engine
 from rotator.errors import RefusedError, RotatorError, StoreError, StoreLostError
@@ -220,7 +221,8 @@ class Daemon:
         if faults:
             subject, problem = next(iter(faults.items()))
             return f"degraded: {subject}: {problem.splitlines()[0]}"
-        return f"{len(engine.run.policy.workspaces)} workspaces on {len(engine.run.signing)} signing keysets"
+        workspaces = counted(len(engine.run.policy.workspaces), "workspace")
+        return f"{workspaces} on {counted(len(engine.run.signing), 'signing keyset')}"
 
 
 def has_come(moment: datetime, reading: Reading, since: Reading) -> bool:

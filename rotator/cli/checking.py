@@ -6,6 +6,7 @@ from pathlib import Path
 from rotator.cli.machine import check_machine, find_warnings
 from rotator.cli.screen import Screen, speaks_unicode
 from rotator.cli.session import load_config
+from rotator.core.counting import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +72,10 @@ def _rule(line: str) -> Rule:
     return Rule(subject=subject, holds=verdict == "ok", text=text)
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def show_check(screen: Screen, found: CheckReport) -> None:
     """Show the arithmetic, warnings, the machine, and what to do next."""
     good, bad, odd = ("✓", "✗", "!") if speaks_unicode(screen.stream) else ("ok", "FAIL", "warn")
-    keysets, workspaces = _number(found.keysets, "keyset"), _number(found.workspaces, "workspace")
+    keysets, workspaces = counted(found.keysets, "keyset"), counted(found.workspaces, "workspace")
     screen.line(f"{found.config}: {keysets}, {workspaces}", "bold")
     screen.line()
     screen.line("the time contract", "bold")

@@ -41,7 +41,7 @@ def _how_far(found: Replacement) -> str:
         return "the new token is on its way"
     if not found.sinks:
         return "the new token is issued; it has no sink: rotator token show " + found.workspace
-    return f"the new token is issued and delivered to {found.delivered} of {found.sinks} sinks"
+    return f"the new token is issued and delivered to {found.delivered} of {counted(found.sinks, 'sink')}"
 
 
 def _prior(token: PriorToken, now: datetime) -> str:
@@ -153,7 +153,7 @@ def show_key(screen: Screen, found: KeyDetail) -> None:
         screen.table(("WORKSPACE", "TOKENS", "LAST ONE ENDS"), rows)
         more = found.workspaces - len(found.holders)
         if more:
-            screen.line(f"and {more} more workspaces", "dim")
+            screen.line(f"and {counted(more, 'more workspace')}", "dim")
     screen.line()
     screen.line(_removal(found.removal, now))
 

@@ -16,6 +16,7 @@ from rotator.adapters.sealing import SourcedKeyring
 from rotator.adapters.store import open_store
 from rotator.adapters.witness import FileWitness
 from rotator.config.settings import Config, Settings
+from rotator.core.counting import counted
 from rotator.core.model import KeysetName
 from rotator.core.timeguard import Reading, judge
 from rotator.engine.recover import is_behind_witness
@@ -136,7 +137,7 @@ def _unknown_workspaces(config: Config, snapshot: Snapshot) -> str:
     count = len(config.policy.workspaces.keys() - known)
     if not count:
         return ""
-    workspaces = "1 workspace" if count == 1 else f"{count} workspaces"
+    workspaces = counted(count, "workspace")
     return f"the config has {workspaces} that the state does not know yet, so that no token was issued there"
 
 
@@ -195,8 +196,7 @@ def _foreign_set(publisher: TreePublisher, snapshot: Snapshot, name: KeysetName)
         return str(error)
     if published is None or not published.kids:
         return ""
-    count = "a set of 1 key" if len(published.kids) == 1 else f"a set of {len(published.kids)} keys"
     return (
-        f"keyset {name} is new to this database, and {count} is published for it already, which verifiers hold. "
-        "`rotator run` refuses to start until it is adopted or replaced"
+        f"keyset {name} is new to this database, and a set of {counted(len(published.kids), 'key')} is published "
+        "for it already, which verifiers hold. `rotator run` refuses to start until it is adopted or replaced"
     )

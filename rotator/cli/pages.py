@@ -9,6 +9,7 @@ from rotator.cli.plan_pages import subject_of
 from rotator.cli.screen import Screen, short
 from rotator.cli.times import absolute, both, relative
 from rotator.core.alarms import OVERDUE_AFTER
+from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.events import Detail
 from rotator.core.model import Phase
@@ -89,7 +90,7 @@ def _rest(report: Report) -> Iterator[tuple[str, str]]:
     counts, deliveries = report.workspaces, report.deliveries
     yield (
         "workspaces",
-        f"{counts.total}, with {counts.tokens} tokens; {counts.overdue} overdue, {counts.failing} failing",
+        f"{counts.total}, with {counted(counts.tokens, 'token')}; {counts.overdue} overdue, {counts.failing} failing",
     )
     yield (
         "deliveries",
@@ -201,7 +202,7 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 def show_proof(screen: Screen, proof: ChainProof) -> None:
     """Show what became of the proof, and the head to note."""
     if proof.intact:
-        screen.line(f"intact: {proof.events} events, each follows from the one before it", "green")
+        screen.line(f"intact: {counted(proof.events, 'event')}, each follows from the one before it", "green")
     else:
         screen.line(f"BROKEN: {proof.problem}", "bold red")
     facts = [("head", f"event {proof.head_seq}  {proof.head_hash}")]

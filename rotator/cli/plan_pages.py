@@ -6,6 +6,7 @@ from typing import Final
 
 from rotator.cli.screen import Screen, short
 from rotator.cli.times import absolute, relative
+from rotator.core.counting import counted
 from rotator.report.differences import Change, Changes, EventChange, KeysetChange
 from rotator.report.lanes import PublishedFile
 from rotator.report.plans import Plan
@@ -98,7 +99,7 @@ def _show_changes(screen: Screen, changes: Changes, plan: Plan) -> None:
         screen.table(("WORKSPACE", "", "NEXT TOKEN NOW", "NEXT TOKEN THEN"), rows)
         more = sum(count for name, count in changes.workspace_counts.items() if name != "due") - len(rows)
         if more:
-            screen.line(f"and {more} more workspaces")
+            screen.line(f"and {counted(more, 'more workspace')}")
 
 
 _WORDS: Final = {
@@ -122,8 +123,7 @@ def _keyset(each: KeysetChange, now: datetime) -> Iterator[str]:
         before = "" if each.rotates_before is None else f" instead of {_soon(each.rotates_before, now)}"
         yield f"next activation {then}{before}"
     if each.keys_made_before != each.keys_made_after:
-        keys = "key" if each.keys_made_after == 1 else "keys"
-        yield f"{each.keys_made_after} {keys} made in this time instead of {each.keys_made_before}"
+        yield f"{counted(each.keys_made_after, 'key')} made in this time instead of {each.keys_made_before}"
 
 
 def _soon(moment: datetime, now: datetime) -> str:
@@ -131,19 +131,19 @@ def _soon(moment: datetime, now: datetime) -> str:
 
 
 _COUNTED: Final = {
-    "due": "become due within the hour",
-    "new": "new",
-    "removed": "removed: what is out lives to its end",
-    "reissued": "get a new token before its time",
-    "rescheduled": "have other deadlines",
+    "due": ("becomes due within the hour", "become due within the hour"),
+    "new": ("new", "new"),
+    "removed": ("removed: what is out lives to its end", "removed: what is out lives to its end"),
+    "reissued": ("gets a new token before its time", "get a new token before their time"),
+    "rescheduled": ("has another deadline", "have other deadlines"),
 }
 
 
 def _workspaces(changes: Changes) -> Iterator[tuple[str, str]]:
-    for name, meaning in _COUNTED.items():
+    for name, (one, many) in _COUNTED.items():
         count = changes.workspace_counts.get(name, 0)
         if count:
-            yield "workspaces", f"{count} {meaning}"
+            yield "workspaces", counted(count, one, many)
 
 
 def _event(change: EventChange) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, TextIO
 
+from rotator.core.counting import counted
 from rotator.demo.story import Story
 from rotator.demo.verifier import Verifier
 from rotator.report.proof import ChainProof
@@ -64,10 +65,10 @@ def write_summary(stream: TextIO, outcome: Outcome, kept: Path | None) -> None:
 def _facts(outcome: Outcome) -> Iterator[tuple[str, str]]:
     story, verifier, proof = outcome.story, outcome.verifier, outcome.proof
     yield "keys", f"{len(story.announced)} announced, {len(story.took_over)} took over, {len(story.retired)} retired"
-    yield "tokens", f"{len(story.rotated)} rotated, of {len(verifier.token_files)} workspaces"
+    yield "tokens", f"{len(story.rotated)} rotated, of {counted(len(verifier.token_files), 'workspace')}"
     yield "verifier", f"{verifier.checks} checks, {verifier.refusals} refused"
     chain = "the chain is unbroken" if proof.intact else "the chain is BROKEN"
-    yield "audit", f"{proof.events} events, {chain}"
+    yield "audit", f"{counted(proof.events, 'event')}, {chain}"
 
 
 def _next_steps(kept: Path | None) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
 from rotator.core.model import KeysetName, SinkId, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy
@@ -91,10 +92,10 @@ def _left_a_set(run: Run, name: KeysetName) -> bool:
     published = run.around.publisher.found(name)
     if published is not None and published.kids:
         raise RefusedError(
-            f"keyset {name} is new to this database, but a set of {len(published.kids)} keys is published for it "
-            f"already ({published.kids[0]}, …). `rotator published adopt --keep-for PERIOD` keeps those keys published "
-            "beside new ones until their tokens have ended (PERIOD: the longest that one of them can still live); "
-            "`rotator published replace` drops them, and tokens on them are refused from then on"
+            f"keyset {name} is new to this database, but a set of {counted(len(published.kids), 'key')} is published "
+            f"for it already ({published.kids[0]}, …). `rotator published adopt --keep-for PERIOD` keeps those keys "
+            "published beside new ones until their tokens have ended (PERIOD: the longest that one of them can still "
+            "live); `rotator published replace` drops them, and tokens on them are refused from then on"
         )
     return published is not None
 

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Final
 from xml.sax.saxutils import escape
 
+from rotator.core.counting import counted
 from rotator.core.model import Phase
 from rotator.report.lanes import KeyLane, LanePhase, PublishedFile, SetSize, Stretch
 from rotator.report.plans import Plan
@@ -157,7 +158,7 @@ def _keyset(
         parts += _lane(lane, scale, y)
         y += _LANE
     if len(found) > LANES_AT_MOST:
-        parts.append(_text(24, y + 18, f"and {len(found) - LANES_AT_MOST} more keys", "soft"))
+        parts.append(_text(24, y + 18, f"and {counted(len(found) - LANES_AT_MOST, 'more key')}", "soft"))
         y += _LANE
     if file is not None and file.sizes:
         parts.append(_text(24, y + 21, "in the published file", "soft"))

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.alarms import CRITICAL_SHARE, OVERDUE_AFTER, WARNING_SHARE, share_gone
+from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.model import KeysetName
 from rotator.ports import DeliveryAlarm
@@ -31,11 +32,13 @@ def find_problems(
     for alarm in alarms:
         yield from _delivery(alarm, report.at)
     if report.deliveries.overdue:
-        text = f"{_count(report.deliveries.overdue, 'delivery', 'deliveries')} overdue by more than a minute"
+        text = f"{counted(report.deliveries.overdue, 'delivery is', 'deliveries are')} overdue by more than a minute"
         yield _problem("deliveries", Health.DEGRADED, text)
     if report.adopted_kids:
         kids = report.adopted_kids
-        text = f"{_count(len(kids), 'adopted key')} published, which never sign: {', '.join(kids)}"
+        text = (
+            f"{counted(len(kids), 'adopted key is', 'adopted keys are')} published, which never sign: {', '.join(kids)}"
+        )
         yield _problem("adopted", Health.DEGRADED, text)
     for replica in report.replicas:
         yield from _replica(replica, report.at)
@@ -51,10 +54,6 @@ def late_and_critical(alarms: Sequence[DeliveryAlarm], now: datetime) -> tuple[i
 def _problem(subject: str, severity: Health, text: str, step: str = "") -> Problem:
     kind, _, name = subject.partition(":")
     return Problem(subject=subject, severity=severity, text=text, next_step=step or next_step(kind, name))
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"1 {one} is" if number == 1 else f"{number} {many or one + 's'} are"
 
 
 def _span(span: timedelta) -> str:
@@ -95,10 +94,12 @@ def _workspaces(report: Report) -> Iterator[Problem]:
         yield _failing(each, report.at)
     more = report.workspaces.failing - len(report.failing)
     if more > 0:
-        yield _problem("workspaces", Health.DEGRADED, f"{_count(more, 'more workspace')} failing")
+        yield _problem(
+            "workspaces", Health.DEGRADED, f"{counted(more, 'more workspace is', 'more workspaces are')} failing"
+        )
     overdue = report.workspaces.overdue - report.workspaces.failing
     if overdue > 0:
-        text = f"{_count(overdue, 'workspace')} overdue for the next token by more than a minute"
+        text = f"{counted(overdue, 'workspace is', 'workspaces are')} overdue for the next token by more than a minute"
         yield _problem("workspaces", Health.DEGRADED, text)
 
 
@@ -117,7 +118,7 @@ def _delivery(alarm: DeliveryAlarm, now: datetime) -> Iterator[Problem]:
         return
     left = alarm.deadline - now
     ends = f"ends in {_span(left)}" if left > timedelta(0) else "has ended"
-    attempts = "1 attempt" if alarm.attempts == 1 else f"{alarm.attempts} attempts"
+    attempts = counted(alarm.attempts, "attempt")
     text = (
         f"the token of workspace {alarm.workspace} did not get to {alarm.sink} in {attempts}: {alarm.last_error};"
         f" the one before it {ends}"

@@ -36,7 +36,7 @@ def test_replace_follows_the_new_token_until_it_is_delivered(daemon: Shell, site
     told = err.splitlines()  # how often it looked in between is the machine's affair
     assert "token issued: 1 of 1" in told
     assert told[-1] == "deliveries made: 1 of 1"
-    assert out.startswith("workspace w0: the new token is issued and delivered to 1 of 1 sinks\n")
+    assert out.startswith("workspace w0: the new token is issued and delivered to 1 of 1 sink\n")
     page = lines_of(out)
     assert re.search(r"prior number 1, \S+, counts as revoked from 20\S+ \S+Z \(in 9m \d+s\) on", page)
     assert "checks nothing but signature and time accepts what is revoked here until" in page
@@ -88,7 +88,7 @@ def test_a_wait_ends_with_a_failure_when_it_was_long_enough(daemon: Shell, site:
     token.mkdir()
     code, out, err = daemon("replace", "w0", "--wait", "--timeout", "2s")
     assert code == 1
-    assert "delivered to 0 of 1 sinks" in out
+    assert "delivered to 0 of 1 sink" in out
     assert "it is tried again by itself" in lines_of(out)
     assert "deliveries made: 0 of 1" in err
 

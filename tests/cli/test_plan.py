@@ -37,6 +37,7 @@ def test_a_changed_config_beside_the_one_in_force(
     assert (code, err) == (0, "")
     assert out.startswith(f"what {new} changes\nit would be refused: the config drops 1 of 2 workspaces")
     assert "keyset default  has other deadlines; next activation 20" in out
+    assert "workspaces      1 becomes due within the hour\n" in out
     assert "w1         removed" in out
     assert "w9         new" in out
     document = json.loads(run(capsys, "plan", "--config", str(new), "--json")[1])
@@ -90,11 +91,11 @@ def test_a_daemon_tells_what_would_be(daemon: Shell) -> None:
     assert out.startswith(
         f"what revoke:{active[:10]} changes\n  keyset default  has other deadlines; next activation at"
     )
-    assert "2 get a new token before its time" in out
+    assert "2 get a new token before their time" in out
     assert daemon("keys", "list", "--json")[1] == before
     code, _, err = daemon("plan", "--what-if", "revoke:nobody")
-    assert code == 2
-    assert "see: rotator keys list" in err
+    assert code == 1
+    assert "`rotator keys list` names them" in err
 
 
 def test_whoever_may_not_read_the_state_is_not_told_that_nothing_changes(

@@ -117,7 +117,7 @@ def test_it_is_ready_once_keys_are_published_and_tokens_issued(machine: Containe
         "active",
         "running",
     )
-    assert "2 workspaces on 1 signing keysets" in machine.unit("StatusText")
+    assert "2 workspaces on 1 signing keyset" in machine.unit("StatusText")
     assert len(json.loads(published(machine))["keys"]) == 2
     assert machine.tell("cat /run/rotator-tokens/acme/token").count(".") == 2
     assert active_tokens(machine).keys() == {"acme", "initech"}

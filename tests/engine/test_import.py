@@ -136,7 +136,7 @@ def test_a_signing_key_keeps_its_kid_and_signs_in_its_turn_after_the_propagation
     assert answer.succeeded, answer.result
     assert "is pending in keyset default" in answer.result
     assert "propagation_period of 49h" in answer.result
-    assert "one key signs before it" in answer.result
+    assert "1 key signs before it" in answer.result
     key = key_named(site, "old-2")
     assert (key.phase, key.origin) == (Phase.PENDING, Origin.IMPORTED)
     site.advance(50 * DAY, pace=12 * HOUR)

@@ -1,5 +1,6 @@
 """What only a person can vouch for: the clock as it stands, a config that drops much."""
 
+from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
 from rotator.core.timeguard import mark_of
 from rotator.engine.amend import amend_future
@@ -36,4 +37,5 @@ def accept_config(run: Run, request: RequestRow, reading: Reading) -> None:
     run.healed("config")
     with run.around.store.begin() as transaction:
         event = Event(name=EventName.CONFIG_ACCEPTED, at=reading.now)
-        done(run, transaction, request, event, f"the config is in force, with {len(policy.workspaces)} workspaces")
+        result = f"the config is in force, with {counted(len(policy.workspaces), 'workspace')}"
+        done(run, transaction, request, event, result)

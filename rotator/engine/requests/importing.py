@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from rotator.core import lifecycle
+from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.events import Event, EventName
 from rotator.core.jwks import PUBLIC_MEMBERS
@@ -168,7 +169,7 @@ def _take_private(
 
 
 def _told(key: SigningKey, policy: KeysetPolicy, waiting: int, *, published: bool) -> str:
-    turn = {0: "it is the next to sign", 1: "one key signs before it"}.get(waiting, f"{waiting} keys sign before it")
+    turn = f"{counted(waiting, 'key signs', 'keys sign')} before it" if waiting else "it is the next to sign"
     how = (
         "its public half is published already"
         if published
@@ -240,12 +241,9 @@ def _take_public(
         )
         for key in new
     ]
-    text = f"{_count(new)} published with keyset {row.name} until {until:%Y-%m-%d %H:%MZ}: {_names(new)}; never to sign"
+    keys_are = counted(len(new), "key is", "keys are")
+    text = f"{keys_are} published with keyset {row.name} until {until:%Y-%m-%d %H:%MZ}: {_names(new)}; never to sign"
     return events, text + (f". Already there: {_names(there)}" if there else "")
-
-
-def _count(keys: Sequence[SigningKey]) -> str:
-    return "1 key is" if len(keys) == 1 else f"{len(keys)} keys are"
 
 
 def _names(keys: Sequence[SigningKey]) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
 from rotator.core.compromise import needs_choice
+from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, Wish, WorkspaceId
 from rotator.core.planner import IN_SET
@@ -48,7 +49,8 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
     with run.around.store.begin() as transaction:
         found = transaction.revoke_tokens_of_key(kid, reading.now, certain(run, transaction, reading))
         if _was_revoked_before(row.key.revoked_at, request) and not found.tokens:
-            waiting = f"; {found.workspaces} of its workspaces wait for a new token" if found.workspaces else ""
+            still = counted(found.workspaces, "workspace waits", "workspaces wait")
+            waiting = f"; {still} for a new token" if found.workspaces else ""
             result = f"key {kid} {_already(row.key.revoked_at)}{_where(run, keyset)}{waiting}{unwritten}"
             done_before(transaction, request, reading, result)
             return
@@ -76,7 +78,7 @@ def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
         due_at = certain(run, transaction, reading)
         found = {kid: transaction.revoke_tokens_of_key(kid, reading.now, due_at) for kid in kids}
         every = RevokedTokens(sum(f.tokens for f in found.values()), sum(f.workspaces for f in found.values()))
-        keys_are = "1 key is" if len(kids) == 1 else f"{len(kids)} keys are"
+        keys_are = counted(len(kids), "key is", "keys are")
         result = f"keyset {keyset}: {keys_are} revoked{_where(run, keyset)}; {_what_hung_on_it(every)}{unwritten}"
         event = _event(EventName.KEYSET_REVOKED, request, reading, keyset=keyset)._replace(details={"keys": len(kids)})
         before = [_tokens_revoked(request, reading, keyset, kid, each) for kid, each in found.items() if any(each)]
@@ -180,8 +182,8 @@ def _where(run: Run, keyset: KeysetName) -> str:
 def _what_hung_on_it(found: RevokedTokens) -> str:
     if not found.tokens and not found.workspaces:
         return "no unexpired token hung on it"
-    tokens = "1 token was" if found.tokens == 1 else f"{found.tokens} tokens were"
-    ones = "1 workspace gets a new one" if found.workspaces == 1 else f"{found.workspaces} workspaces get new ones"
+    tokens = counted(found.tokens, "token was", "tokens were")
+    ones = counted(found.workspaces, "workspace gets a new one", "workspaces get new ones")
     return f"{tokens} revoked with it, and {ones}"
 
 
@@ -228,7 +230,7 @@ def revoke_workspace(run: Run, request: RequestRow, reading: Reading) -> None:
         event = _event(
             EventName.WORKSPACE_REVOKED, request, reading, keyset=state.keyset, workspace=workspace
         )._replace(details={"tokens": len(living)})
-        tokens = "1 token" if len(living) == 1 else f"{len(living)} tokens"
+        tokens = counted(len(living), "token")
         follows = "it gets a new one" if renewed else "it has left the config, and gets no new one"
         result = f"workspace {workspace}: {tokens} revoked; {follows}{unwritten}"
         before = [token_revoked(request, reading, token) for token in living]
