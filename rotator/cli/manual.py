@@ -28,9 +28,16 @@ knows bash, zsh and fish. `rotator --show-completion` prints what it would insta
 
 _EXIT: Final = (
     ("0", "It is done, or all is well."),
-    ("1", "It failed; or what was looked at does not hold: a token that is to be refused, a chain that is broken."),
+    (
+        "1",
+        "It failed, as for a name that does not exist; or what was looked at does not hold: a token that is to be "
+        "refused, a chain that is broken.",
+    ),
     ("2", "The command line or the config is wrong."),
-    ("3", "Something is overdue or at fault (`rotator status`, `rotator run --once`)."),
+    (
+        "3",
+        "Something is overdue or at fault (`rotator status`, `rotator run --once`), or still open (`rotator revoke`).",
+    ),
 )
 
 _ENVIRONMENT: Final = (

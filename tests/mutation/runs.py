@@ -44,6 +44,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "rotator/core/secret.py": (CORE + "secret.py",),
     "rotator/core/model.py": (CORE + "model.py",),
     "rotator/core/actions.py": (CORE + "model.py", CORE + "rules.py", CORE + "transitions.py"),
+    "rotator/core/counting.py": (CORE + "counting.py",),
     "rotator/core/compact.py": (CORE + "compact.py",),
     "rotator/core/contract.py": (CORE + "contract.py",),
     "rotator/core/durations.py": ("tests/config/test_durations.py",),
