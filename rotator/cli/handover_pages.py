@@ -166,8 +166,8 @@ def _hang(found: KeyDetail) -> str:
         on_it = f"{tokens} of {counted(found.workspaces, 'workspace')} {hang} on it"
     if found.foreign_until is None:
         return on_it
-    elsewhere = f"signed elsewhere, which nobody here counts: they may live until {both(found.foreign_until, found.at)}"
-    return f"{on_it}, and those {elsewhere}" if found.tokens else f"unknown what hangs on it: tokens {elsewhere}"
+    unknown = f"tokens that this database does not know may live until {both(found.foreign_until, found.at)}"
+    return f"{on_it}, and {unknown}" if found.tokens else f"unknown what hangs on it: {unknown}"
 
 
 def _key_facts(key: KeyEntry, now: datetime) -> Iterator[tuple[str, str]]:

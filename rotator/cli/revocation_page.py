@@ -68,11 +68,8 @@ def _tokens(report: Revocation) -> str:
     ours = counted(report.tokens, "unexpired one", "unexpired ones")
     if report.foreign_until is None:
         return ours
-    elsewhere = (
-        "signed elsewhere, which nobody here counts and nobody here can replace; they may live until "
-        f"{both(report.foreign_until, report.at)}"
-    )
-    return f"{ours}, and those {elsewhere}" if report.tokens else f"unknown: those {elsewhere}"
+    unknown = f"some that this database does not know may live until {both(report.foreign_until, report.at)}"
+    return f"{ours}, and {unknown}" if report.tokens else f"unknown: {unknown}"
 
 
 def _successor(each: Successor, now: datetime, *, several: bool) -> str:

@@ -51,7 +51,7 @@ class KeyDetail:
     workspaces: int
     """With at least one of them."""
     foreign_until: datetime | None
-    """Tokens that were signed elsewhere may hang on it, uncounted, until then; None: none do."""
+    """Tokens that this database does not know may hang on it, uncounted, until then; None: none do."""
     holders: tuple[Holder, ...]
     """The first twenty by name."""
     removal: Removal

@@ -103,9 +103,9 @@ class Revocation:
     """When it was done, or the moment of the rehearsal."""
     keys: tuple[RevokedKey, ...]
     tokens: int
-    """Unexpired, current and superseded, as far as they were signed here."""
+    """Unexpired, current and superseded, as far as this database knows them."""
     foreign_until: datetime | None
-    """Tokens that were signed elsewhere may hang on the keys, uncounted, until then; None: none do."""
+    """Tokens that this database does not know may hang on the keys, uncounted, until then; None: none do."""
     workspaces: int
     """Whose current token it is; each gets a new one."""
     reissued: int
