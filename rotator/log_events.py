@@ -215,7 +215,9 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             "database_seq witness_seq witness_hash",
         ),
         EventName.BACKUP_RESTORED: _entry(
-            Level.WARNING, "A person put a backup in the place of the database.", "file database_seq"
+            Level.WARNING,
+            "A person put a backup in the place of the database.",
+            "file database_seq witness_seq witness_hash",
         ),
         EventName.KEK_ADDED: _entry(Level.INFO, "A key-encryption key came into use.", "kek_id"),
         EventName.CLOCK_ACCEPTED: _entry(Level.WARNING, "An operator vouched for the clock."),

@@ -2,7 +2,9 @@
 
 What keeps an old database from doing harm is :mod:`rotator.engine.recover`, at the next start. Here the same code works
 on a copy first, held against the same witness, so that what is shown is what will be done, and not a second opinion.
-Nothing outside the state directory is changed, and there only the database; the one that it replaces is kept.
+What was revoked since is revoked in the database before it is put in place: until the next start, too, whoever reads it
+is told so. Nothing outside the state directory is changed, and there only the database; the one that it replaces is
+kept.
 """
 
 import os
@@ -30,7 +32,7 @@ from rotator.backing_up import require_sqlite
 from rotator.config.settings import Config
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, Phase, SigningKey
-from rotator.engine.recover import is_behind_witness, reconcile
+from rotator.engine.recover import carry_over_revocations, is_behind_witness, reconcile
 from rotator.engine.run import Run
 from rotator.errors import KekError, PublishError, RefusedError, RotatorError, StoreError, WitnessError
 from rotator.ports import AuditRow, Snapshot, WitnessRecord
@@ -129,11 +131,13 @@ class Restoration:
     database: Path
     prepared: Path
     forecast: Forecast
+    witnessed: WitnessRecord | None
+    """What the witness beside the state says; None: there is none."""
     disk: Disk = REAL_DISK
 
     def put_in_place(self, reason: str, now: datetime) -> tuple[str, ...]:
         """Replace the database; return where its files are kept now. Killed in between, one of the two is there."""
-        self._sign(reason, now)
+        self._finish(reason, now)
         try:
             kept = self._set_aside(now)
             put_in_place(self.prepared, self.database, disk=self.disk)
@@ -141,29 +145,37 @@ class Restoration:
             raise RefusedError(f"the backup was not put in place: {self.database}: {describe(error)}") from None
         return tuple(str(path) for path in kept)
 
-    def _sign(self, reason: str, now: datetime) -> None:
-        """Record in the backup who put it in place, and why."""
+    def _finish(self, reason: str, now: datetime) -> None:
+        """Record in the backup who put it in place, and why; and revoke in it what was revoked since."""
         uid = os.getuid()
         store = open_store(f"sqlite:///{self.prepared}", create=False)
         try:
             with store.begin() as transaction:
-                details: dict[str, Detail] = {
-                    "file": self.forecast.file,
-                    "database_seq": self.forecast.audit_seq,
-                    "command": "restore",
-                }
                 event = Event(
                     name=EventName.BACKUP_RESTORED,
                     at=now,
                     actor=f"{user_name(uid)}({uid})",
                     reason=reason,
-                    details=details,
+                    details=self._details(),
                 )
-                transaction.append([event])
+                revoked: Sequence[Event] = ()
+                if self.witnessed is not None:
+                    revoked = carry_over_revocations(transaction, self.witnessed, now)
+                transaction.append([event, *revoked])
             if not store.purge_erased():
                 raise StoreError(f"{self.prepared} is being read by another process; try again")
         finally:
             store.close()
+
+    def _details(self) -> dict[str, Detail]:
+        details: dict[str, Detail] = {
+            "file": self.forecast.file,
+            "database_seq": self.forecast.audit_seq,
+            "command": "restore",
+        }
+        if self.forecast.older and self.witnessed is not None:
+            details |= {"witness_seq": self.witnessed.audit_seq, "witness_hash": self.witnessed.audit_hash}
+        return details
 
     def _set_aside(self, now: datetime) -> tuple[Path, ...]:
         if not self.database.exists():
@@ -240,14 +252,15 @@ def _prepare(config: Config, file: Path, database: Path, directory: Path, disk: 
         raise RefusedError(str(error)) from None
     except OSError as error:
         raise RefusedError(f"{file} cannot be looked at: {describe(error)}") from None
-    return Restoration(config, database, prepared, _foresee(config, file, facts, tried), disk)
+    forecast, record = _foresee(config, file, facts, tried)
+    return Restoration(config, database, prepared, forecast, record, disk)
 
 
 # ------------------------------------------------------------------------------------------------------------ foresight
 
 
-def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> Forecast:
-    """Let the code of the next start work on the copy ``tried``, and tell what it did."""
+def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> tuple[Forecast, WitnessRecord | None]:
+    """Let the code of the next start work on the copy ``tried``; return what it did, and what the witness says."""
     notes = _Notes()
     with open_copy(config, tried, notes) as run:
         _unlock(run)
@@ -268,7 +281,7 @@ def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> F
             "there is no witness beside the state, so nobody can tell what came after the backup: what was revoked "
             "since is not known, and tokens on keys that were made since will be refused"
         )
-    return Forecast(
+    forecast = Forecast(
         file=str(file),
         installation=facts.installation,
         audit_seq=facts.audit_seq,
@@ -281,6 +294,7 @@ def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> F
         workspaces=workspaces,
         warnings=(*warnings, *notes.problems),
     )
+    return forecast, record
 
 
 def _unlock(run: Run) -> None:

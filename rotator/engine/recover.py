@@ -7,7 +7,7 @@ last token on it has ended, and every workspace is given a fresh token.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
@@ -43,6 +43,7 @@ def reconcile(run: Run, reading: Reading) -> None:
         run.installation = snapshot.installation()
         recall_revoked(run, snapshot, reading)
         behind = record is not None and is_behind_witness(snapshot, record)
+        own_seq = _own_seq(snapshot, record) if record is not None and behind else head.seq
     run.head = head
     if record is not None:
         if record.installation != run.installation:
@@ -56,18 +57,18 @@ def reconcile(run: Run, reading: Reading) -> None:
         run.replicas |= record.replicas
         run.witnessed = dict(record.keysets)  # until each keyset was looked at: what is published must not be forgotten
         with run.around.store.begin() as transaction:
-            events = list(_revocations(transaction, record, reading, behind=behind))
+            events = list(_revocations(transaction, record, reading.now, reading.now, behind=behind))
             if behind:
-                events = [*_restore(run, transaction, record, reading), *events]
+                events = [*_restore(run, transaction, record, own_seq, reading), *events]
             if events:
                 first = max(head.seq, record.audit_seq) + 1
                 run.head = transaction.append(events, first_seq=first if first > head.seq + 1 else None)
         if behind:
             run.around.log.event(
                 "restore.found",
-                database_seq=head.seq,
+                database_seq=own_seq,
                 witness_seq=record.audit_seq,
-                missing=record.audit_seq - head.seq,
+                missing=max(0, record.audit_seq - own_seq),
             )
     run.signers.clear()
     run.signing.clear()
@@ -87,7 +88,8 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
             return ()
         if not is_behind_witness(transaction, record):
             return ()
-        events = list(_revocations(transaction, record, reading, behind=True))
+        due_at = _certain(record, reading.now)
+        events = list(_revocations(transaction, record, reading.now, due_at, behind=True))
         for name, witnessed in sorted(record.keysets.items()):
             row = transaction.lock_keyset(name)
             if row is not None:
@@ -144,20 +146,37 @@ def _was_followed(snapshot: Snapshot, record: WitnessRecord) -> bool:
     )
 
 
-def _revocations(transaction: Transaction, record: WitnessRecord, reading: Reading, *, behind: bool) -> Iterator[Event]:
+def carry_over_revocations(transaction: Transaction, record: WitnessRecord, now: datetime) -> Sequence[Event]:
+    """Revoke what the witness knows as revoked, in a database that no daemon works on; return the events of it.
+
+    They are the first that :func:`reconcile` does at the next start, which then finds them done.
+    """
+    behind = is_behind_witness(transaction, record)
+    return list(_revocations(transaction, record, now, _certain(record, now), behind=behind))
+
+
+def _certain(record: WitnessRecord, now: datetime) -> datetime:
+    """Return the latest moment that is certain to have come, where nobody vouches for the clock."""
+    return now if record.clock is None else min(now, record.clock.high_water_at)
+
+
+def _revocations(
+    transaction: Transaction, record: WitnessRecord, now: datetime, due_at: datetime, *, behind: bool
+) -> Iterator[Event]:
     """Carry over revocations that the witness has and the database lost, or never got to.
 
+    ``due_at``: the latest moment that is certain to have come; what is due then stays due when the clock is set right.
     What the database never got to is still asked for there, and that request sees to the tokens.
     """
     for kid in sorted(record.revoked_kids):
         row = transaction.key(kid)
         if row is not None and row.key.phase is not Phase.REVOKED:
-            key = lifecycle.revoke(row.key, now=reading.now)
+            key = lifecycle.revoke(row.key, now=now)
             transaction.update_key(key)
-            yield _event(EventName.KEY_REVOKED, key, reading)
+            yield _event(EventName.KEY_REVOKED, key, now)
             if behind:
-                found = transaction.revoke_tokens_of_key(kid, reading.now, reading.now)
-                yield _event(EventName.TOKENS_REVOKED, key, reading)._replace(
+                found = transaction.revoke_tokens_of_key(kid, now, due_at)
+                yield _event(EventName.TOKENS_REVOKED, key, now)._replace(
                     details={"tokens": found.tokens, "workspaces": found.workspaces}
                 )
     # One that a person asked to revoke is told of once, by that request, which comes next.
@@ -165,10 +184,10 @@ def _revocations(transaction: Transaction, record: WitnessRecord, reading: Readi
     for jti in sorted(record.revoked_jtis.keys() - asked):
         token = transaction.token(jti)
         if token is not None and token.token.phase is not Phase.REVOKED:
-            transaction.revoke_token(jti, reading.now, Reason.RESTORED)
+            transaction.revoke_token(jti, now, Reason.RESTORED)
             yield Event(
                 name=EventName.TOKEN_REVOKED,
-                at=reading.now,
+                at=now,
                 workspace=token.token.workspace,
                 kid=token.token.kid,
                 jti=jti,
@@ -176,16 +195,27 @@ def _revocations(transaction: Transaction, record: WitnessRecord, reading: Readi
             )
 
 
-def _event(name: EventName, key: SigningKey, reading: Reading) -> Event:
-    return Event(name=name, at=reading.now, keyset=key.keyset, kid=key.kid, reason=Reason.RESTORED)
+def _event(name: EventName, key: SigningKey, now: datetime) -> Event:
+    return Event(name=name, at=now, keyset=key.keyset, kid=key.kid, reason=Reason.RESTORED)
 
 
-def _restore(run: Run, transaction: Transaction, record: WitnessRecord, reading: Reading) -> Iterator[Event]:
-    head = transaction.audit_head()
+def _own_seq(snapshot: Snapshot, record: WitnessRecord) -> int:
+    """Return the last event of an older database, without those by which `rotator restore` put it in place."""
+    found = snapshot.audit_head().seq
+    for row in snapshot.audit():
+        details = row.event.details
+        if row.event.name is EventName.BACKUP_RESTORED and details.get("witness_hash") == record.audit_hash:
+            found = int(details.get("database_seq") or 0)
+    return found
+
+
+def _restore(
+    run: Run, transaction: Transaction, record: WitnessRecord, own_seq: int, reading: Reading
+) -> Iterator[Event]:
     yield Event(
         name=EventName.STATE_RESTORED,
         at=reading.now,
-        details={"database_seq": head.seq, "witness_seq": record.audit_seq, "witness_hash": record.audit_hash},
+        details={"database_seq": own_seq, "witness_seq": record.audit_seq, "witness_hash": record.audit_hash},
     )
     for replica in record.replicas - {row.replica for row in transaction.replicas()}:
         transaction.put_replica(ReplicaRow(replica=replica, started_at=reading.now, seen_at=reading.now))
@@ -267,7 +297,7 @@ def _restore_key(
         if key.phase is Phase.PENDING:
             # Since when it signs is not known any more, so its successor is due as soon as there can be one.
             key = lifecycle.activate(replace(key, proven_at=now), now=now, rotate_at=now)
-            yield _event(EventName.KEY_ACTIVATED, key, reading)
+            yield _event(EventName.KEY_ACTIVATED, key, now)
         transaction.update_key(replace(key, last_exp=known.ends_at if known else key.last_exp))
         return
     signed_until = None if known is None else known.ends_at
@@ -276,12 +306,12 @@ def _restore_key(
         key = lifecycle.activate(replace(key, proven_at=now), now=now, rotate_at=now)
     if key.phase is Phase.ACTIVE:
         key = lifecycle.demote(key, now=now, grace_until=signed_until or now)
-        yield _event(EventName.KEY_DEMOTED, key, reading)
+        yield _event(EventName.KEY_DEMOTED, key, now)
     if key.phase is Phase.GRACE and signed_until is not None:
         key = replace(key, last_exp=max(signed_until, key.last_exp or signed_until), has_private=False)
     if known is None or key.phase is Phase.PENDING:
         key = lifecycle.retire(key, now=now)
-        yield _event(EventName.KEY_RETIRED, key, reading)
+        yield _event(EventName.KEY_RETIRED, key, now)
     transaction.update_key(key)
 
 
@@ -302,4 +332,4 @@ def _adopt(run: Run, transaction: Transaction, name: KeysetName, known: Witnesse
         destroyed_at=reading.now,
     )
     transaction.insert_key(new_row(run.ready_sealer, key, None))
-    return _event(EventName.KEY_ADOPTED, key, reading)
+    return _event(EventName.KEY_ADOPTED, key, reading.now)

@@ -120,9 +120,50 @@ def test_a_restore_and_what_it_leaves(started: Shell, site: Site) -> None:
     site.rotator("run", "--once")
     last = [event for event in site.events() if event["name"] in ("backup.restored", "state.restored")]
     assert [event["name"] for event in last] == ["backup.restored", "state.restored"]
+    put, found = (json.loads(event["details"]) for event in last)
+    assert found == {name: put[name] for name in ("database_seq", "witness_seq", "witness_hash")}
+    assert found["witness_seq"] == found["database_seq"] + 1
     assert last[0]["reason"] == "the wrong disk was wiped"
     assert last[0]["actor"] != "rotator"
     assert json.loads(started("audit", "verify", "--json")[1])["intact"]
+
+
+def test_what_was_revoked_is_revoked_in_what_is_put_in_place(started: Shell, site: Site) -> None:
+    """Before any start: whoever reads the restored database in between must not be told that it is alive."""
+    target, token = site.root / "kept.db", site.root / "delivered" / "w0" / "token"
+    shutil.copy(token, site.root / "revoked")
+    started("backup", str(target))
+    kid = json.loads(started("keys", "list", "--json")[1])["keys"][0]["kid"]
+    listed = json.loads(started("tokens", "list", "--json")[1])["tokens"]
+    jti = next(entry["jti"] for entry in listed if entry["workspace"] == "w0")
+
+    site.rotator("revoke", "token", jti, "--reason", "leaked", "--yes", "--offline")
+    assert started("restore", str(target), "--yes")[0] == 0
+    code, out, _ = started("verify", "--file", str(site.root / "revoked"))
+    assert (code, "the token was revoked" in out) == (1, True)
+    listed = json.loads(started("tokens", "list", "--all", "--json")[1])["tokens"]
+    assert {entry["workspace"]: entry["phase"] for entry in listed} == {"w0": "revoked", "w1": "active"}
+    assert events_in(site.database)[-2:] == ["backup.restored", "token.revoked"]
+
+    site.rotator("revoke", "key", kid, "--reason", "leaked", "--yes", "--now", "--offline")
+    assert started("restore", str(target), "--yes")[0] == 0
+    code, out, _ = started("verify", "--file", str(site.root / "revoked"))
+    assert code == 1
+    assert "its key was revoked" in out
+    assert "the token was revoked" in out
+    assert json.loads(started("keys", "show", kid, "--json")[1])["key"]["phase"] == "revoked"
+    phases = {key["kid"]: key["phase"] for key in json.loads(started("keys", "list", "--json")[1])["keys"]}
+    assert phases.get(kid) in (None, "revoked")
+    listed = json.loads(started("tokens", "list", "--all", "--json")[1])["tokens"]
+    assert {entry["phase"] for entry in listed} == {"revoked"}
+    assert (kid, None) in site.query("SELECT kid, sealed FROM signing_keys")
+    assert events_in(site.database)[-3:] == ["backup.restored", "key.revoked", "tokens.revoked"]
+
+    assert site.rotator("run", "--once", check=False).returncode == 3  # no key signs yet
+    told = events_in(site.database)
+    assert (told.count("key.revoked"), told.count("state.restored")) == (1, 1)
+    assert json.loads(started("audit", "verify", "--json")[1])["intact"]
+    assert kid not in site.jwks.read_text()
 
 
 def test_a_rehearsal_changes_nothing_and_works_beside_a_daemon(daemon: Shell, site: Site) -> None:

@@ -283,6 +283,27 @@ def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database
     site.assert_sound()
 
 
+def test_what_a_clock_that_is_ahead_calls_expired_is_revoked_all_the_same(site: Site) -> None:
+    """The tokens of a key that was revoked since: by the time that is certain to have come they live."""
+    site.main.start()
+    site.advance(4 * DAY, pace=12 * HOUR)
+    kept = back_up(site)
+    revoked = site.active()
+    assert revoked is not None
+    site.revoked.add(revoked)
+    assert site.ask("key.revoke", kid=revoked).succeeded
+    put_back(site, kept)
+    site.clock.reboot()
+    site.clock.leap(60 * DAY)
+    site.main.start()
+    assert "clock" in site.main.run.faults
+    assert ("active",) not in site.query("SELECT phase FROM tokens WHERE kid = ?", revoked)
+    site.clock.leap(-60 * DAY)
+    site.advance(2 * MINUTE)
+    assert site.query("SELECT count(*) FROM workspaces WHERE current_kid = ?", revoked) == [(0,)]
+    site.assert_sound()
+
+
 def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: Site) -> None:
     """From before rotations and a revocation, as `rotator backup` and `restore` do it: only the revoked one is lost."""
     site.main.start()
