@@ -38,6 +38,7 @@ from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError, RotatorError
 from rotator.ports import Clock, EventLog, RequestRow, Store
 from rotator.report.answers import FOR_OPERATORS, READING, Arguments, View
+from rotator.report.restores import Beside
 from rotator.report.shape import to_json
 from rotator.report.verdict import PublishedSet
 
@@ -118,6 +119,7 @@ class ControlServer:
     take_answer: Callable[[int], Secret[str] | None]
     log: EventLog
     published_set: PublishedSet
+    beside: Callable[[], Beside] = Beside
     calendar: Calendar = field(default_factory=CronCalendar)
     several_replicas: bool = False
     seal: Callable[[RequestRow, Secret[str]], RequestRow] = _seals_nothing
@@ -260,6 +262,7 @@ class ControlServer:
                 verify_signature=verify_signature,
                 published_set=self.published_set,
                 several_replicas=self.several_replicas,
+                beside=self.beside(),
             )
             return to_json(READING[call.command](view, call.arguments))
 

@@ -32,6 +32,7 @@ from rotator.errors import RefusedError, RotatorError, StoreError, StoreLostErro
 from rotator.log import CataloguedLog, configure, log_uncaught
 from rotator.ports import EventLog, Reading
 from rotator.report import Report, status
+from rotator.report.restores import Beside
 from rotator.wiring import State, open_state, seal_request, settle
 
 PATIENCE: Final = timedelta(seconds=5)
@@ -132,6 +133,7 @@ class Daemon:
             log=self.log,
             seal=partial(seal_request, engine.run),
             published_set=partial(read_set, state.config.settings.publish_directory),
+            beside=lambda: Beside(revoked_kids=engine.run.revoked_kids, revoked_jtis=engine.run.revoked_jtis),
         )
 
     def _handle_signals(self) -> None:

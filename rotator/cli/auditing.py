@@ -58,19 +58,20 @@ def audit_verify(
 
     No event was changed, taken out or put in, and with --head none was cut off.
 
-    Exits 1 when the chain is broken.
+    Exits 1 when the chain is broken, and 3 when it holds but the head was lost with the database that a restored
+    backup replaced: then it says which restore that was, and what was lost.
     """
     from rotator.cli import pages  # noqa: PLC0415 - heavy
     from rotator.cli.output import answer, print_json  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
-    from rotator.report.proof import ChainProof  # noqa: PLC0415 - heavy
+    from rotator.report.proof import ChainProof, Proven  # noqa: PLC0415 - heavy
 
     found = answer(config_of(context, config), "audit.verify", ChainProof, {"head": head})
     if as_json:
         print_json(found.json)
     else:
         pages.show_proof(Screen.of(), found.report)
-    raise typer.Exit(0 if found.report.intact else 1)
+    raise typer.Exit({Proven.INTACT: 0, Proven.RESTORED: 3, Proven.BROKEN: 1}[found.report.verdict])
 
 
 @audit.command("export")

@@ -22,6 +22,7 @@ from rotator.core.timeguard import Reading, judge
 from rotator.engine.recover import is_behind_witness
 from rotator.errors import KekError, PublishError, WitnessError
 from rotator.ports import Snapshot, WitnessRecord
+from rotator.report.restores import Beside
 from rotator.wiring import WITNESS, read_kek
 
 
@@ -71,6 +72,18 @@ def see_witness(settings: Settings) -> Witnessed:
         return Witnessed(None)
     except WitnessError as error:
         return Witnessed(None, str(error))
+
+
+def beside(snapshot: Snapshot, witnessed: Witnessed) -> Beside:
+    """Return what the witness knows that an older database may lack; nothing where it is of another one."""
+    record = witnessed.record
+    if record is None or record.installation != snapshot.installation():
+        return Beside()
+    return Beside(
+        revoked_kids=record.revoked_kids,
+        revoked_jtis=record.revoked_jtis,
+        ahead=record if is_behind_witness(snapshot, record) else None,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- faults

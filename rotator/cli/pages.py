@@ -14,7 +14,7 @@ from rotator.core.durations import format_duration
 from rotator.core.events import Detail
 from rotator.core.model import Phase
 from rotator.report.lists import DeliveryState, KeyEntry, KeyList, TokenEntry, TokenList
-from rotator.report.proof import ChainProof
+from rotator.report.proof import ChainProof, Proven
 from rotator.report.records import Health, KeysetStatus, Report
 from rotator.report.shape import rfc3339
 from rotator.report.trail import AuditEntry, AuditList
@@ -203,6 +203,8 @@ def show_proof(screen: Screen, proof: ChainProof) -> None:
     """Show what became of the proof, and the head to note."""
     if proof.intact:
         screen.line(f"intact: {counted(proof.events, 'event')}, each follows from the one before it", "green")
+    elif proof.verdict is Proven.RESTORED:
+        screen.line(f"RESTORED: {proof.problem}", "bold yellow")
     else:
         screen.line(f"BROKEN: {proof.problem}", "bold red")
     facts = [("head", f"event {proof.head_seq}  {proof.head_hash}")]

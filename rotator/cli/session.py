@@ -166,6 +166,7 @@ def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", comman
         verify_signature=verify_signature,
         published_set=partial(read_set, config.settings.publish_directory),
         several_replicas=outside.several_replicas(config.settings),
+        beside=outside.beside(snapshot, witnessed),
     )
     return to_json(READING[command](view, arguments))
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -21,6 +21,7 @@ from rotator.report.plans import Plan, plan
 from rotator.report.proof import ChainProof, prove
 from rotator.report.records import Report
 from rotator.report.replacement import Replacement, replacement
+from rotator.report.restores import Beside
 from rotator.report.revocation import Revocation, Subject, revocation
 from rotator.report.status import status
 from rotator.report.takeover import Takeover, takeover
@@ -51,6 +52,7 @@ class View:
     verify_signature: VerifySignature
     published_set: PublishedSet
     several_replicas: bool = False
+    beside: Beside = field(default_factory=Beside)
 
 
 def _status(view: View, arguments: Arguments) -> Report:
@@ -128,7 +130,7 @@ def _proof(view: View, arguments: Arguments) -> ChainProof:
     head = arguments.get("head")
     if head is not None and not _HASH.fullmatch(str(head).strip()):
         raise ConfigError(f"{str(head)[:80]!r} is no head of the audit; expected the 64 hex digits of a hash")
-    return prove(view.snapshot, None if head is None else str(head))
+    return prove(view.snapshot, None if head is None else str(head), view.beside.ahead)
 
 
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -144,6 +146,7 @@ def _verify(view: View, arguments: Arguments) -> Verdict:
         now=view.now,
         verify_signature=view.verify_signature,
         published_set=view.published_set,
+        beside=view.beside,
     )
     return judge(token, wanted, bench)
 

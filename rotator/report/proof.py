@@ -6,9 +6,20 @@ that was written anew as a whole. A head that was noted elsewhere, as in the log
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from rotator.core.audit import Mark, verify_chain
-from rotator.ports import AuditRow, Snapshot
+from rotator.ports import AuditRow, Snapshot, WitnessRecord
+from rotator.report.restores import Restore, restores
+
+
+class Proven(StrEnum):
+    """What the proof came to."""
+
+    INTACT = "intact"
+    RESTORED = "restored"
+    """The chain holds, and the noted head is of a history that is known to have been ended by a restored backup."""
+    BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +29,9 @@ class ChainProof:
     intact: bool
     problem: str
     """The first thing that does not fit; empty when all does."""
+    verdict: Proven
+    restored_seq: int | None
+    """The event that tells of the restore in which the noted head was lost; None: there is none, or not yet."""
     events: int
     """Checked."""
     anchor_seq: int
@@ -29,30 +43,77 @@ class ChainProof:
     """The head that was given."""
 
 
-def prove(snapshot: Snapshot, noted_head: str | None = None) -> ChainProof:
-    """Hash every event anew; with ``noted_head``, also look for it in the chain."""
+def prove(snapshot: Snapshot, noted_head: str | None = None, ahead: WitnessRecord | None = None) -> ChainProof:
+    """Hash every event anew; with ``noted_head``, also look for it in the chain.
+
+    ``ahead``: a witness that knows what the database lacks, and that no start has followed yet.
+    """
     head = snapshot.audit_head()
     wanted = None if noted_head is None else noted_head.strip().lower()
     seen = _Seen(wanted, found=wanted in (None, head.anchor_hash))
     broken = verify_chain(
         seen.watch(snapshot.audit(head.anchor_seq)), Mark(head.anchor_seq, head.anchor_hash), Mark(head.seq, head.hash)
     )
-    problem = ""
+    verdict, problem, restored_seq = Proven.INTACT, "", None
     if broken is not None:
-        problem = f"event {broken.seq}: {broken.problem}"
+        verdict, problem = Proven.BROKEN, f"event {broken.seq}: {broken.problem}"
     elif not seen.found:
-        problem = "the head that you noted is nowhere in the chain: its end was cut off, or all of it written anew"
-        if head.anchor_seq:
-            problem += f"; or it was noted before event {head.anchor_seq}, and what was before is past its retention"
+        known = restores(snapshot)
+        lost = next((each for each in reversed(known) if each.lost_hash == wanted), None)
+        if lost is not None:
+            verdict, problem, restored_seq = Proven.RESTORED, _lost(lost), lost.seq
+        elif ahead is not None and ahead.audit_hash == wanted:
+            verdict, problem = Proven.RESTORED, _not_followed(head.seq, ahead)
+        else:
+            verdict, problem = Proven.BROKEN, _nowhere(head.anchor_seq, known)
     return ChainProof(
-        intact=not problem,
+        intact=verdict is Proven.INTACT,
         problem=problem,
+        verdict=verdict,
+        restored_seq=restored_seq,
         events=seen.count,
         anchor_seq=head.anchor_seq,
         head_seq=head.seq,
         head_hash=head.hash,
         compared_with=wanted,
     )
+
+
+def _lost(found: Restore) -> str:
+    return (
+        f"the head that you noted is event {found.lost_seq} of the history before a restore: {found.told}. "
+        f"{_what_was_lost(found)}; the chain that goes on from there holds. If nobody knows of that restore, take it "
+        "for cut off"
+    )
+
+
+def _what_was_lost(found: Restore) -> str:
+    if found.lost_seq is None or found.lost_seq <= found.last_seq:
+        return f"What came after event {found.last_seq} in another history of this database was lost"
+    if found.lost_seq == found.last_seq + 1:
+        return f"Event {found.lost_seq} was lost"
+    return f"The events {found.last_seq + 1} to {found.lost_seq} were lost"
+
+
+def _not_followed(head_seq: int, ahead: WitnessRecord) -> str:
+    return (
+        f"the head that you noted is event {ahead.audit_seq}, as the witness beside the state knows it, too: this is "
+        f"an older database, put in place since, which ends at event {head_seq}. The chain in it holds. If nobody "
+        "knows of that, take it for cut off"
+    )
+
+
+def _nowhere(anchor_seq: int, known: Iterable[Restore]) -> str:
+    problem = "the head that you noted is nowhere in the chain: its end was cut off, or all of it written anew"
+    if anchor_seq:
+        problem += f"; or it was noted before event {anchor_seq}, and what was before is past its retention"
+    for each in known:
+        if each.lost_seq is not None and each.lost_seq > each.last_seq:
+            problem += (
+                f"; or it is of the events {each.last_seq + 1} to {each.lost_seq} that were lost in the restore at "
+                f"event {each.seq}, of which only the last one's hash is known"
+            )
+    return problem
 
 
 @dataclass(slots=True)

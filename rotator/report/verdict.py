@@ -19,6 +19,7 @@ from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
 from rotator.errors import SealError
 from rotator.ports import Snapshot
+from rotator.report.restores import Beside, Restore, restores
 
 VerifySignature = Callable[[Secret[str], str], None]
 """Verifies a token with a public JWK; raises :class:`SealError`."""
@@ -78,6 +79,7 @@ class Bench:
     now: datetime
     verify_signature: VerifySignature
     published_set: PublishedSet
+    beside: Beside = field(default_factory=Beside)
 
 
 def malformed(problem: str) -> Verdict:
@@ -94,7 +96,10 @@ def judge(token: Secret[str], wanted: Wanted, bench: Bench) -> Verdict:
     checks = [Check(name="form", ok=True, text=f"a signed token in compact form, alg {compact.algorithm}")]
     row = bench.snapshot.key(compact.kid)
     if row is None:
-        return _verdict([*checks, Check(name="key", ok=False, text=f"no key {compact.kid!r} was ever here")])
+        text = f"no key {compact.kid!r} was ever here"
+        if compact.kid in bench.beside.revoked_kids:
+            text = f"key {compact.kid} was revoked, {_BY_WITNESS}; this database, an older one, never had it"
+        return _verdict([*checks, Check(name="key", ok=False, text=text)])
     key = row.key
     checks.append(_algorithm(compact, key))
     if checks[-1].ok:
@@ -153,6 +158,9 @@ def _key(key: SigningKey, bench: Bench) -> Iterator[Check]:
     def told(text: str, *, ok: bool = False) -> Check:
         return Check(name="key", ok=ok, text=f"its key {text}")
 
+    if key.phase is not Phase.REVOKED and key.kid in bench.beside.revoked_kids:
+        yield told(f"was revoked, {_BY_WITNESS}; this database, an older one, does not know it")
+        return
     match key.phase:
         case Phase.ACTIVE:
             yield told("is active", ok=True)
@@ -176,6 +184,9 @@ def _key(key: SigningKey, bench: Bench) -> Iterator[Check]:
             else ("its key is not, or not as it is here, in the published set: verifiers refuse it (rotator status)")
         )
         yield Check(name="published", ok=found, text=text)
+
+
+_BY_WITNESS: Final = "as the witness says"
 
 
 def _on(moment: datetime | None) -> str:
@@ -259,12 +270,16 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
     """Ask the database for the token itself: a signature that holds over a token unknown here is the worst of news."""
     jti = compact.claims.get("jti")
     row = bench.snapshot.token(Jti(jti)) if _is_name(jti) else None
+    if (row is None or row.token.phase is not Phase.REVOKED) and jti in bench.beside.revoked_jtis:
+        text = f"the token was revoked, {_BY_WITNESS}; this database, an older one, does not know it"
+        return Check(name="token", ok=False, text=text)
     if row is None and key.origin is not Origin.MADE:
         return Check(name="token", ok=True, text=f"not of this database, as its key is {key.origin}")
     if row is None or not _is_the_one(row.token, compact, key):
-        text = (
-            f"no such token {_shown(jti)} was issued on this key here. Unless a backup was restored since, somebody "
-            f"else can sign with it: rotator revoke key {key.kid}"
+        lost = _lost(compact, bench) if row is None else ""
+        text = lost or (
+            f"no such token {_shown(jti)} was issued on this key here. Unless an older database was put in place of "
+            f"which nothing here tells, somebody else can sign with it: rotator revoke key {key.kid}"
         )
         return Check(name="token", ok=False, text=text)
     token = row.token
@@ -275,6 +290,35 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
     return Check(
         name="token", ok=True, text=f"number {token.sequence} of its workspace; not revoked, and not the current one"
     )
+
+
+def _lost(compact: Compact, bench: Bench) -> str:
+    """Return what is known of a token that was issued, as it says, between a backup and its restore; else nothing."""
+    issued_at = _moment(compact.claims.get("iat"))
+    if issued_at is None:
+        return ""
+    when = f"by its iat it was issued at {issued_at:%Y-%m-%d %H:%M:%SZ}"
+    skew = bench.policy.clock_skew + timedelta(seconds=1)  # iat is that much before the moment, RFC 7519 §4.1.6
+    found = next((each for each in reversed(restores(bench.snapshot)) if _fell_into(each, issued_at, skew)), None)
+    if found is None and bench.beside.ahead is None:
+        return ""
+    if found is None:
+        return (
+            f"{when}, and is not in this database; but this database is older than the witness, so that it may have "
+            "been issued since. It is not revoked as far as the witness knows (rotator status)"
+        )
+    since = "" if found.last_at is None else f" of {found.last_at:%Y-%m-%d %H:%M:%SZ}"
+    revoked = "it is not revoked as far as the witness knows"
+    if found.lost_hash is None:
+        revoked = "nothing tells whether it was revoked, for nothing else was left of that database"
+    return (
+        f"{when}, after the last event{since} of the backup that was put in place since: {found.told}. So it was lost "
+        f"with the database of before; {revoked}, and verifiers accept it to its end"
+    )
+
+
+def _fell_into(found: Restore, issued_at: datetime, skew: timedelta) -> bool:
+    return (found.last_at is None or issued_at >= found.last_at - skew) and issued_at <= found.at
 
 
 def _is_the_one(token: Token, compact: Compact, key: SigningKey) -> bool:

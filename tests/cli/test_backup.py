@@ -166,6 +166,72 @@ def test_what_was_revoked_is_revoked_in_what_is_put_in_place(started: Shell, sit
     assert kid not in site.jwks.read_text()
 
 
+def test_what_was_lost_in_a_restore_is_called_so(started: Shell, site: Site) -> None:
+    """A noted head was not cut off by a stranger, and a token that was issued since was forged by nobody."""
+    target, token = site.root / "kept.db", site.root / "delivered" / "w0" / "token"
+    started("backup", str(target))
+    last = len(events_in(target))
+    lost, revoked = site.root / "lost", site.root / "revoked"
+    for kept in (lost, revoked):
+        site.rotator("replace", "w0", "--offline")
+        shutil.copy(token, kept)
+    jti = json.loads(started("verify", "--file", str(revoked), "--json")[1])["jti"]
+    site.rotator("revoke", "token", jti, "--reason", "leaked", "--yes", "--offline")
+    head = json.loads(started("audit", "verify", "--json")[1])["head_hash"]
+    before, between = (event["hash"] for event in site.events() if event["seq"] in (5, last + 1))
+    site.rotator("restore", str(target), "--yes", "--reason", "disk broke")
+
+    for _ in ("until the next start", "after it"):
+        code, out, _ = started("audit", "verify", "--head", head)
+        assert (code, out.startswith("RESTORED: ")) == (3, True)
+        assert f"events {last + 1} to " in out
+        assert "root(0) restored a backup" in out
+        assert "disk broke" in out
+        assert "its end was cut off" not in out
+        found = json.loads(started("audit", "verify", "--head", head, "--json")[1])
+        jsonschema.validate(found, load("audit-verify"))
+        assert (found["verdict"], found["intact"]) == ("restored", False)
+        names = {event["seq"]: event["name"] for event in site.events()}
+        assert names[found["restored_seq"]] in ("backup.restored", "state.restored")
+        assert started("audit", "verify", "--head", before)[0] == 0
+        code, out, _ = started("audit", "verify", "--head", between)
+        assert (code, out.startswith("BROKEN: ")) == (1, True)
+        assert f"or it is of the events {last + 1} to " in " ".join(out.split())
+
+        code, out, _ = started("verify", "--file", str(revoked))
+        assert code == 1
+        assert "the token was revoked, as the witness says" in out
+        code, out, _ = started("verify", "--file", str(lost))
+        assert code == 1
+        assert "was lost with the database of before" in out
+        assert "not revoked as far as the witness knows" in out
+        assert "sign" not in out.split("token:")[-1]
+        site.rotator("run", "--once")
+
+
+def test_an_older_database_that_was_copied_into_place_brings_nothing_back(started: Shell, site: Site) -> None:
+    """Without a restore that could see to it: whoever looks before the start asks the witness, too."""
+    token, kept = site.root / "delivered" / "w0" / "token", site.root / "kept.db"
+    started("backup", str(kept))
+    shutil.copy(token, site.root / "old")
+    old = json.loads(started("verify", "--file", str(token), "--json")[1])
+    site.rotator("replace", "w0", "--offline")
+    shutil.copy(token, site.root / "lost")
+    site.rotator("revoke", "key", old["kid"], "--reason", "leaked", "--yes", "--now", "--offline")
+    shutil.copy(token, site.root / "newest")
+    head = json.loads(started("audit", "verify", "--json")[1])["head_hash"]
+    for name in ("-wal", "-shm"):
+        site.database.with_name(f"rotator.db{name}").unlink(missing_ok=True)
+    shutil.copy(kept, site.database)
+    code, out, _ = started("verify", "--file", str(site.root / "old"))
+    assert (code, "its key was revoked, as the witness says" in out) == (1, True)
+    code, out, _ = started("verify", "--file", str(site.root / "lost"))
+    assert (code, "this database is older than the witness" in out) == (1, True)
+    code, out, _ = started("audit", "verify", "--head", head)
+    assert (code, out.startswith("RESTORED: ")) == (3, True)
+    assert "older database" in out
+
+
 def test_a_rehearsal_changes_nothing_and_works_beside_a_daemon(daemon: Shell, site: Site) -> None:
     target = site.root / "kept.db"
     daemon("backup", str(target))
