@@ -1,5 +1,6 @@
 """Brings the database in step with a loaded config: keysets, workspaces, deliveries; audited, in bulk."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -62,14 +63,17 @@ def apply_policy(
     with run.around.store.begin() as transaction:
         events = _sync_keysets(transaction, policy, served, reading)
         held = plan.removed if refusal else ()
-        _sync_workspaces(transaction, plan, policy, reading, held)
-        if plan.changes or events:
+        # What is held is told of when that begins, and not anew at each start until somebody decides.
+        newly_held = _not_held_yet(transaction, held)
+        plan = replace(plan, removed=() if refusal else plan.removed)
+        _sync_workspaces(transaction, plan, policy, reading, newly_held)
+        if plan.changes or newly_held or events:
             counts = {
                 "new": len(plan.new),
                 "claims_changed": plan.claims_changed,
                 "rescheduled": plan.rescheduled,
                 "sinks_changed": len(plan.sinks_changed),
-                "removed": 0 if refusal else len(plan.removed),
+                "removed": len(plan.removed),
                 "held": len(held),
             }
             events.append(Event(name=EventName.CONFIG_APPLIED, at=reading.now, details=counts))
@@ -135,7 +139,11 @@ def _sync_keysets(
 
 
 def _sync_workspaces(
-    transaction: Transaction, plan: SyncPlan, policy: Policy, reading: Reading, held: tuple[WorkspaceState, ...]
+    transaction: Transaction,
+    plan: SyncPlan,
+    policy: Policy,
+    reading: Reading,
+    newly_held: Sequence[WorkspaceState],
 ) -> None:
     if plan.new:
         transaction.insert_workspaces(plan.new)
@@ -147,14 +155,20 @@ def _sync_workspaces(
         transaction.update_workspaces(list(changed.values()))
     for state in plan.sinks_changed:
         _sync_sinks(transaction, state, policy, reading.now)
-    if held:
-        transaction.fail_workspaces([state.id for state in held], NEVER, MISSING)
-    elif plan.removed:
+    if newly_held:
+        transaction.fail_workspaces([state.id for state in newly_held], NEVER, MISSING)
+    if plan.removed:
         transaction.update_workspaces(plan.removed)
         gone = {state.id for state in plan.removed}
         transaction.drop_deliveries(
             [(row.workspace, row.sink) for row in transaction.deliveries() if row.workspace in gone]
         )
+
+
+def _not_held_yet(transaction: Transaction, held: Sequence[WorkspaceState]) -> list[WorkspaceState]:
+    """Return those of ``held`` for which it is not noted yet that nothing is to be issued."""
+    noted = {name for name, _, fault in transaction.workspace_faults() if fault == MISSING} if held else set()
+    return [state for state in held if state.id not in noted]
 
 
 def _back_from_hold(transaction: Transaction, policy: Policy) -> list[WorkspaceState]:

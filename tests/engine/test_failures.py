@@ -10,6 +10,7 @@ import pytest
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.core.events import EventName
 from rotator.core.model import Algorithm, KeysetName, Phase
+from rotator.core.policy import Policy
 from rotator.errors import StoreError
 from rotator.ports import KeyMaterial
 from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site, keyset, policy_of, without, workspace
@@ -172,6 +173,32 @@ def test_a_reload_that_drops_more_than_a_tenth_waits_for_a_person(site: Site) ->
     site.advance(MINUTE)
     assert site.held_sequence("w0") == 2
     site.assert_sound()
+
+
+def test_a_config_that_is_held_is_told_of_once(site: Site) -> None:
+    """However often it is started; and again when another workspace is missing, or one that was back is again."""
+    both = site.policy
+    one, none = without(both, "umbrella"), without(both, "acme", "umbrella")
+    site.main.start(both)
+    site.main.stop()
+
+    def told(policy: Policy) -> list[object]:
+        before = len(site.events(EventName.CONFIG_APPLIED))
+        site.main.start(policy)
+        site.main.stop()
+        return [row.event.details["held"] for row in site.events(EventName.CONFIG_APPLIED)[before:]]
+
+    assert told(one) == [1]
+    assert told(one) == []
+    assert site.query("SELECT failures FROM workspaces WHERE id = 'umbrella'") == [(1,)]
+    assert told(none) == [2]
+    assert told(none) == []
+    assert told(both) == []
+    assert told(one) == [1]
+    site.main.start(one)
+    assert "config" in site.main.run.faults
+    assert site.ask("config.accept").succeeded
+    assert "config" not in site.main.run.faults
 
 
 def test_a_keyset_that_left_the_config_ends_and_can_come_back(site: Site) -> None:
