@@ -29,11 +29,12 @@ from rotator.core.events import Detail
 from rotator.core.model import ReplicaId, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.engine.housekeeping import Chores
+from rotator.engine.recover import is_behind_witness
 from rotator.engine.requests.importing import pack
 from rotator.engine.requests.sealed import with_secret
 from rotator.engine.run import Run, Surroundings
 from rotator.engine.tick import Engine
-from rotator.errors import KekError, RefusedError
+from rotator.errors import KekError, RefusedError, WitnessError
 from rotator.log import CataloguedLog
 from rotator.ports import EventLog, RequestRow
 
@@ -235,6 +236,8 @@ class Offline:
     ) -> tuple[bool, str, Secret[str] | None]:
         """Store a request as the daemon would and carry it out; return whether, what to say, and a secret answer."""
         run = self.engine.run
+        if kind == "token.show":
+            self._require_followed()
         uid = os.getuid()
         draft = RequestRow(
             id=0,
@@ -260,6 +263,28 @@ class Offline:
             faults = "; ".join(run.faults.values())
             return False, f"the request is stored and could not be carried out yet: {faults}", None
         return request.succeeded, request.result, run.answers.pop(request_id, None)
+
+    def _require_followed(self) -> None:
+        """Refuse to look at an older database before a start has seen to it.
+
+        What it holds as current may have been replaced since, and to look must not do the work of a start.
+        """
+        run = self.engine.run
+        with run.around.store.read() as snapshot:
+            try:
+                run.sealer = run.around.keyring.unlock(snapshot.keks())
+                record = run.around.witness.read()
+            except (KekError, WitnessError):
+                return  # whoever works on the state says so
+            if record is None or record.installation != snapshot.installation():
+                return
+            behind = is_behind_witness(snapshot, record)
+        if behind:
+            raise RefusedError(
+                "the database is older than the witness, as a restored backup is, and no start has seen to that yet: "
+                "what it has as the current token may not be the one that was issued last. Start the daemon first, or: "
+                "rotator run --once"
+            )
 
 
 @contextmanager

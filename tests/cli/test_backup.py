@@ -369,3 +369,19 @@ def test_a_restore_that_is_killed_leaves_one_whole_database(started: Shell, site
     assert "token.shown" not in events_in(site.database)
     assert not [path for path in site.state.iterdir() if path.name.startswith((".restore-", ".rotator.db"))]
     site.rotator("run", "--once")
+
+
+def test_no_token_is_shown_from_a_restored_database_that_no_start_has_seen_to(started: Shell, site: Site) -> None:
+    """Nor does that look do the work of a start: what it holds as current is older than what is delivered."""
+    target = site.root / "kept.db"
+    started("backup", str(target))
+    site.rotator("replace", "w0", "--offline")
+    site.rotator("restore", str(target), "--yes")
+    before = events_in(site.database)
+    code, out, err = started("token", "show", "w0", "--offline")
+    assert (code, out) == (1, "")
+    assert "older than the witness" in err
+    assert "rotator run" in err
+    assert events_in(site.database) == before
+    site.rotator("run", "--once")
+    assert started("token", "show", "w0", "--offline")[0] == 0

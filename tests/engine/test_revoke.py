@@ -637,3 +637,14 @@ def test_a_witness_that_cannot_be_written_does_not_keep_a_key_in_use(site: Site)
     assert signer in record.revoked_kids
     assert dict(run.faults) == {}
     site.assert_sound()
+
+
+def test_a_token_whose_text_is_erased_is_not_shown_and_it_is_said_why(site: Site) -> None:
+    """As while the keyset that was revoked has no key yet that signs."""
+    site.main.start()
+    site.advance(HOUR)
+    assert site.ask("keyset.revoke", keyset="default", choice="wait").succeeded
+    answer = site.ask("token.show", workspace="acme")
+    assert not answer.succeeded
+    assert f"was revoked on {site.clock.wall:%Y-%m-%d %H:%M:%SZ}, and its text erased" in answer.result
+    assert "`rotator status` says what that waits for" in answer.result

@@ -3,7 +3,7 @@
 from typing import Final
 
 from rotator.core.events import Event, EventName
-from rotator.core.model import SinkId, WorkspaceId
+from rotator.core.model import Phase, SinkId, Token, WorkspaceId, WorkspaceState
 from rotator.core.secret import Secret
 from rotator.engine.deliver import open_parcel
 from rotator.engine.requests.outcome import done
@@ -32,8 +32,9 @@ def show_token(run: Run, request: RequestRow, reading: Reading) -> None:
             deadline=state.current_expires_at,
         )
         parcel = open_parcel(run, snapshot, wanted)
+        row = snapshot.token(state.current)
     if parcel is None:
-        raise RefusedError(f"the text of workspace {workspace}'s token is not kept any more")
+        raise RefusedError(_why_erased(state, None if row is None else row.token))
     run.answers[request.id] = Secret(parcel.token.reveal())  # there before whoever waits sees the end
     with run.around.store.begin() as transaction:
         event = Event(
@@ -45,3 +46,21 @@ def show_token(run: Run, request: RequestRow, reading: Reading) -> None:
             jti=parcel.jti,
         )
         done(run, transaction, request, event, parcel.jti)
+
+
+def _why_erased(state: WorkspaceState, token: Token | None) -> str:
+    """Return why the text of a workspace's current token cannot be shown, and what gives it another one."""
+    workspace = state.id
+    if token is not None and token.phase is Phase.REVOKED:
+        on = "" if token.revoked_at is None else f" on {token.revoked_at:%Y-%m-%d %H:%M:%SZ}"
+        follows = "It gets a new one by itself, as soon as a key signs; `rotator status` says what that waits for"
+        if state.removed_at is not None:
+            follows = "It has left the config, and gets no new one"
+        return f"the current token of workspace {workspace} was revoked{on}, and its text erased. {follows}"
+    ended = ""
+    if token is not None and token.phase is Phase.RETIRED:
+        ended = f" when it had ended, {token.expires_at:%Y-%m-%d %H:%M:%SZ}"
+    return (
+        f"the text of workspace {workspace}'s current token was erased{ended}; `rotator status` says what the next one "
+        f"waits for, and `rotator replace {workspace}` asks for it now"
+    )
