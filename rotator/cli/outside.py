@@ -183,7 +183,7 @@ def _witness_problem(config: Config, snapshot: Snapshot, witnessed: Witnessed) -
     lost = lost_database(settings)
     if lost is not None:
         return f"the database {lost} is missing or empty, and the witness {path} knows of one. {way_out}"
-    installation, head = snapshot.installation(), snapshot.audit_head()
+    installation = snapshot.installation()
     if record.installation != installation:
         return (
             f"the database is of installation {installation}, and the witness {path} knows another one,"
@@ -191,12 +191,24 @@ def _witness_problem(config: Config, snapshot: Snapshot, witnessed: Witnessed) -
         )
     if is_behind_witness(snapshot, record):
         return (
-            f"the database is older than the witness {path}, or another copy of it: it ends at event {head.seq}, the "
-            f"witness knows event {record.audit_seq}. `rotator run` takes it for a restored backup: what was revoked "
-            "stays revoked, what was published stays published, and every workspace is given a fresh token. If a "
-            "newer database is at hand, put that one in place before"
+            f"{_how_it_differs(snapshot, record, path)}. `rotator run` takes it for a restored backup: what was "
+            "revoked stays revoked, what was published stays published, and every workspace is given a fresh token. If "
+            "a newer database is at hand, put that one in place before"
         )
     return ""
+
+
+def _how_it_differs(snapshot: Snapshot, record: WitnessRecord, path: Path) -> str:
+    last, known = snapshot.audit_head().seq, record.audit_seq
+    if known > last:
+        return (
+            f"the database is older than the witness {path}: it ends at event {last}, the witness knows event {known}"
+        )
+    return (
+        f"the database has another history than the one that the witness {path} knows: its event {known} has the hash "
+        f"{snapshot.audit_hash(known)}, where the witness knows the hash {record.audit_hash}. So it is an older one "
+        f"with events of its own since, up to {last}, or another copy"
+    )
 
 
 def _foreign_set(publisher: TreePublisher, snapshot: Snapshot, name: KeysetName) -> str:

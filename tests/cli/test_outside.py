@@ -33,6 +33,11 @@ def _put_back_an_older_one(site: Site) -> None:
         connection.execute("UPDATE audit_head SET seq = seq - 1, hash = (SELECT hash FROM audit ORDER BY seq DESC)")
 
 
+def _put_another_history_there(site: Site) -> None:
+    with sqlite3.connect(site.database) as connection:
+        connection.execute("UPDATE audit SET hash = ? WHERE seq = (SELECT max(seq) FROM audit)", ["f" * 64])
+
+
 def files(site: Site) -> list[str]:
     """Return what is in the state directory, but for what SQLite needs to read a log."""
     return sorted(path.name for path in site.state.iterdir() if path.suffix not in (".db-wal", ".db-shm"))
@@ -44,7 +49,9 @@ def files(site: Site) -> list[str]:
         (_delete, "rotator.db is missing or empty, and the witness"),
         (_empty, "rotator.db is missing or empty, and the witness"),
         (_begin_anew, "knows another one"),
+        (_put_back_an_older_one, "it ends at event 12, the witness knows event 13"),
         (_put_back_an_older_one, "takes it for a restored backup"),
+        (_put_another_history_there, "its event 13 has the hash ffff"),
     ],
 )
 def test_a_database_that_does_not_fit_the_witness_is_critical(
