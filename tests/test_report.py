@@ -269,6 +269,39 @@ def test_overdue_workspaces_and_deliveries_are_counted(store: SqlStore) -> None:
     ]
 
 
+def test_workspaces_that_wait_for_a_keyset_to_sign_are_told_so(store: SqlStore) -> None:
+    """Not that the daemon does not run or keep up: it is the keyset that they wait for."""
+    _no_signer(store)
+    with store.begin() as transaction:
+        transaction.insert_workspaces([workspace(name, due_at=NOW - HOUR) for name in ("w1", "w2", "w3")])
+        transaction.fail_workspaces([WorkspaceId("w3")], NOW + HOUR, "no")
+    found = report(store)
+    (keyset,) = [problem for problem in found.problems if problem.subject == "keyset:default"]
+    (waiting,) = [problem for problem in found.problems if problem.subject == "workspaces"]
+    assert waiting.text == (
+        "2 workspaces are overdue for the next token by more than a minute: no key signs on keyset default"
+    )
+    assert waiting.next_step == keyset.next_step
+
+
+@pytest.mark.parametrize(
+    ("subject", "cause"),
+    [
+        ("kek", "without its KEK the daemon issues nothing"),
+        ("clock", "the daemon issues nothing while the clock is not trusted"),
+        ("witness", "the daemon issues nothing until the database fits the witness"),
+    ],
+)
+def test_workspaces_that_wait_for_a_fault_to_be_mended_are_told_so(store: SqlStore, subject: str, cause: str) -> None:
+    with store.begin() as transaction:
+        transaction.insert_workspaces([workspace("w1", due_at=NOW - HOUR)])
+    found = report(store, faults={subject: "it is so"})
+    (waiting,) = [problem for problem in found.problems if problem.subject == "workspaces"]
+    (fault,) = [problem for problem in found.problems if problem.subject == subject]
+    assert waiting.text == f"1 workspace is overdue for the next token by more than a minute: {cause}"
+    assert waiting.next_step == fault.next_step
+
+
 def test_silent_replica(store: SqlStore) -> None:
     """Where there may be several, one that says nothing for five minutes is named."""
     with store.begin() as transaction:

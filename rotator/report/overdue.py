@@ -9,27 +9,35 @@ from rotator.core.planner import activation_reason, ready_at, spares, spares_nee
 from rotator.report.known import KnownKeyset
 from rotator.report.steps import next_step
 
-_BEFORE_ANY_ROTATION: Final = {
-    "kek": "without its KEK the daemon rotates nothing",
-    "clock": "the daemon rotates nothing while the clock is not trusted",
-    "witness": "the daemon rotates nothing until the database fits the witness",
+_BEFORE_ANYTHING: Final = {
+    "kek": "without its KEK the daemon {does} nothing",
+    "clock": "the daemon {does} nothing while the clock is not trusted",
+    "witness": "the daemon {does} nothing until the database fits the witness",
 }
-"""Faults under which nothing is rotated, whatever is ready."""
+"""Faults under which nothing is rotated or issued, whatever is ready."""
 
 _DAEMON: Final = "see that the daemon runs: systemctl status rotator"
 
 
 def what_helps(known: KnownKeyset, now: datetime, faults: Mapping[str, str]) -> str:
     """Return the next step about a keyset that is overdue at ``now`` or has no key that signs."""
-    for kind, why in _BEFORE_ANY_ROTATION.items():
+    for kind, why in _BEFORE_ANYTHING.items():
         if kind in faults:
-            return f"{why}: {next_step(kind, '')}"
+            return f"{why.format(does='rotates')}: {next_step(kind, '')}"
     if known.row.fault:
         return next_step("keyset", known.row.name)
     reason = activation_reason(known.state, now)
     if reason is None:
         return f"{_DAEMON}; it does what is due by itself"
     return _until_takeover(known, now, needed=spares_needed(known.state, reason))
+
+
+def what_holds_up(faults: Mapping[str, str]) -> tuple[str, str]:
+    """Return why nothing is issued to any workspace, and the next step; empty where no fault keeps from it."""
+    for kind, why in _BEFORE_ANYTHING.items():
+        if kind in faults:
+            return why.format(does="issues"), next_step(kind, "")
+    return "", ""
 
 
 def _until_takeover(known: KnownKeyset, now: datetime, *, needed: int) -> str:

@@ -14,6 +14,7 @@ from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.model import KeysetName
 from rotator.ports import DeliveryAlarm
+from rotator.report.overdue import what_holds_up
 from rotator.report.records import FailingWorkspace, Health, KeysetStatus, Problem, ReplicaStatus, Report
 from rotator.report.steps import next_step
 
@@ -21,14 +22,22 @@ _CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "foreign", "stor
 
 
 def find_problems(
-    report: Report, faults: Mapping[str, str], alarms: Sequence[DeliveryAlarm], helps: Mapping[KeysetName, str]
+    report: Report,
+    faults: Mapping[str, str],
+    alarms: Sequence[DeliveryAlarm],
+    helps: Mapping[KeysetName, str],
+    unsigned: Mapping[KeysetName, int],
 ) -> Iterator[Problem]:
-    """Yield everything that a person should know of. ``helps``: what to do about each keyset, were it overdue."""
+    """Yield everything that a person should know of.
+
+    ``helps``: what to do about each keyset, were it overdue. ``unsigned``: how many workspaces are overdue on each
+    keyset that has no key that signs.
+    """
     for subject, text in faults.items():
         yield from _fault(subject, text)
     for keyset in report.keysets:
         yield from _keyset(keyset, report.at, helps[keyset.name])
-    yield from _workspaces(report)
+    yield from _workspaces(report, faults, helps, unsigned)
     for alarm in alarms:
         yield from _delivery(alarm, report.at)
     if report.deliveries.overdue:
@@ -89,7 +98,9 @@ def _keyset(keyset: KeysetStatus, now: datetime, step: str) -> Iterator[Problem]
 # ------------------------------------------------------------------------------ workspaces, deliveries and replicas
 
 
-def _workspaces(report: Report) -> Iterator[Problem]:
+def _workspaces(
+    report: Report, faults: Mapping[str, str], helps: Mapping[KeysetName, str], unsigned: Mapping[KeysetName, int]
+) -> Iterator[Problem]:
     for each in report.failing:
         yield _failing(each, report.at)
     more = report.workspaces.failing - len(report.failing)
@@ -98,9 +109,19 @@ def _workspaces(report: Report) -> Iterator[Problem]:
             "workspaces", Health.DEGRADED, f"{counted(more, 'more workspace is', 'more workspaces are')} failing"
         )
     overdue = report.workspaces.overdue - report.workspaces.failing
-    if overdue > 0:
-        text = f"{counted(overdue, 'workspace is', 'workspaces are')} overdue for the next token by more than a minute"
-        yield _problem("workspaces", Health.DEGRADED, text)
+    cause, step = what_holds_up(faults)
+    if not cause:
+        for name, count in unsigned.items():
+            waiting = min(count, overdue)
+            overdue -= waiting
+            yield from _overdue(waiting, f"no key signs on keyset {name}", helps[name])
+    yield from _overdue(overdue, cause, step)
+
+
+def _overdue(count: int, cause: str, step: str) -> Iterator[Problem]:
+    if count > 0:
+        text = f"{counted(count, 'workspace is', 'workspaces are')} overdue for the next token by more than a minute"
+        yield _problem("workspaces", Health.DEGRADED, f"{text}: {cause}" if cause else text, step)
 
 
 def _failing(each: FailingWorkspace, now: datetime) -> Problem:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rotator.core.alarms import OVERDUE_AFTER, SILENT_AFTER
-from rotator.core.model import ALWAYS, Origin, Phase, WorkspaceId
+from rotator.core.model import ALWAYS, KeysetName, Origin, Phase, WorkspaceId
 from rotator.core.planner import active_key, ready_at, spares
 from rotator.core.policy import Policy
 from rotator.ports import DeliveryAlarm, DeliveryRow, Snapshot
@@ -33,7 +33,7 @@ from rotator.report.unrolling import NO_WINDOWS, signs_until
 
 FAILING_SHOWN: Final = 20
 OPEN_AT_MOST: Final = 100_000
-"""Open deliveries are counted up to here."""
+"""Open deliveries, and workspaces that wait for a keyset, are counted up to here."""
 
 _FAR: Final = datetime(9998, 1, 1, tzinfo=UTC)
 _FIVE_YEARS: Final = timedelta(days=1827)
@@ -83,7 +83,8 @@ def status(
     )
     helps = {each.row.name: what_helps(each, now, faults) for each in known}
     problems = sorted(
-        find_problems(report, faults, alarms, helps), key=lambda found: found.severity is not Health.CRITICAL
+        find_problems(report, faults, alarms, helps, _unsigned(report, snapshot)),
+        key=lambda found: found.severity is not Health.CRITICAL,
     )
     return replace(report, state=_worst(problems), problems=tuple(problems))
 
@@ -154,6 +155,12 @@ def _workspaces(snapshot: Snapshot, now: datetime) -> WorkspaceCounts:
         failing=len(snapshot.workspace_faults()),
         tokens=counts["tokens"],
     )
+
+
+def _unsigned(report: Report, snapshot: Snapshot) -> dict[KeysetName, int]:
+    """Count the overdue workspaces on each keyset that has no key that signs: they wait for that and nothing else."""
+    names = [keyset.name for keyset in report.keysets if keyset.signing_kid is None and keyset.needs_signer]
+    return {name: len(snapshot.due_workspaces([name], report.at - OVERDUE_AFTER, OPEN_AT_MOST)) for name in names}
 
 
 def _failing(snapshot: Snapshot) -> tuple[FailingWorkspace, ...]:
