@@ -154,11 +154,14 @@ def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", comman
     from rotator.adapters.signature import verify_signature  # noqa: PLC0415 - heavy
     from rotator.cli import outside  # noqa: PLC0415 - heavy
     from rotator.report.answers import READING, View  # noqa: PLC0415 - heavy
+    from rotator.report.overlaid import with_revocations  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     reading = SystemClock().read()
+    beside = outside.beside(snapshot, witnessed)
     view = View(
-        snapshot=snapshot,
+        # A verdict asks the witness itself, so that it can say whose word it is.
+        snapshot=snapshot if command == "token.verify" else with_revocations(snapshot, beside, reading.now),
         policy=config.policy,
         now=reading.now,
         calendar=CronCalendar(),
@@ -166,7 +169,7 @@ def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", comman
         verify_signature=verify_signature,
         published_set=partial(read_set, config.settings.publish_directory),
         several_replicas=outside.several_replicas(config.settings),
-        beside=outside.beside(snapshot, witnessed),
+        beside=beside,
     )
     return to_json(READING[command](view, arguments))
 

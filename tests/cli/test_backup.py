@@ -230,6 +230,13 @@ def test_an_older_database_that_was_copied_into_place_brings_nothing_back(starte
     code, out, _ = started("audit", "verify", "--head", head)
     assert (code, out.startswith("RESTORED: ")) == (3, True)
     assert "older database" in out
+    keys = json.loads(started("keys", "list", "--json")[1])["keys"]
+    assert {key["kid"]: key["phase"] for key in keys}[old["kid"]] == "revoked"
+    assert json.loads(started("keys", "show", old["kid"], "--json")[1])["key"]["phase"] == "revoked"
+    listed = json.loads(started("tokens", "list", "--all", "--json")[1])["tokens"]
+    assert {entry["phase"] for entry in listed} == {"revoked"}
+    assert json.loads(started("status", "--json")[1])["keysets"][0]["signing_kid"] is None
+    assert started("plan", "--json")[0] == 0
 
 
 def test_a_rehearsal_changes_nothing_and_works_beside_a_daemon(daemon: Shell, site: Site) -> None:
