@@ -270,7 +270,8 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
     """Ask the database for the token itself: a signature that holds over a token unknown here is the worst of news."""
     jti = compact.claims.get("jti")
     row = bench.snapshot.token(Jti(jti)) if _is_name(jti) else None
-    if (row is None or row.token.phase is not Phase.REVOKED) and jti in bench.beside.revoked_jtis:
+    revoked = row is not None and row.token.phase is Phase.REVOKED
+    if _is_name(jti) and jti in bench.beside.revoked_jtis and not revoked:
         text = f"the token was revoked, {_BY_WITNESS}; this database, an older one, does not know it"
         return Check(name="token", ok=False, text=text)
     if row is None and key.origin is not Origin.MADE:
