@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rotator.cli.screen import Screen, short
+from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.policy import Policy
 from rotator.restoring import Forecast, KeysetForecast, Restored
@@ -32,7 +33,7 @@ def _facts(forecast: Forecast) -> Iterator[tuple[str, str]]:
     count = forecast.missing_events
     later = f"{count} later event{'s' if count > 1 else ''}" if count else "another history after it"
     yield "age", f"older than the witness, which knows of {later}"
-    yield "tokens", f"each of the {forecast.workspaces} workspaces gets a fresh one at the next start"
+    yield "tokens", f"{counted(forecast.workspaces, 'workspace gets', 'workspaces get')} a fresh one at the next start"
 
 
 def _keyset(keyset: KeysetForecast, policy: Policy, *, older: bool) -> Iterator[tuple[str, str]]:
