@@ -1,7 +1,6 @@
 """The command line. Imports nothing but typer until a command runs, for ``--help`` is to be there at once."""
 
 import errno
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -27,6 +26,7 @@ from rotator.cli import (
 )
 from rotator.cli.asking import clock, token
 from rotator.cli.options import ConfigOption
+from rotator.cli.streams import fill_closed_streams, write_no_more
 from rotator.errors import RotatorError
 
 app = typer.Typer(
@@ -86,6 +86,7 @@ _UsageProblem: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad usage or config, 3 degraded."""
+    fill_closed_streams()
     try:
         try:
             code = app(arguments, standalone_mode=False)
@@ -104,23 +105,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        _write_no_more()  # whoever read our output has enough of it
+        write_no_more()  # whoever read our output has enough of it
         return 0
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
-        _write_no_more()
+        write_no_more()
         return _complain(RotatorError(f"the output cannot be written: {error.strerror}"))
     return code if isinstance(code, int) else 0
 
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""What becomes of output into a file that can take no more; of a file that we read or write, the error has the name."""
-
-
-def _write_no_more() -> None:
-    """Let what Python flushes at its end go nowhere, so that it does not complain either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What becomes of output into a file that can take no more, or into a closed stream; of a file that we read or write, the error
+has the name."""
 
 
 def _complain(error: RotatorError) -> int:
