@@ -60,6 +60,15 @@ def configure(
         stream=stream,
         journal=_find_journal(format, environ, stream, journal_socket),
     )
+    _write_to(output, level, now)
+
+
+def configure_notes(stream: TextIO) -> None:
+    """Let every logger write warnings and worse to ``stream`` as notes beside the answer of a command: ``note: …``."""
+    _write_to(_Output(lines=_note, stream=stream, journal=None), Level.WARNING.value, wall_time)
+
+
+def _write_to(output: "_Output", level: str, now: Callable[[], datetime]) -> None:
     structlog.configure(
         processors=[*_prepare(now), output],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -276,6 +285,10 @@ def _console(stream: TextIO, environ: Mapping[str, str]) -> _Render:
         return str(renderer(None, str(line.get("level")), printable))
 
     return render
+
+
+def _note(line: dict[str, Plain]) -> str:
+    return f"note: {_printable(sentence(line), keep='')}"
 
 
 def _printable(value: Plain, keep: str) -> Plain:

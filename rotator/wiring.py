@@ -60,14 +60,15 @@ class State:
     run: Run
     served: HttpServedSets | None
 
-    def engine(self, wake: Callable[[], None] = lambda: None) -> Engine:
+    def engine(self, wake: Callable[[], None] = lambda: None, *, logs_audit: bool = True) -> Engine:
         """Return an engine on this state; it reads the policy at its first tick.
 
         ``wake`` is called, from any thread, when there is something to do before the moment that a tick named.
+        Without ``logs_audit`` the events of the audit stay due for the log of whoever comes next.
         """
         retention = self.config.settings.retention
         chores = Chores(retention_tokens=retention.tokens, retention_audit=retention.audit)
-        return Engine(self.run, wake=wake, chores=chores)
+        return Engine(self.run, wake=wake, chores=chores, logs_audit=logs_audit)
 
 
 @contextmanager
@@ -289,10 +290,13 @@ class Offline:
 
 @contextmanager
 def offline(config: Config) -> Iterator[Offline]:
-    """Open the state for one changing command, where no daemon runs."""
+    """Open the state for one changing command, where no daemon runs.
+
+    The log is the daemon's, and no stream of a command is: what is done here gets there when the next one starts.
+    """
     with open_state(config) as state:
         woken = queue.SimpleQueue[None]()
-        engine = state.engine(lambda: woken.put(None))
+        engine = state.engine(lambda: woken.put(None), logs_audit=False)
         try:
             yield Offline(engine, woken)
         finally:

@@ -23,7 +23,7 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId
 from rotator.core.redaction import Plain
 from rotator.core.secret import Secret
-from rotator.log import CataloguedLog, configure, get_logger, journal_fields, sentence
+from rotator.log import CataloguedLog, configure, configure_notes, get_logger, journal_fields, sentence
 from rotator.log_events import AUDIT_EVENTS, LOG_EVENTS, Level, LogEvent, find, message_id
 from rotator.ports import AuditRow, EventLog
 
@@ -122,6 +122,21 @@ def test_lines_below_the_level_are_not_written(level: str, expected: list[str]) 
     for own in Level:
         getattr(logger, own)("a")
     assert [line["level"] for line in json_lines(stream)] == expected
+
+
+def test_beside_the_answer_of_a_command_warnings_are_notes() -> None:
+    """One line each, for people: without hashes, and without what could steer their terminal."""
+    stream = io.StringIO()
+    configure_notes(stream)
+
+    CataloguedLog().event("config.warning", problem="the window\x1b[2J is short")
+    CataloguedLog().event("daemon.ready")
+    get_logger("library").info("chatter")
+
+    assert stream.getvalue() == (
+        "note: config.warning: The config is valid, and has something that is seldom meant: "
+        "the window\\x1b[2J is short\n"
+    )
 
 
 def test_a_second_set_up_reaches_the_loggers_that_exist() -> None:

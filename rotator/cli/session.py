@@ -213,10 +213,10 @@ def request(
 def _submit(
     config: Config, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None, *, settle: bool
 ) -> tuple[str, Secret[str] | None]:
-    from rotator.log import configure  # noqa: PLC0415 - heavy
+    from rotator.log import configure_notes  # noqa: PLC0415 - heavy
     from rotator.wiring import offline  # noqa: PLC0415 - heavy
 
-    configure("auto", "warning", os.environ, sys.stderr)
+    configure_notes(sys.stderr)
     with offline(config) as state:
         done, text, shown = state.submit(command, dict(arguments), reason, secret)
         if settle:

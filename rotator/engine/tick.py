@@ -45,6 +45,8 @@ class Engine:
     wake: Callable[[], None] = lambda: None
     heartbeat: timedelta = HEARTBEAT
     chores: Chores = field(default_factory=Chores)
+    logs_audit: bool = True
+    """Without, the events of the audit stay due for the log of whoever comes next."""
     deliveries: Deliveries = field(init=False)
     _beat_at: datetime | None = None
     _policy_applied: bool = False
@@ -258,6 +260,8 @@ class Engine:
 
     def _pump_log(self) -> None:
         """Bring committed events to the log; marked only after, so that each gets there at least once."""
+        if not self.logs_audit:
+            return
         run = self.run
         with run.around.store.read() as snapshot:
             head = snapshot.audit_head()

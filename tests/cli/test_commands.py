@@ -303,3 +303,14 @@ def test_published_adopt_of_keys_without_alg(started: Shell, site: Site) -> None
     code, out, err = started("published", "adopt", "--keep-for", "1d")
     assert (code, err) == (0, "")
     assert "  warning: no alg is given for old; published as RS256" in out
+
+
+def test_what_is_done_offline_is_logged_by_the_next_daemon(started: Shell, site: Site) -> None:
+    """The terminal shows the answer and no line of the log; the log itself, the daemon's, misses no event."""
+    code, out, err = started("replace", "w0", "--offline", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["done"]
+
+    head = json.loads(started("audit", "list", "--limit", "1", "--json")[1])["events"][0]
+    _, log, _ = started("run", "--once")
+    assert f'"hash":"{head["hash"]}"' in log
