@@ -21,6 +21,10 @@ class NoDaemonError(RotatorError):
     """Nothing listens on the control socket."""
 
 
+class HungUpError(RotatorError):
+    """The daemon went away, or fell silent, after it was asked: that may be stored, and done, or not."""
+
+
 def ask(
     path: Path,
     command: str,
@@ -32,26 +36,38 @@ def ask(
 ) -> Any:
     """Return the result of ``command``, as JSON.
 
-    Raise :class:`NoDaemonError` where no daemon listens, and for a refusal the error that it stands for.
+    Raise :class:`NoDaemonError` where no daemon listens, :class:`HungUpError` where one did and gave no answer, and for
+    a refusal the error that it stands for.
     """
     message: dict[str, object] = {"command": command, "arguments": dict(arguments or {}), "reason": reason}
     if secret is not None:
         message["secret"] = secret.reveal()
-    try:
-        with connect(path, timeout) as connection, connection.makefile("rb") as stream:
+    with _reached(path, timeout) as connection, connection.makefile("rb") as stream:
+        try:
             connection.sendall(json.dumps(message).encode() + b"\n")
             reply = stream.readline()
+        except TimeoutError:
+            raise HungUpError(
+                f"the daemon on {path} did not answer within {timeout.total_seconds():.0f} seconds"
+            ) from None
+        except OSError as error:
+            raise HungUpError(f"the daemon on {path} hung up: {os.strerror(error.errno or 0)}; see its log") from None
+    return _result(path, reply)
+
+
+def _reached(path: Path, timeout: timedelta) -> socket.socket:
+    try:
+        return connect(path, timeout)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         raise NoDaemonError(f"no daemon listens on {path}") from None
     except PermissionError:
         raise NoDaemonError(f"the control socket {path} is out of reach for this user") from None
     except TimeoutError:
         raise RotatorError(
-            f"the daemon on {path} did not answer within {timeout.total_seconds():.0f} seconds"
+            f"the daemon on {path} took no question within {timeout.total_seconds():.0f} seconds"
         ) from None
     except OSError as error:
         raise RotatorError(f"the daemon on {path} cannot be talked to: {os.strerror(error.errno or 0)}") from None
-    return _result(path, reply)
 
 
 def _result(path: Path, reply: bytes) -> Any:
@@ -61,7 +77,7 @@ def _result(path: Path, reply: bytes) -> Any:
             return answer["result"]
         problem, exit_code = str(answer["error"]), answer["exit_code"]
     except (ValueError, TypeError, KeyError):
-        raise RotatorError(f"the daemon on {path} hung up in the middle of its answer; see its log") from None
+        raise HungUpError(f"the daemon on {path} hung up in the middle of its answer; see its log") from None
     raise ConfigError(problem) if exit_code == ConfigError.exit_code else RefusedError(problem)
 
 

@@ -116,13 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-"""What becomes of output into a file that can take no more, or into a closed stream; of a file that we read or write, the error
-has the name."""
+"""What becomes of output into a file that can take no more, or a closed stream; of our files the error has the name."""
 
 
 def _complain(error: RotatorError) -> int:
-    from rotator.cli.screen import printable  # noqa: PLC0415 - only when needed
+    from rotator.cli.screen import tell  # noqa: PLC0415 - only when needed
 
-    for line in str(error).splitlines():
-        sys.stderr.write(f"rotator: {printable(line)}\n")
+    tell(str(error))
     return error.exit_code

@@ -7,16 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from rotator.cli.following import goes_on, told_that_it_goes_on
 from rotator.cli.output import print_json
 from rotator.cli.progress import Bar
 from rotator.cli.revocation_page import show_revocation
-from rotator.cli.screen import Screen
-from rotator.cli.session import reader, request
+from rotator.cli.screen import Screen, tell
+from rotator.cli.session import read, reader, request
 from rotator.errors import ConfigError
 from rotator.report.revocation import Revocation, Subject
 from rotator.report.shape import from_json, rfc3339, to_json
@@ -25,6 +27,8 @@ ARGUMENT: Final = {Subject.KEY: "kid", Subject.KEYSET: "keyset", Subject.TOKEN: 
 POLL_SECONDS: Final = 0.5
 STALLED_SECONDS: Final = 60.0
 """Nothing that is still open came on for this long: it is told as open, and the daemon goes on with it."""
+
+_LOOK: Final = "rotator status"
 
 Ask = Callable[[Revocation | None], Revocation]
 """Asks for the report: a first time, or of what was done since the one before."""
@@ -67,16 +71,19 @@ def carry_out(option: Path | None, wanted: Wanted, *, offline: bool) -> int:
         if not before.done:
             screen.line()
         screen.line(text, "bold")
-    if offline:
-        ask = _asker(reader(option), wanted)
-    after = _follow(ask, before, quiet=wanted.as_json) if wanted.follow else ask(before)
+    ask = _asker(partial(read, option), wanted)  # whoever is there each time: a daemon may end and start meanwhile
+    with told_that_it_goes_on(_LOOK):
+        after = _follow(ask, before, quiet=wanted.as_json) if wanted.follow else ask(before)
     is_open = bool(after.waiting or after.deliveries_open)
     if wanted.as_json:
         print_json(to_json(after))
     elif is_open or not before.done:
         screen.line()
         show_revocation(screen, after, known=() if before.done else before.notes)
-    return 3 if wanted.follow and is_open else 0
+    if wanted.follow and is_open:
+        tell(f"something is still open: {goes_on(_LOOK)}")
+        return 3
+    return 0
 
 
 def _asker(read: Callable[[str, Any], Any], wanted: Wanted) -> Ask:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from rotator.adapters.disk import describe
+from rotator.cli.screen import tell
 from rotator.cli.session import reader
 from rotator.errors import RefusedError, RotatorError
 from rotator.report.shape import from_json
@@ -26,7 +27,7 @@ def export(option: Path | None, after: int, output: Path | None) -> None:
             found = ask("audit.page", {"after": after})
             page = from_json(AuditPage, found)
             if page.anchor_seq > after:
-                _say(f"events {after + 1} to {page.anchor_seq} are past their retention; the first is told as it is")
+                tell(f"events {after + 1} to {page.anchor_seq} are past their retention; the first is told as it is")
             for event in found["events"]:
                 stream.write(json.dumps(event, ensure_ascii=True, separators=(",", ":")) + "\n")
             stream.flush()
@@ -35,12 +36,7 @@ def export(option: Path | None, after: int, output: Path | None) -> None:
             after = page.events[-1].seq
     if output is not None:
         last = page.events[-1].seq if page.events else after
-        _say(f"{output} has every event up to {last}; later, go on with: --after {last}")
-
-
-def _say(text: str) -> None:
-    """Tell a person, beside the lines that programs read."""
-    sys.stderr.write(f"rotator: {text}\n")
+        tell(f"{output} has every event up to {last}; later, go on with: --after {last}")
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final, TypeVar
 
 from rotator.cli.output import Found
 from rotator.cli.progress import Bar
+from rotator.cli.screen import tell
+from rotator.errors import RefusedError, RotatorError
 from rotator.report.replacement import Replacement
 from rotator.report.takeover import Takeover
 
@@ -17,6 +20,25 @@ POLL: Final = timedelta(milliseconds=250)
 
 SHORTLY: Final = timedelta(seconds=1)
 """How long a command that does not wait looks for what the daemon does at once."""
+
+
+@contextmanager
+def told_that_it_goes_on(look: str) -> Iterator[None]:
+    """Say, whatever ends the following, that what was asked for is stored, and how to ``look`` how far it is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(goes_on(look))
+        raise
+    except RotatorError as error:
+        raise RefusedError(f"{error}\n{goes_on(look)}") from None
+
+
+def goes_on(look: str) -> str:
+    """Return what to say when a command stops to follow what was asked for."""
+    return (
+        f"it is stored, and the daemon goes on with it, at its next start at the latest; see how far it is:\n    {look}"
+    )
 
 
 def follow_replacement(ask: Callable[[], Found[Replacement]], patience: timedelta | None) -> Found[Replacement]:

@@ -33,22 +33,27 @@ def replace(
     erased. A verifier that checks nothing but signature and time accepts it until its own end. --overlap now means
     every earlier token of the workspace, for it is seldom known which one leaked.
     """
-    from rotator.cli.following import follow_replacement  # noqa: PLC0415 - heavy
+    from rotator.cli.following import follow_replacement, goes_on, told_that_it_goes_on  # noqa: PLC0415 - heavy
     from rotator.cli.handover_pages import show_replacement  # noqa: PLC0415 - heavy
     from rotator.cli.output import print_json, span  # noqa: PLC0415 - heavy
-    from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import Screen, tell  # noqa: PLC0415 - heavy
     from rotator.cli.session import request  # noqa: PLC0415 - heavy
+    from rotator.core.durations import format_duration  # noqa: PLC0415 - beside it
 
     path = config_of(context, config)
     patience = span(timeout, "--timeout")
     arguments = {"workspace": workspace, "overlap": _overlap(overlap)}
     prior, _ = request(path, "token.replace", arguments, reason, offline=offline, settle=True)
-    found = follow_replacement(lambda: _ask(path, workspace, prior), patience if wait else None)
+    look = f"rotator tokens list --workspace {workspace}"
+    with told_that_it_goes_on(look):
+        found = follow_replacement(lambda: _ask(path, workspace, prior), patience if wait else None)
     if as_json:
         print_json(found.json)
     else:
         show_replacement(Screen.of(), found.report)
-    raise typer.Exit(0 if found.report.done or not wait else 1)
+    if wait and not found.report.done:
+        tell(f"gave up waiting after {format_duration(patience)}: {goes_on(look)}")
+        raise typer.Exit(1)
 
 
 def _ask(path: Path | None, workspace: str, prior: str) -> "Found[Replacement]":

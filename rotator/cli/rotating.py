@@ -69,14 +69,15 @@ def rotate(
 def _request(
     path: Path | None, keyset: str, signing: str | None, reason: str, *, emergency: bool, offline: bool
 ) -> "Found[Takeover]":
-    from rotator.cli.following import follow_takeover  # noqa: PLC0415 - heavy
+    from rotator.cli.following import follow_takeover, told_that_it_goes_on  # noqa: PLC0415 - heavy
     from rotator.cli.session import request  # noqa: PLC0415 - heavy
 
     command, arguments = "keyset.rotate", {"keyset": keyset}
     if emergency:
         command, arguments = "keyset.rotate_at_once", arguments | {"signing": signing or "none"}
     request(path, command, arguments, reason, offline=offline, settle=True)
-    return follow_takeover(lambda: _ask(path, keyset, ""), signing)
+    with told_that_it_goes_on("rotator status"):
+        return follow_takeover(lambda: _ask(path, keyset, ""), signing)
 
 
 def _headline(keyset: str, before: str | None, found: "Takeover") -> str:

@@ -4,10 +4,12 @@ Nothing that is shown can steer the terminal: whatever is not printable is repla
 """
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:  # rich is imported only where there is a terminal to show it on
     from rich.console import Console
@@ -36,6 +38,23 @@ def short(kid: str) -> str:
     if kid.startswith("(") or len(kid) <= KID_SHOWN + 1:  # a placeholder for a key that is yet to be made
         return kid
     return kid[:KID_SHOWN] + ("\N{HORIZONTAL ELLIPSIS}" if speaks_unicode(sys.stdout) else "..")
+
+
+def tell(text: str) -> None:
+    """Tell a person something beside the answer: on stderr, as ``rotator: …``, wrapped between words on a terminal.
+
+    A line that is indented is a command to type, and stays whole.
+    """
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    for line in printable(text).splitlines():
+        whole = f"rotator: {line}"
+        parts = textwrap.wrap(whole, width, subsequent_indent=" " * len("rotator: "), **_BETWEEN_WORDS) if width else []
+        for part in [whole] if line.startswith(" ") or not parts else parts:
+            sys.stderr.write(f"{part}\n")
+    sys.stderr.flush()
+
+
+_BETWEEN_WORDS: Final[Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 @dataclass(frozen=True, slots=True)

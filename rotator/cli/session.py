@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rotator.adapters.clock import SystemClock
+from rotator.adapters.clock import SystemClock, wall_time
+from rotator.cli.screen import tell
 from rotator.config import load
 from rotator.config.settings import DEFAULT_PATH, Config, Settings, config_path
-from rotator.control_client import NoDaemonError, ask
+from rotator.control_client import HungUpError, NoDaemonError, ask
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError, RotatorError
+from rotator.report.shape import rfc3339
 
 if TYPE_CHECKING:  # heavy
     from rotator.cli.outside import Witnessed
@@ -52,7 +54,24 @@ def read(
 
 
 def reader(option: Path | None, *, patience: timedelta = PATIENCE) -> Callable[[str, Arguments], Any]:
-    """Return what answers reading commands, as :func:`read` does, for a command that asks more than once."""
+    """Return what answers reading commands, as :func:`read` does, for a command that asks more than once.
+
+    A daemon that ends meanwhile is no failure: a question changes nothing, so that whoever answers now is asked again.
+    """
+    found = _find_reader(option, patience)
+
+    def ask_who_is_there(command: str, arguments: Arguments) -> Any:
+        nonlocal found
+        try:
+            return found(command, arguments)
+        except (NoDaemonError, HungUpError):
+            found = _find_reader(option, patience)
+            return found(command, arguments)
+
+    return ask_who_is_there
+
+
+def _find_reader(option: Path | None, patience: timedelta) -> Callable[[str, Arguments], Any]:
     out_of_reach = ""
     for socket in _sockets(option):
         try:
@@ -192,8 +211,35 @@ def request(
     ``secret`` goes with it: over the socket alone, and sealed before it is stored. ``settle``: without a daemon, also
     do what it makes due, as a daemon would after it. Raise :class:`RefusedError` when it was not done.
     """
-    if offline:
-        return _submit(load_config(option), command, arguments, reason, secret, settle=settle)
+    unsure = _UNSURE.format(listing=_listing(command), since=rfc3339(wall_time().replace(microsecond=0)))
+    try:
+        if offline:
+            return _submit(load_config(option), command, arguments, reason, secret, settle=settle)
+        return _ask_for(option, command, arguments, reason, secret)
+    except HungUpError as error:
+        raise HungUpError(f"{error}\n{unsure}") from None
+    except KeyboardInterrupt:
+        tell(unsure)
+        raise
+
+
+_UNSURE: Final = """\
+what you asked for may have been stored: then it is carried out, at the daemon's next start at the latest. Before you \
+ask again, look:
+    rotator {listing}
+    rotator audit list --since {since}"""
+
+
+def _listing(command: str) -> str:
+    """Return the command that shows what a request changes."""
+    return {"key": "keys list", "keyset": "keys list", "clock": "status", "config": "status"}.get(
+        command.partition(".")[0], "tokens list"
+    )
+
+
+def _ask_for(
+    option: Path | None, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None
+) -> tuple[str, Secret[str] | None]:
     nobody = ""
     for socket in _sockets(option):
         try:

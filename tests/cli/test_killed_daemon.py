@@ -1,0 +1,162 @@
+"""What a command says when the daemon is killed under it, or when its user ends it: the request may be stored."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotator.cli import compromise, session
+from tests.cli.conftest import COMMAND, Shell
+from tests.e2e.world import Site
+
+Answer = Callable[[dict[str, Any]], object]
+"""Returns a result, or None for a daemon that is killed before it answers."""
+
+
+@contextmanager
+def daemon_that(path: Path, answer: Answer) -> Iterator[list[str]]:
+    """Listen on ``path`` in place of a daemon; it is gone for good once ``answer`` gives None. Gives what was asked."""
+    asked: list[str] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as stream:
+                message = json.loads(stream.readline())
+                asked.append(message["command"])
+                if not message["command"]:
+                    connection.sendall(b'{"ok": false, "error": "no command", "exit_code": 2}\n')
+                    continue
+                result = answer(message)
+                if result is None:
+                    path.unlink()
+                    listener.shutdown(socket.SHUT_RDWR)
+                    return
+                connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
+
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield asked
+
+
+def read_state(site: Site, message: dict[str, Any]) -> object:
+    return session._read_state(session.load_config(site.config), message["command"], message["arguments"])
+
+
+STORED = {"request": 1, "finished": True, "text": "done", "secret": None}
+
+
+@pytest.mark.parametrize(
+    ("command", "listing"),
+    [
+        ("replace w0", "rotator tokens list"),
+        ("revoke workspace w0 --reason leaked --yes", "rotator tokens list"),
+        ("rotate", "rotator keys list"),
+        ("clock accept --reason known", "rotator status"),
+    ],
+)
+def test_a_request_without_an_answer_may_be_stored(started: Shell, site: Site, command: str, listing: str) -> None:
+    """It is never asked again in vain, or twice: the person is told where to look first."""
+
+    def answer(message: dict[str, Any]) -> object:
+        return read_state(site, message) if message["command"].endswith((".show", ".takeover")) else None
+
+    with daemon_that(site.state / "control.sock", answer):
+        code, _, err = started(*command.split())
+
+    assert code == 1
+    first, second, look, audit = err.splitlines()
+    assert "hung up" in first
+    assert "may have been stored" in second
+    assert look == f"rotator:     {listing}"
+    assert audit.startswith("rotator:     rotator audit list --since 20")
+
+
+@pytest.mark.parametrize("command", ["status", "keys list", "audit list", "audit export", "plan"])
+def test_a_question_is_asked_again_of_whoever_is_there(started: Shell, site: Site, command: str) -> None:
+    """It changes nothing: where the daemon is killed over it, the state itself has the answer."""
+    with daemon_that(site.state / "control.sock", lambda _: None) as asked:
+        code, out, err = started(*command.split())
+
+    assert (code, err) == (0, "")
+    assert out
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("replace w0 --wait --timeout 1s", 1),
+        ("revoke workspace w0 --reason leaked --yes", 3),
+    ],
+)
+def test_a_daemon_killed_over_what_it_does_is_followed_in_the_state(
+    started: Shell, site: Site, monkeypatch: pytest.MonkeyPatch, command: str, code: int
+) -> None:
+    """Both end with the page of how far it is, and say that it goes on."""
+    monkeypatch.setattr(compromise, "STALLED_SECONDS", 0.5)
+    listed = json.loads(started("tokens", "list", "--workspace", "w0", "--json")[1])["tokens"]
+    token = site.root / "delivered" / "w0" / "token"
+    token.unlink()
+    token.mkdir()  # so that something stays open
+    stored: list[object] = []
+
+    def answer(message: dict[str, Any]) -> object:
+        if message["command"] in ("token.replace", "workspace.revoke"):
+            stored.append(message)
+            if message["command"] == "workspace.revoke":
+                session.request(site.config, "workspace.revoke", message["arguments"], "leaked", offline=True)
+            return STORED | {"text": listed[0]["jti"]}
+        return None if stored else read_state(site, message)
+
+    with daemon_that(site.state / "control.sock", answer):
+        found, out, err = started(*command.split())
+
+    assert found == code, err
+    assert "w0" in out
+    assert "the daemon goes on with it, at its next start at the latest" in err
+    assert err.splitlines()[-1].startswith("rotator:     rotator ")
+
+
+@pytest.mark.parametrize("command", ["replace w0 --wait", "revoke workspace w0 --reason leaked --yes"])
+def test_who_interrupts_the_following_is_told_that_it_goes_on(started: Shell, site: Site, command: str) -> None:
+    """Ctrl-C ends the command and not what it asked for."""
+    stored = threading.Event()
+    listed = json.loads(started("tokens", "list", "--workspace", "w0", "--json")[1])["tokens"]
+
+    def answer(message: dict[str, Any]) -> object:
+        if message["command"] in ("token.replace", "workspace.revoke"):
+            stored.set()
+            return STORED | {"text": listed[0]["jti"]}
+        found = read_state(site, message)
+        return found | {"workspaces": 1, "reissued": 0} if isinstance(found, dict) and "reissued" in found else found
+
+    with daemon_that(site.state / "control.sock", answer):
+        process = subprocess.Popen(
+            [*COMMAND, *command.split(), "-c", str(site.config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert stored.wait(30)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "the daemon goes on with it" in err
+    assert err.splitlines()[-1].startswith("rotator:     rotator ")
