@@ -31,7 +31,7 @@ from rotator.adapters.signature import verify_signature
 from rotator.config.settings import ControlSettings
 from rotator.control_client import address_of, connect
 from rotator.control_places import Places
-from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
+from rotator.control_roles import OPEN_SOCKET, Doorkeeper, Peer, Role, closed_to, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
 from rotator.core.secret import Secret
@@ -153,6 +153,11 @@ class ControlServer:
             ) from None
         for name in Doorkeeper(self.settings).unknown_groups():
             problem = f"control: this machine has no group {name!r}; it gives no one a role"
+            self.log.event("config.warning", problem=problem)
+        closed = Doorkeeper(self.settings).closed_directory()
+        if closed is not None:
+            directory, group = closed
+            problem = f"control: {closed_to(group, directory, path)}; {OPEN_SOCKET}"
             self.log.event("config.warning", problem=problem)
         thread = threading.Thread(target=self._accept, args=(self._listener,), name="rotator-control", daemon=True)
         self._threads.append(thread)

@@ -4,9 +4,12 @@ import grp
 import os
 import pwd
 import socket
+import stat
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
+from typing import Final
 
 from rotator.config.settings import ControlSettings
 
@@ -55,6 +58,18 @@ class Doorkeeper:
         """Return the groups that the config names and this machine does not have."""
         return tuple(name for _, names in self._by_role() for name in names if _group_id(name) is None)
 
+    def closed_directory(self, private: Path | None = None) -> tuple[Path, str] | None:
+        """Return the first directory on the way to the socket that a group with a role cannot enter, and that group.
+
+        ``private`` is one that will be closed to others, there yet or not. None: the way is open to each of them.
+        """
+        groups = [(name, gid) for _, names in self._by_role() for name in names if (gid := _group_id(name)) is not None]
+        for directory in reversed(self.settings.socket.parents):
+            for name, gid in groups:
+                if directory == private or not _can_enter(directory, gid):
+                    return directory, name
+        return None
+
     def groups(self, least: Role) -> tuple[str, ...]:
         """Return the groups whose members have the role ``least`` or a higher one."""
         return tuple(name for role, names in self._by_role() for name in names if role >= least)
@@ -62,6 +77,24 @@ class Doorkeeper:
     def _by_role(self) -> tuple[tuple[Role, tuple[str, ...]], ...]:
         settings = self.settings
         return (Role.ADMIN, settings.admins), (Role.OPERATOR, settings.operators), (Role.VIEWER, settings.viewers)
+
+
+OPEN_SOCKET: Final = "set control.socket to a path that they can reach, such as /run/rotator/control.sock, and restart"
+"""What to do about a directory that is closed to them."""
+
+
+def closed_to(group: str, directory: Path, path: Path) -> str:
+    """Say that ``group`` cannot reach the socket ``path``."""
+    return f"members of {group} have a role, and cannot reach {path}: they may not enter {directory}"
+
+
+def _can_enter(directory: Path, gid: int) -> bool:
+    try:
+        status = directory.stat()
+    except OSError:
+        return True  # it is made by whoever starts the daemon, or told of elsewhere
+    bit = stat.S_IXGRP if status.st_gid == gid else stat.S_IXOTH
+    return bool(status.st_mode & bit)
 
 
 def _group_id(name: str) -> int | None:

@@ -607,3 +607,15 @@ def test_only_an_admin_may_import(loop: Loop, path: Path) -> None:
     with server_of(loop, path, seal=sealed), pytest.raises(RefusedError, match=r"may not use 'key\.import'"):
         ask(path, "key.import", {"keyset": "default"}, secret=Secret("the private key"))
     assert "the private key" not in repr(loop.events)
+
+
+def test_the_start_tells_of_a_socket_that_a_group_cannot_reach(loop: Loop, path: Path) -> None:
+    """Its members would only learn that the door is out of reach."""
+    path.parent.chmod(0o700)
+    with server_of(loop, path, settings=settings(path, viewers=("nogroup",))):
+        pass
+
+    ((name, fields),) = loop.events
+    assert name == "config.warning"
+    assert "members of nogroup have a role, and cannot reach" in str(fields["problem"])
+    assert "set control.socket to a path that they can reach" in str(fields["problem"])

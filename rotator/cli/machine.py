@@ -20,7 +20,7 @@ from rotator.cli.outside import (
     several_replicas,
 )
 from rotator.config.settings import Config, KekKind, KekSource, Settings
-from rotator.control_roles import Doorkeeper
+from rotator.control_roles import OPEN_SOCKET, Doorkeeper, closed_to
 from rotator.errors import KekError, RotatorError
 from rotator.ports import Snapshot
 from rotator.report.steps import next_step
@@ -165,3 +165,7 @@ def _groups(settings: Settings) -> Iterator[Finding]:
     for name in Doorkeeper(settings.control).unknown_groups():
         problem = f"this machine has no group {name!r}; it gives no one a role"
         yield Finding("control", problem, name, f"groupadd {name}, or mend its name")
+    closed = Doorkeeper(settings.control).closed_directory(settings.state_directory)
+    if closed is not None:
+        directory, group = closed
+        yield Finding("control", closed_to(group, directory, settings.control.socket), str(directory), OPEN_SOCKET)

@@ -1,6 +1,7 @@
 """What commands that look have in common: asking, and printing for programs."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -76,5 +77,15 @@ def published_set(option: Path | None, keyset: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RotatorError(f"no set of keyset {keyset} is published: there is no {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RotatorError(f"{path} cannot be read: {error}") from None
+    except PermissionError:
+        closed = next(
+            (each for each in reversed(path.parents) if not os.access(each, os.X_OK, effective_ids=True)), path
+        )
+        raise RotatorError(
+            f"{path} cannot be read: {closed} is closed to this user; fetch the set where it is served, run this as "
+            "the service's user, or have publish.directory set to a place that others may read"
+        ) from None
+    except OSError as error:
+        raise RotatorError(f"{path} cannot be read: {error.strerror}; see what is wrong: rotator check") from None
+    except UnicodeDecodeError:
+        raise RotatorError(f"{path} is no text, and no set; see what is wrong: rotator status") from None

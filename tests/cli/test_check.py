@@ -162,3 +162,29 @@ def test_check_by_a_user_who_may_not_look(started: Shell, site: Site) -> None:
     assert {"state directory", "database", "KEK"} <= found.keys()
     assert found["database"]["next_step"] == "run this as the service's user (root)"
     assert found["KEK"]["next_step"].startswith("let this user (nobody) read ")
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o711])
+def test_a_socket_that_a_group_cannot_reach(site: Site, shell: Shell, mode: int) -> None:
+    """The default one lies in the state directory, which nobody else may enter: a role is of no use then."""
+    with TemporaryDirectory(dir="/tmp", prefix="rotator-") as elsewhere:
+        Path(elsewhere).chmod(mode)
+        text = site.config.read_text()
+        site.config.write_text(text + "control: {viewers: [nogroup]}\n")
+        default = [each["text"] for each in problems(shell)]
+        site.config.write_text(f"{text}control: {{viewers: [nogroup], socket: {elsewhere}/s}}\n")
+        chosen = [each["text"] for each in problems(shell)]
+
+    assert any(text.startswith(f"members of nogroup have a role, and cannot reach {site.state}") for text in default)
+    assert len(chosen) == (mode == 0o700)
+    assert all(text.endswith(f"they may not enter {elsewhere}") for text in chosen)
+
+
+def test_a_published_set_that_is_closed_to_this_user(started: Shell, site: Site) -> None:
+    """Says which directory it is, once, and what to do."""
+    with as_nobody(site.root / "rotator-data"):
+        code, out, err = started("jwks")
+
+    assert (code, out) == (1, "")
+    assert err.count("jwks.json") == 1
+    assert f"cannot be read: {site.state} is closed to this user; " in " ".join(err.split())
