@@ -28,9 +28,32 @@ class Adoption:
     kids: tuple[Kid, ...]
     taken_as_rs256: tuple[Kid, ...]
     """RSA keys that do not say their ``alg``."""
-    propagation_period: timedelta
+    propagation_seconds: int
     usable_at: datetime
     """When the first token can be issued if the daemon is started now: verifiers may hold copies without new keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adoptions:
+    """What became of all published sets that the database did not know."""
+
+    adoptions: tuple[Adoption, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A published set that was moved away."""
+
+    keyset: KeysetName
+    kept: str
+    """Where it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetsAside:
+    """What became of all published sets that the database did not know."""
+
+    replaced: tuple[SetAside, ...]
 
 
 @contextmanager
@@ -63,7 +86,7 @@ def adopt_published(config: Config, keep_for: timedelta, reason: str = "") -> tu
                 keyset=name,
                 kids=kids,
                 taken_as_rs256=_without_algorithm(found[name].content),
-                propagation_period=periods[name],
+                propagation_seconds=int(periods[name].total_seconds()),
                 usable_at=reading.now + periods[name],
             )
             for name, kids in adopted.items()

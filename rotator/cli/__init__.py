@@ -27,7 +27,7 @@ from rotator.cli import (
 from rotator.cli.asking import clock, token
 from rotator.cli.options import ConfigOption
 from rotator.cli.streams import fill_closed_streams, write_no_more
-from rotator.errors import RotatorError
+from rotator.errors import ConfigError, RotatorError
 
 app = typer.Typer(
     name="rotator",
@@ -87,6 +87,7 @@ _UsageProblem: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad usage or config, 3 degraded."""
     fill_closed_streams()
+    as_json = _wants_json(sys.argv[1:] if arguments is None else arguments)
     try:
         try:
             code = app(arguments, standalone_mode=False)
@@ -98,10 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stdout.flush()
     except _UsageProblem as error:
-        error.show(sys.stderr)
-        return int(error.exit_code)
+        return _complain_of_usage(error, as_json=as_json)
     except RotatorError as error:
-        return _complain(error)
+        return _complain(error, as_json=as_json)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
         write_no_more()
-        return _complain(RotatorError(f"the output cannot be written: {error.strerror}"))
+        return _complain(RotatorError(f"the output cannot be written: {error.strerror}"), as_json=as_json)
     return code if isinstance(code, int) else 0
 
 
@@ -119,8 +119,30 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
 """What becomes of output into a file that can take no more, or a closed stream; of our files the error has the name."""
 
 
-def _complain(error: RotatorError) -> int:
-    from rotator.cli.screen import tell  # noqa: PLC0415 - only when needed
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether ``--json`` is among the options, also of a command line that cannot be understood."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:end]
 
-    tell(str(error))
+
+def _complain_of_usage(problem: Any, *, as_json: bool) -> int:
+    if as_json:
+        return _complain(ConfigError(problem.format_message()), as_json=True)
+    problem.show(sys.stderr)
+    return int(problem.exit_code)
+
+
+def _complain(error: RotatorError, *, as_json: bool) -> int:
+    """Say on stderr what is wrong, for programs as one line of JSON; stdout is for answers alone."""
+    if as_json:
+        import json  # noqa: PLC0415 - only when needed
+
+        from rotator.report.records import Failure  # noqa: PLC0415 - heavy
+        from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
+
+        sys.stderr.write(json.dumps(to_json(Failure(str(error), error.exit_code))) + "\n")
+    else:
+        from rotator.cli.screen import tell  # noqa: PLC0415 - only when needed
+
+        tell(str(error))
     return error.exit_code

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rotator.cli.options import ConfigOption, config_of
+from rotator.cli.options import ConfigOption, JsonOption, config_of
 
 
 class Form(StrEnum):
@@ -22,6 +22,7 @@ def export(
     keyset: Annotated[str, typer.Option(help="The keyset.")] = "default",
     form: Annotated[Form, typer.Option("--format", help="A JWK Set, or one PEM block for each key.")] = Form.JWKS,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the public keys of a keyset, for whoever verifies its tokens without this daemon.
 
@@ -29,6 +30,8 @@ def export(
     """
     from rotator.cli.output import published_set  # noqa: PLC0415 - heavy
 
+    if as_json and form is Form.PEM:
+        raise typer.BadParameter("PEM is no JSON: leave --json out, or take --format jwks")
     text = published_set(config_of(context, config), keyset)
     if form is Form.PEM:
         from rotator.adapters.keyfile import to_pem  # noqa: PLC0415 - heavy

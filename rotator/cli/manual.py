@@ -40,6 +40,14 @@ _EXIT: Final = (
     ),
 )
 
+_PROGRAMS: Final = """\
+With `--json`, commands print one document on standard output; `python -m rotator.schemas NAME` prints its JSON Schema,
+where NAME is that of the command with hyphens, as in `tokens-list`. When such a command fails, the last line on
+standard error is one object with `error` and `exit_code`, of the schema `error`; nothing else of a failure is printed.
+
+`audit export` prints a document on each line. `run` has `--json` for `--once` alone: as a daemon it prints its log.
+`demo` is for people, and has none; `config schema` is JSON as it is."""
+
 _ENVIRONMENT: Final = (
     ("ROTATOR_CONFIG", "The config file, where --config does not name one."),
     ("ROTATOR_KEK", "The key-encryption key, where the config names no file for it and systemd gives no credential."),
@@ -75,6 +83,8 @@ def render() -> str:
         *_commands(command, "rotator"),
         ".SH COMPLETION",
         *_paragraphs(_COMPLETION),
+        ".SH OUTPUT FOR PROGRAMS",
+        *_paragraphs(_PROGRAMS),
         ".SH EXIT STATUS",
         *_listed(_EXIT),
         ".SH ENVIRONMENT",

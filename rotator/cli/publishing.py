@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rotator.cli.options import ConfigOption, ReasonOption, config_of
+from rotator.cli.options import ConfigOption, JsonOption, ReasonOption, config_of
 
 published = typer.Typer(help="Sets that others, or a database that is lost, published.", no_args_is_help=True)
 
@@ -16,26 +16,34 @@ def adopt(
     keep_for: Annotated[str, typer.Option("--keep-for", help="How long tokens on them can still live: 24h, 30d.")],
     reason: ReasonOption = "",
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Keep the published keys until their tokens end.
 
     They never sign. The first token comes when the new keys have been published for the propagation_period.
     """
-    from rotator.cli.output import span  # noqa: PLC0415 - heavy
+    from datetime import timedelta  # noqa: PLC0415 - only when needed
+
+    from rotator.cli.output import print_json, span  # noqa: PLC0415 - heavy
     from rotator.cli.session import load_config  # noqa: PLC0415 - heavy
     from rotator.core.durations import format_duration  # noqa: PLC0415 - beside it
-    from rotator.published import adopt_published  # noqa: PLC0415 - heavy
+    from rotator.published import Adoptions, adopt_published  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     period = span(keep_for, "--keep-for")
     adoptions = adopt_published(load_config(config_of(context, config)), period, reason)
+    if as_json:
+        print_json(to_json(Adoptions(adoptions)))
+        return
     for each in adoptions:
         typer.echo(f"keyset {each.keyset}: {', '.join(each.kids)}")
         if each.taken_as_rs256:
             kids = ", ".join(each.taken_as_rs256)
             typer.echo(f"  warning: no alg is given for {kids}; published as RS256, as what RSA signs by default")
+        period = timedelta(seconds=each.propagation_seconds)
         typer.echo(
             f"  no token can be issued on it until its new keys have been published for the propagation_period of "
-            f"{format_duration(each.propagation_period)}: {each.usable_at:%Y-%m-%d %H:%MZ} if the daemon is started "
+            f"{format_duration(period)}: {each.usable_at:%Y-%m-%d %H:%MZ} if the daemon is started "
             "now. Let whoever issued tokens so far go on until then, or import the key that signs there: rotator "
             "import-key --offline"
         )
@@ -44,13 +52,21 @@ def adopt(
 
 
 @published.command("replace")
-def replace(context: typer.Context, *, config: ConfigOption = None) -> None:
+def replace(context: typer.Context, *, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Move the published sets aside and begin anew.
 
     Tokens that were signed with their keys are refused from then on.
     """
+    from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.session import load_config  # noqa: PLC0415 - heavy
-    from rotator.published import replace_published  # noqa: PLC0415 - heavy
+    from rotator.published import SetAside, SetsAside, replace_published  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    for keyset, path in replace_published(load_config(config_of(context, config))).items():
+    moved = replace_published(load_config(config_of(context, config)))
+    if as_json:
+        print_json(to_json(SetsAside(tuple(SetAside(keyset, path) for keyset, path in moved.items()))))
+        return
+    for keyset, path in moved.items():
         typer.echo(f"keyset {keyset}: kept in {path}")
+    if not moved:
+        typer.echo("nothing is replaced: no set is published that the database does not know")

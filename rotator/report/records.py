@@ -189,6 +189,15 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """What a command with ``--json`` prints as the last line on stderr when it fails, in place of a sentence."""
+
+    error: str
+    """What is wrong and what to do; several lines where several things are."""
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShownToken:
     """A workspace's current token, for the one who asked."""
 

@@ -18,11 +18,13 @@ class PriorToken:
     sequence: int
     phase: Phase
     counts_until: datetime
-    """From then on it counts as revoked here, or has ended."""
+    """From then on it counts as revoked here, or has ended: the first of ``revoke_at``, a revocation and its end."""
     expires_at: datetime
     """Until then whoever checks nothing but signature and time accepts it, unless its key is revoked."""
     key_revoked: bool
     """Its key is: verifiers that have fetched the set since refuse it as well."""
+    revoke_at: datetime | None = None
+    """As in the list of tokens: from then on it counts as revoked, as an operator said. None: it lives to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ def replacement(snapshot: Snapshot, now: datetime, workspace: WorkspaceId, prior
                 ),
                 expires_at=token.expires_at,
                 key_revoked=token.kid in revoked,
+                revoke_at=ends.get(token.jti),
             )
             for token in snapshot.tokens(workspace)
             if token.sequence <= number and token.expires_at > now

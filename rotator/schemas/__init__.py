@@ -1,7 +1,7 @@
 """The JSON Schemas of everything that commands print with ``--json``, one file each: stable, for programs read them.
 
-The files are made from the records: ``python -m rotator.schemas`` writes them anew. A change that takes a field away,
-or changes what it holds, breaks those programs.
+``python -m rotator.schemas NAME`` prints one. The files are made from the records: without a name it writes them anew.
+A change that takes a field away, or changes what it holds, breaks those programs.
 """
 
 import json
@@ -14,11 +14,12 @@ from rotator.backing_up import Backup
 from rotator.beginning import Beginning
 from rotator.cli.checking import CheckReport
 from rotator.cli.taking_in import Import
+from rotator.published import Adoptions, SetsAside
 from rotator.report.hanging import KeyDetail
 from rotator.report.lists import KeyList, TokenList
 from rotator.report.plans import Plan
 from rotator.report.proof import ChainProof
-from rotator.report.records import Done, Pass, Report, ShownToken
+from rotator.report.records import Done, Failure, Pass, Report, ShownToken
 from rotator.report.replacement import Replacement
 from rotator.report.revocation import Revocation
 from rotator.report.shape import schema
@@ -36,6 +37,7 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "audit-verify": ChainProof,
         "backup": Backup,
         "check": CheckReport,
+        "error": Failure,  # of any command, on stderr
         "import-key": Import,
         "init": Beginning,
         "keys-list": KeyList,
@@ -43,6 +45,8 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "clock-accept": Done,
         "config-accept": Done,
         "plan": Plan,
+        "published-adopt": Adoptions,
+        "published-replace": SetsAside,
         "replace": Replacement,
         "restore": Restored,
         "revoke-key": Revocation,
@@ -60,9 +64,14 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
 """By the name of the file, which is that of the command."""
 
 
+_TITLES: Final = {"error": "the last line on stderr of a command with --json that fails"}
+
+
 def render(name: str) -> str:
     """Return the text of a schema file."""
-    return json.dumps(schema(SHAPES[name], f"rotator {name.replace('-', ' ')} --json"), indent=2) + "\n"
+    return (
+        json.dumps(schema(SHAPES[name], _TITLES.get(name, f"rotator {name.replace('-', ' ')} --json")), indent=2) + "\n"
+    )
 
 
 def load(name: str) -> dict[str, Any]:
