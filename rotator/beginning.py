@@ -14,6 +14,8 @@ from rotator.config import load
 from rotator.config.first import FirstAnswers, render
 from rotator.config.settings import DEFAULT_PATH
 from rotator.errors import RefusedError
+from rotator.told import told
+from rotator.wiring import user_name
 
 CONFIG_NAME: Final = DEFAULT_PATH.name
 KEK_NAME: Final = "kek"
@@ -42,6 +44,7 @@ def begin(directory: Path, answers: FirstAnswers, *, disk: Disk = REAL_DISK) -> 
     refusal = RefusedError(f"{config} is there already, and is left as it is; name another directory, or change it")
     if os.path.lexists(config):
         raise refusal
+    _require_place(directory)
     text = render(answers)
     _prove(text)
     try:
@@ -57,6 +60,16 @@ def begin(directory: Path, answers: FirstAnswers, *, disk: Disk = REAL_DISK) -> 
     return Beginning(config=str(config), kek=str(kek), kek_kept=kept, next=tuple(_steps(config, answers)))
 
 
+def _require_place(directory: Path) -> None:
+    nearest = next(each for each in (directory, *directory.parents) if os.path.lexists(each))
+    if nearest.is_dir() and not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
+        user = user_name(os.geteuid())
+        raise RefusedError(
+            f"{nearest} cannot be written by this user ({user}): name another directory, or have this one made:\n"
+            f"    {told('install', '-d', '-o', user, directory)}"
+        )
+
+
 def _prove(text: str) -> None:
     """Load the config before it is written."""
     with tempfile.TemporaryDirectory(prefix="rotator-") as scratch:
@@ -66,13 +79,13 @@ def _prove(text: str) -> None:
 
 
 def _steps(config: Path, answers: FirstAnswers) -> Iterator[str]:
-    shown = "" if config == DEFAULT_PATH else f" --config {config}"
+    rotator = ("rotator",) if config == DEFAULT_PATH else ("rotator", "--config", config)
     if answers.systemd:
-        yield f"CREDENTIALS_DIRECTORY={config.parent} rotator{shown} check"
+        yield f"CREDENTIALS_DIRECTORY={told(config.parent)} {told(*rotator, 'check')}"
         yield "systemctl enable --now rotator"
     else:
-        yield f"rotator{shown} check"
-        yield f"rotator{shown} run"
-    yield f"rotator{shown} status"
+        yield told(*rotator, "check")
+        yield told(*rotator, "run")
+    yield told(*rotator, "status")
     if answers.workspace:
-        yield f"rotator{shown} token show {answers.workspace}"
+        yield told(*rotator, "token", "show", answers.workspace)

@@ -29,7 +29,7 @@ from typing import Final, Self
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.signature import verify_signature
 from rotator.config.settings import ControlSettings
-from rotator.control_client import address_of, connect
+from rotator.control_client import REASON_LIMIT, REASON_RULE, address_of, connect
 from rotator.control_places import Places
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, Peer, Role, closed_to, name_of, peer_of
 from rotator.core.policy import Policy
@@ -87,6 +87,32 @@ REQUESTS: Final[Mapping[str, Request]] = MappingProxyType(
         "workspace.revoke": Request(Role.ADMIN, ("workspace",), reason_required=True),
     }
 )
+
+
+_TYPED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "audit.page": "audit export",
+        "clock.accept": "clock accept",
+        "config.accept": "config accept",
+        "key.import": "import-key",
+        "key.revoke": "revoke key",
+        "keyset.revoke": "revoke keyset",
+        "keyset.rotate": "rotate",
+        "keyset.rotate_at_once": "rotate --emergency",
+        "keyset.takeover": "rotate",
+        "revocation.show": "revoke … --rehearse",
+        "token.replace": "replace",
+        "token.replacement": "replace",
+        "token.revoke": "revoke token",
+        "token.verify": "verify",
+        "workspace.revoke": "revoke workspace",
+    }
+)
+
+
+def typed(command: str) -> str:
+    """Return what a person types for a command of the socket, whose name is often another one."""
+    return _TYPED.get(command, command.replace(".", " "))
 
 
 # ------------------------------------------------------------------------------------------------------------- server
@@ -248,7 +274,7 @@ class ControlServer:
             return
         groups = keeper.groups(needed)
         who = "a member of " + " or ".join(groups) if groups else "root or the user of the service"
-        problem = f"{name_of(peer.uid)} may not use {command!r}; it needs {who} (config: control)"
+        problem = f"{name_of(peer.uid)} may not use `rotator {typed(command)}`; it needs {who} (config: control)"
         self.log.event("control.denied", actor=name_of(peer.uid), command=command, problem=problem)
         raise RefusedError(problem)
 
@@ -301,7 +327,7 @@ class ControlServer:
             raise ConfigError(f"unknown argument {unknown[0]!r}; known are: {', '.join(known) or 'none'}")
         given = [name for name in known if name in wanted.needs or name in call.arguments]
         if wanted.reason_required and not call.reason:
-            raise ConfigError(f"{call.command} goes into the audit: say why with --reason")
+            raise ConfigError(f"`rotator {typed(call.command)}` goes into the audit: say why with --reason")
         if wanted.secret is not (call.secret is not None):
             raise ConfigError(f"{call.command} {'lacks its' if wanted.secret else 'takes no'} secret")
         draft = RequestRow(
@@ -383,7 +409,7 @@ def _read_line(connection: socket.socket, timeout: timedelta) -> bytes:
             break
         line += chunk
         if len(line) > LINE_LIMIT:
-            raise RefusedError(f"the line is longer than {LINE_LIMIT} bytes")
+            raise RefusedError(f"a request has at most {LINE_LIMIT} bytes; write a shorter reason or argument")
     return line
 
 
@@ -398,10 +424,12 @@ def _parse(line: bytes) -> _Call:
     reason = message.get("reason") or ""
     if not isinstance(command, str) or command not in (*READING, *REQUESTS):
         raise ConfigError(f"unknown command {str(command)[:60]!r}; known are {', '.join((*READING, *REQUESTS))}")
-    if not isinstance(arguments, dict) or not all(map(_is_plain, arguments.values())):
-        raise ConfigError("arguments are an object of plain values, without control characters")
-    if not isinstance(reason, str) or len(reason) > 1000 or not reason.isprintable():
-        raise ConfigError("a reason is text of at most 1000 characters, without control characters")
+    if not isinstance(arguments, dict):
+        raise ConfigError("arguments are an object")
+    if odd := next((name for name, value in arguments.items() if not _is_plain(value)), None):
+        raise ConfigError(f"the argument {odd[:60]!r} has a control character, or is no text, number or yes or no")
+    if not isinstance(reason, str) or len(reason) > REASON_LIMIT or not reason.isprintable():
+        raise ConfigError(REASON_RULE)
     secret = message.get("secret")
     if secret is not None and not isinstance(secret, str):
         raise ConfigError("a secret is text")

@@ -17,6 +17,10 @@ ANSWER_TIMEOUT: Final = timedelta(seconds=60)
 """How long the daemon may be silent."""
 
 
+REASON_LIMIT: Final = 1000
+REASON_RULE: Final = f"a reason is one line of at most {REASON_LIMIT} characters, without control characters"
+
+
 class NoDaemonError(RotatorError):
     """Nothing listens on the control socket."""
 

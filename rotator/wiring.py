@@ -37,6 +37,7 @@ from rotator.engine.tick import Engine
 from rotator.errors import KekError, RefusedError, WitnessError
 from rotator.log import CataloguedLog
 from rotator.ports import EventLog, RequestRow
+from rotator.told import told
 
 REPLICA: Final = ReplicaId("local")
 """The one replica of an embedded database. Several on one PostgreSQL will need names of their own."""
@@ -155,7 +156,7 @@ def _prepare_state_directory(path: Path) -> None:
     except OSError as error:
         raise RefusedError(
             f"the state directory {path} cannot be used: {describe(error)}; make it, owned by this user: "
-            f"install -d -m 700 {path}"
+            + told("install", "-d", "-m", "700", path)
         ) from None
 
 

@@ -17,7 +17,7 @@ import pytest
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.store import SqlStore, open_store
 from rotator.config.settings import ControlSettings
-from rotator.control import LINE_LIMIT, ControlServer
+from rotator.control import LINE_LIMIT, ControlServer, typed
 from rotator.control_client import NoDaemonError, ask, connect
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
@@ -145,22 +145,22 @@ def test_faults_of_the_daemon_are_in_its_answer(loop: Loop, path: Path) -> None:
         (b'{"command": "stop"}\n', "unknown command 'stop'; known are status, plan"),
         (b'{"command": "status", "arguments": []}\n', None),
         (b'{"command": "status", "arguments": [1]}\n', "arguments are an object"),
-        (b'{"command": "status", "arguments": {"a": {}}}\n', "arguments are an object of plain values"),
-        (b'{"command": "token.show", "arguments": {"workspace": "\\ud800"}}\n', "without control characters"),
-        (b'{"command": "token.show", "arguments": {"workspace": "\\u001b[2J"}}\n', "without control characters"),
+        (b'{"command": "status", "arguments": {"a": {}}}\n', "the argument 'a' has a control character, or is no text"),
+        (b'{"command": "token.show", "arguments": {"workspace": "\\ud800"}}\n', "has a control character"),
+        (b'{"command": "token.show", "arguments": {"workspace": "\\u001b[2J"}}\n', "has a control character"),
         (b'{"command": "token.show"}\n', "the argument workspace is missing"),
         (b'{"command": "token.show", "arguments": {"workspace": 1}}\n', "the argument workspace is missing"),
         (b'{"command": "token.show", "arguments": {"workspace": "a", "x": 1}}\n', "unknown argument 'x'"),
         (b'{"command": "clock.accept"}\n', "say why with --reason"),
-        (b'{"command": "clock.accept", "reason": "a\\nb"}\n', "a reason is text"),
-        (b'{"command": "clock.accept", "reason": 1}\n', "a reason is text"),
+        (b'{"command": "clock.accept", "reason": "a\\nb"}\n', "a reason is one line"),
+        (b'{"command": "clock.accept", "reason": 1}\n', "a reason is one line"),
         (b'{"command": "status", "arguments": {"x": 1}}\n', "unknown argument 'x'"),
-        (b'{"command": "plan", "arguments": {"for_seconds": 1e99}}\n', "arguments are an object"),
+        (b'{"command": "plan", "arguments": {"for_seconds": 1e99}}\n', "is no text, number"),
         (b'{"command": "key.import", "arguments": {"keyset": "default"}}\n', "key.import lacks its secret"),
         (b'{"command": "key.import", "arguments": {"keyset": "default"}, "secret": 1}\n', "a secret is text"),
         (b'{"command": "key.import", "arguments": {"x": "1"}, "secret": "s"}\n', "known are: keyset, until"),
         (b'{"command": "config.accept", "reason": "why", "secret": "s"}\n', "config.accept takes no secret"),
-        (b"x" * (LINE_LIMIT + 1), "longer than 65536 bytes"),
+        (b"x" * (LINE_LIMIT + 1), "at most 65536 bytes; write a shorter reason or argument"),
     ],
 )
 def test_hostile_lines_are_refused(server: ControlServer, path: Path, said: bytes, problem: str | None) -> None:
@@ -222,7 +222,7 @@ def test_no_user_takes_the_places_of_others(loop: Loop, path: Path) -> None:
             crowd += _crowd(loop, path, 2_000, 100)
             assert "talking to the daemon 8 times already" in speak(path, b"\n")["error"]
             loop.peer = Peer(2_001, 2_001)
-            with pytest.raises(RefusedError, match="may not use 'status'"):
+            with pytest.raises(RefusedError, match="may not use `rotator status`"):
                 ask(path, "status")
             for uid in range(2_001, 2_010):
                 crowd += _crowd(loop, path, uid, 8)
@@ -347,7 +347,7 @@ def test_groups_give_roles(
             if command in may:
                 ask(path, command, arguments, "why")
             else:
-                with pytest.raises(RefusedError, match=r"unknown\(54321\) may not use '" + command):
+                with pytest.raises(RefusedError, match=rf"unknown\(54321\) may not use `rotator {typed(command)}`"):
                     ask(path, command, arguments, "why")
     denied = [fields["command"] for name, fields in loop.events if name == "control.denied"]
     assert denied == [name for name in COMMANDS if name not in may]
@@ -375,7 +375,7 @@ def test_operators_rehearse_and_admins_revoke(
     loop.peer = replace(NOBODY, gid=700) if group else NOBODY
     groups = {} if group is None else {group: ("mine",)}
     with server_of(loop, path, settings=settings(path, **groups)):
-        answer = "there is no workspace" if rehearses else "may not use 'revocation.show'"
+        answer = "there is no workspace" if rehearses else "may not use `rotator revoke … --rehearse`"
         with pytest.raises(RefusedError, match=answer):
             ask(path, "revocation.show", {"subject": "workspace", "name": "acme"})
         for command, arguments in REVOKING.items():
@@ -384,7 +384,7 @@ def test_operators_rehearse_and_admins_revoke(
                 with pytest.raises(ConfigError, match="say why with --reason"):
                     ask(path, command, arguments)
             else:
-                with pytest.raises(RefusedError, match=f"may not use '{command}'"):
+                with pytest.raises(RefusedError, match=f"may not use `rotator {typed(command)}`"):
                     ask(path, command, arguments, "leaked")
     with loop.store.read() as snapshot:
         assert (snapshot.request(len(REVOKING)) is not None) is revokes
@@ -604,7 +604,7 @@ def test_a_secret_that_cannot_be_sealed_is_not_stored(loop: Loop, path: Path) ->
 
 def test_only_an_admin_may_import(loop: Loop, path: Path) -> None:
     loop.peer = NOBODY
-    with server_of(loop, path, seal=sealed), pytest.raises(RefusedError, match=r"may not use 'key\.import'"):
+    with server_of(loop, path, seal=sealed), pytest.raises(RefusedError, match="may not use `rotator import-key`"):
         ask(path, "key.import", {"keyset": "default"}, secret=Secret("the private key"))
     assert "the private key" not in repr(loop.events)
 

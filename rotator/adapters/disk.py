@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from rotator.errors import RefusedError
+from rotator.told import told
 
 LOCK_NAME: Final = "rotator.lock"
 
@@ -303,7 +304,7 @@ def require_private(path: Path) -> None:
     if mode & 0o077:
         raise RefusedError(
             f"{path} holds private keys and has mode {mode:04o}, which lets others in; "
-            f"close it to them: chmod 700 {path}"
+            f"close it to them: {told('chmod', '700', path)}"
         )
 
 
@@ -405,8 +406,26 @@ _REMEDIES: Final[Mapping[int, str]] = {
 }
 
 
+_READING: Final[Mapping[int, str]] = {
+    errno.EACCES: "run this as a user who may read it",
+    errno.EPERM: "run this as a user who may read it",
+    errno.ENOENT: "see that its path is right",
+    errno.ENOTDIR: "see that its path is right",
+    errno.ELOOP: "see that its path is right",
+    errno.EISDIR: "name a file in it",
+    errno.EIO: _REMEDIES[errno.EIO],
+}
+
+
+def describe_reading(error: OSError) -> str:
+    """Return what the system said of a file that was to be read, and what to do about it."""
+    said = error.strerror or str(error)
+    remedy = _READING.get(error.errno or 0)
+    return f"{said}: {remedy}" if remedy else said
+
+
 def describe(error: OSError) -> str:
-    """Return what the system said and what to do about it."""
+    """Return what the system said of what was to be written, and what to do about it."""
     said = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{said}: {remedy}" if remedy else said

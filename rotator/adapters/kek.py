@@ -28,6 +28,7 @@ from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError
 from rotator.ports import KekRow
+from rotator.told import told
 
 KEY_BYTES: Final = 32
 _LARGEST_RING_BYTES: Final = 64 * 1024
@@ -142,11 +143,12 @@ def _require_private(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in {0, os.geteuid()}:
         raise KekError(
             f"the KEK at {path} belongs to uid {status.st_uid}, who can replace it, and this process runs as uid "
-            f"{os.geteuid()}; give it to the service's user: chown {os.geteuid()} {path}"
+            f"{os.geteuid()}; give it to the service's user: {told('chown', str(os.geteuid()), path)}"
         )
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
-        raise KekError(f"the KEK at {path} has mode {mode:04o}, which lets others reach it; close it: chmod 600 {path}")
+        step = told("chmod", "600", path)
+        raise KekError(f"the KEK at {path} has mode {mode:04o}, which lets others reach it; close it: {step}")
 
 
 # ------------------------------------------------------------------------------------------------------------- making

@@ -17,6 +17,7 @@ from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.core.timeguard import ClockMark
 from rotator.errors import WitnessError
 from rotator.ports import Sealer, WitnessedKey, WitnessedKeyset, WitnessRecord
+from rotator.told import told
 
 FORMAT: Final = 1
 PURPOSE: Final = "witness"
@@ -97,9 +98,10 @@ class FileWitness:
             raise self._refusal("is authentic, but not a record of this version") from None
 
     def _refusal(self, what: str) -> WitnessError:
+        step = told("mv", self._path, f"{self._path}.damaged")
         return WitnessError(
             f"the witness {self._path} {what}; put back the file that belongs to this state and its KEK. If it is "
-            f"lost, move it away (mv {self._path} {self._path}.damaged): a restored backup can then not be told "
+            f"lost, move it away ({step}): a restored backup can then not be told "
             f"from the present state, so make sure that the database is the latest one"
         )
 

@@ -25,6 +25,7 @@ def backup(
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
     from rotator.cli.session import chosen_path, settings_of  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
+    from rotator.told import told  # noqa: PLC0415 - beside it
 
     option = config_of(context, config)
     made = back_up(settings_of(option), chosen_path(option), file)
@@ -39,9 +40,10 @@ def backup(
             ("needs", f"the KEK {', '.join(made.keks) or 'of the first start'}, not in it: keep a copy of {made.kek}"),
             ("", "elsewhere, never beside the backups"),
             ("needs", f"the config: {made.config} and what it includes"),
-            ("back", f"rotator restore {made.file}"),
+            ("back", "with the daemon stopped:"),
         ]
     )
+    screen.command(told("rotator", "restore", made.file))
 
 
 def restore(

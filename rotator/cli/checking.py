@@ -105,4 +105,4 @@ def show_check(screen: Screen, found: CheckReport) -> None:
     else:
         screen.line("not ready; next:", "bold red")
         for step in dict.fromkeys(steps):
-            screen.line(f"  {step}")
+            screen.command(step)

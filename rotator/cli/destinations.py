@@ -10,6 +10,7 @@ from typing import Final
 
 from rotator.core.model import WorkspaceId
 from rotator.core.policy import CommandSink, FileSink, Policy
+from rotator.told import told
 
 _KERNELS: Final = ("/proc", "/sys")
 """No files can be made there, whatever the permissions say."""
@@ -56,7 +57,7 @@ def obstacle(path: Path) -> tuple[str, str]:
         return f"{nearest} is no directory", f"move {nearest} away, or name another path in the config"
     if os.access(nearest, os.W_OK | os.X_OK):
         return "", ""
-    step = f"install -d -o {me()} {path}"
+    step = told("install", "-d", "-o", me(), path)
     if any(_is_in(path, place) for place in _NO_PLACE):
         step = "name a path in the config that this user can write"
     return f"{nearest} cannot be written by this user ({me()})", step
@@ -125,7 +126,7 @@ def _irregular(path: Path) -> tuple[str, str]:
     if stat.S_ISREG(mode):
         return "", ""
     if stat.S_ISLNK(mode):
-        return f"{path} is a symbolic link, and nothing is delivered through one", f"rm {path}"
+        return f"{path} is a symbolic link, and nothing is delivered through one", told("rm", path)
     if stat.S_ISDIR(mode):
         return f"{path} is a directory, and a token is a file", f"name a file in it: {path}/token"
     return f"{path} is there and is no regular file", "name another path in the config"

@@ -24,6 +24,7 @@ from rotator.control_roles import OPEN_SOCKET, Doorkeeper, closed_to
 from rotator.errors import KekError, RotatorError
 from rotator.ports import Snapshot
 from rotator.report.steps import next_step
+from rotator.told import told
 from rotator.wiring import open_readonly, read_kek, user_name
 
 OLDEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,7 +75,9 @@ def _opening_step(path: Path) -> str:
     if not path.is_dir():
         return f"move {path} away, or set state.url"
     owner = path.stat().st_uid
-    return f"chmod 700 {path}" if owner == os.geteuid() else f"run this as the service's user ({user_name(owner)})"
+    return (
+        told("chmod", "700", path) if owner == os.geteuid() else f"run this as the service's user ({user_name(owner)})"
+    )
 
 
 def _database(config: Config) -> Iterator[Finding]:
@@ -129,8 +132,8 @@ def _kek_step(source: KekSource) -> str:
     if source.kind is KekKind.CREDENTIAL:
         return ""
     if status.st_uid not in (0, os.geteuid()):
-        return f"chown {me()} {source.file}"
-    return f"chmod 600 {source.file}" if stat.S_IMODE(status.st_mode) & 0o077 else ""
+        return told("chown", me(), source.file)
+    return told("chmod", "600", source.file) if stat.S_IMODE(status.st_mode) & 0o077 else ""
 
 
 def _database_step(config: Config) -> str:
@@ -164,7 +167,7 @@ def _clock() -> Finding:
 def _groups(settings: Settings) -> Iterator[Finding]:
     for name in Doorkeeper(settings.control).unknown_groups():
         problem = f"this machine has no group {name!r}; it gives no one a role"
-        yield Finding("control", problem, name, f"groupadd {name}, or mend its name")
+        yield Finding("control", problem, name, f"{told('groupadd', name)}, or mend its name")
     closed = Doorkeeper(settings.control).closed_directory(settings.state_directory)
     if closed is not None:
         directory, group = closed

@@ -59,7 +59,10 @@ def moment(text: str, option: str) -> str:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        return rfc3339(wall_time() - span(text, option))
+        try:
+            return rfc3339(wall_time() - parse_duration(text))
+        except ValueError as error:
+            raise ConfigError(f"{option}: {error}; or a moment, such as 2026-03-01T00:00:00Z") from None
     if found.tzinfo is None:
         raise ConfigError(f"{option}: {text!r} has no zone; write {text}Z for UTC")
     return rfc3339(found)

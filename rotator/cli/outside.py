@@ -23,6 +23,7 @@ from rotator.engine.recover import is_behind_witness
 from rotator.errors import KekError, PublishError, WitnessError
 from rotator.ports import Snapshot, WitnessRecord
 from rotator.report.restores import Beside
+from rotator.told import told
 from rotator.wiring import WITNESS, read_kek
 
 
@@ -178,7 +179,7 @@ def _witness_problem(config: Config, snapshot: Snapshot, witnessed: Witnessed) -
     path = settings.state_directory / WITNESS
     way_out = (
         "`rotator run` issues, publishes and delivers nothing until the right database is put back, or, if it is lost "
-        f"for good, the witness is moved away (mv {path} {path}.lost): nothing then tells what was revoked"
+        f"for good, the witness is moved away ({told('mv', path, f'{path}.lost')}): nothing then tells what was revoked"
     )
     lost = lost_database(settings)
     if lost is not None:

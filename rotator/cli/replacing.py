@@ -51,9 +51,23 @@ def replace(
         print_json(found.json)
     else:
         show_replacement(Screen.of(), found.report)
+    _tell_if_capped(overlap, found.report)
     if wait and not found.report.done:
         tell(f"gave up waiting after {format_duration(patience)}: {goes_on(look)}")
         raise typer.Exit(1)
+
+
+def _tell_if_capped(overlap: str, found: "Replacement") -> None:
+    """Say where the overlap is longer than the prior tokens live: no token is valid beyond its own end."""
+    from rotator.cli.output import span  # noqa: PLC0415 - heavy
+    from rotator.cli.screen import tell  # noqa: PLC0415 - beside it
+    from rotator.cli.times import both  # noqa: PLC0415 - beside it
+
+    if overlap in ("now", "end") or not found.prior:
+        return
+    last = max(each.expires_at for each in found.prior)
+    if found.at + span(overlap, "--overlap") > last:
+        tell(f"--overlap {overlap} goes beyond the prior token's own end: it is valid until {both(last, found.at)}")
 
 
 def _ask(path: Path | None, workspace: str, prior: str) -> "Found[Replacement]":

@@ -82,6 +82,13 @@ class Screen:
         else:
             self.console.print(printable(text), style=style or None)
 
+    def command(self, text: str) -> None:
+        """Write a command to type, on a line of its own, which a terminal may run over but is never broken in two."""
+        if self.console is None:
+            self._write(f"    {printable(text)}")
+        else:
+            self.console.print(f"    {printable(text)}", soft_wrap=True)
+
     def facts(self, pairs: Iterable[tuple[str, str]], *, indent: int = 2, style: str = "") -> None:
         """Write labelled lines; what is too long for a terminal is wrapped beside its label."""
         pairs = [(label, printable(text)) for label, text in pairs]

@@ -15,7 +15,7 @@ from rotator.adapters.clock import SystemClock, wall_time
 from rotator.cli.screen import tell
 from rotator.config import load
 from rotator.config.settings import DEFAULT_PATH, Config, Settings, config_path
-from rotator.control_client import HungUpError, NoDaemonError, ask
+from rotator.control_client import REASON_LIMIT, REASON_RULE, HungUpError, NoDaemonError, ask
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError, RotatorError
 from rotator.report.shape import rfc3339
@@ -211,6 +211,8 @@ def request(
     ``secret`` goes with it: over the socket alone, and sealed before it is stored. ``settle``: without a daemon, also
     do what it makes due, as a daemon would after it. Raise :class:`RefusedError` when it was not done.
     """
+    if len(reason) > REASON_LIMIT or not reason.isprintable():
+        raise ConfigError(f"--reason: {REASON_RULE}; this one has {len(reason)} characters")
     unsure = _UNSURE.format(listing=_listing(command), since=rfc3339(wall_time().replace(microsecond=0)))
     try:
         if offline:

@@ -112,4 +112,5 @@ def show_beginning(screen: Screen, done: Beginning) -> None:
     kek = f"{done.kek} was there, and is used" if done.kek_kept else f"{done.kek}, mode 0600"
     screen.facts([("key", kek), ("", "keep a copy of it elsewhere: without it the state cannot be opened")])
     screen.line("next", "bold")
-    screen.facts([(str(number), step) for number, step in enumerate(done.next, start=1)])
+    for step in done.next:
+        screen.command(step)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from rotator.adapters.clock import wall_time
-from rotator.adapters.disk import describe, read_regular
+from rotator.adapters.disk import describe_reading, read_regular
 from rotator.adapters.keyfile import LARGEST_BYTES, FoundKeys, read_jwk, read_pem, to_jwk
 from rotator.cli.output import span
 from rotator.cli.outside import lost_database
@@ -17,6 +17,7 @@ from rotator.core.model import Kid
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError
 from rotator.report.shape import rfc3339
+from rotator.told import told
 from rotator.wiring import open_readonly
 
 
@@ -64,7 +65,9 @@ def take_in(
     if private and note:
         notes.append(note)
     if private and path != "-":
-        notes.append(f"the private key is still in {path}: once it is safe elsewhere, or not needed: shred -u {path}")
+        notes.append(
+            f"the private key is still in {path}: once it is safe elsewhere, or not needed: {told('shred', '-u', path)}"
+        )
     return Import(
         keyset=keyset,
         kids=tuple(key.kid for key in found.keys),
@@ -113,7 +116,7 @@ def _read(path: str) -> tuple[Secret[str], str]:
             if stat.S_IMODE(status.st_mode) & 0o077:
                 note = f"others can reach {path} (mode {stat.S_IMODE(status.st_mode):04o}): who may have read it?"
     except OSError as error:
-        raise RefusedError(f"{path}: it cannot be read: {describe(error)}") from None
+        raise RefusedError(f"{path}: it cannot be read: {describe_reading(error)}") from None
     if len(content) > LARGEST_BYTES:
         raise RefusedError(f"more than {LARGEST_BYTES} bytes came from standard input; that is no key")
     try:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
-from rotator.adapters.disk import describe
+from rotator.adapters.disk import describe_reading
 from rotator.cli.output import answer
 from rotator.cli.screen import Screen, speaks_unicode
 from rotator.core.compact import LONGEST_TOKEN, MalformedError, read_compact
@@ -27,7 +27,7 @@ def read_token(argument: str | None, file: Path | None, stdin: TextIO) -> Secret
             with file.open("rb") as stream:
                 return _read(stream)
         except OSError as error:
-            raise RotatorError(f"{file} cannot be read: {describe(error)}") from None
+            raise RotatorError(f"{file} cannot be read: {describe_reading(error)}") from None
     return _read(stdin.buffer) if argument == "-" else Secret(argument or "")
 
 

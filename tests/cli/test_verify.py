@@ -106,8 +106,12 @@ def test_what_is_asked_for(started: Shell, token: str) -> None:
     [
         (("verify",), 2, "name one token: as the argument, as - for standard input, or with --file FILE"),
         (("verify", "x", "--file", "y"), 2, "name one token"),
-        (("verify", "--file", "/none/there"), 1, "/none/there cannot be read: No such file or directory"),
-        (("verify", "--file", "/"), 1, "/ cannot be read: Is a directory"),
+        (
+            ("verify", "--file", "/none/there"),
+            1,
+            "/none/there cannot be read: No such file or directory: see that its path is right",
+        ),
+        (("verify", "--file", "/"), 1, "/ cannot be read: Is a directory: name a file in it"),
     ],
 )
 def test_wrong_ways_to_ask(started: Shell, arguments: tuple[str, ...], code: int, said: str) -> None:
