@@ -406,3 +406,42 @@ def test_all_keys_that_leave_at_one_moment_are_told_of_it() -> None:
     known = KnownKeyset(KeysetRow(name=POLICY.name, due_at=T0), POLICY, at_rest(*many))
     left = [turn.at for turn in turns(known, T0, T0, CronCalendar()) if isinstance(turn.action, RetireKey)]
     assert left == [T0] * 20
+
+
+def test_a_short_time_ahead_is_told_by_the_clock(site: Site, snapshot: Snapshot) -> None:
+    """Its ends and bars, of which the date alone would tell nothing; and no two texts of the axis touch."""
+    found = plan(snapshot, site.policy, site.clock.wall, CronCalendar(), horizon=3 * HOUR)
+    root = drawn(found)
+    texts = [each.text or "" for each in root.iter(f"{SVG}text")]
+    assert any(re.fullmatch(r"Signing keys, \S+ \d\d:\d\dZ to \S+ \d\d:\d\dZ", text) for text in texts)
+    axis = max(float(each.get("y", "0")) for each in root.iter(f"{SVG}text"))
+    labels = [
+        (float(each.get("x", "0")), len(each.text or "") * 7.2)
+        for each in root.iter(f"{SVG}text")
+        if float(each.get("y", "0")) == axis and each.get("text-anchor") == "middle"
+    ]
+    assert len(labels) > 5
+    for (left, width), (right, other) in pairwise(labels):
+        assert left + width / 2 < right - other / 2
+
+
+def test_a_kid_and_its_algorithm_do_not_touch(site: Site, snapshot: Snapshot) -> None:
+    """Also with a font that is a third wider than the ones that are named."""
+    root = drawn(ahead(site, snapshot))
+    kids = [each for each in root.iter(f"{SVG}text") if "mono" in (each.get("class") or "")]
+    ends = [each for each in root.iter(f"{SVG}text") if each.text in set(Algorithm)]
+    assert kids
+    assert min(float(each.get("x", "0")) - len(each.text or "") * 7.2 for each in ends) > max(
+        float(each.get("x", "0")) + len(each.text or "") * 9.6 for each in kids
+    )
+
+
+def test_a_long_time_ahead_leaves_nothing_out_and_nothing_empty(site: Site, snapshot: Snapshot) -> None:
+    """Every key has its lane, and the sizes of the file are told in one where there is no room for each."""
+    found = ahead(site, snapshot, days=1000)
+    root = drawn(found)
+    texts = [each.text or "" for each in root.iter(f"{SVG}text")]
+    assert len(found.keys) > 45
+    assert not any("more keys" in text for text in texts)
+    assert len([each for each in root.iter(f"{SVG}rect") if each.get("class") == "cell"]) == 1
+    assert any(re.fullmatch(r"\d to \d keys, at most ~\d+ B; it changes \d+ times", text) for text in texts)

@@ -19,10 +19,13 @@ from rotator.report.plans import Plan
 from rotator.report.time_axis import marks
 
 WIDTH: Final = 1200
-LANES_AT_MOST: Final = 40
+LANES_AT_MOST: Final = 120
 """Of one keyset; more cannot be read."""
 
-_LEFT: Final = 180
+_CELLS_AT_MOST: Final = 40
+"""Of one published file; more have no room for their numbers, and become one with what they are between."""
+
+_LEFT: Final = 200
 _RIGHT: Final = WIDTH - 40
 _TOP: Final = 118
 _LANE: Final = 30
@@ -32,6 +35,8 @@ _FILE: Final = 34
 _GAP: Final = 14
 _HISTORY: Final = 0.06
 """How much of the picture is what was: enough to see what a bar comes from."""
+_SHORT: Final = timedelta(days=3)
+"""A time ahead in which the date alone does not tell two moments apart."""
 _CHARACTER: Final = 7.2
 """Pixels that a character takes, at the most."""
 
@@ -85,7 +90,8 @@ def draw(plan: Plan, *, name: str = "") -> str:
 
 
 def _head(plan: Plan, name: str, height: int) -> Iterator[str]:
-    period = f"{_day(plan.from_at)} to {_day(plan.until)}"
+    precise = _minute if plan.until - plan.from_at < _SHORT else _day
+    period = f"{precise(plan.from_at)} to {precise(plan.until)}"
     title = f"Signing keys{name and f' of {_clean(name)}'}, {period}"
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
@@ -128,8 +134,13 @@ def _legend() -> Iterator[str]:
 
 def _axis(scale: _Scale, bottom: float) -> Iterator[str]:
     margin = (scale.end - scale.start) / 80  # so that no text stands half outside
+    free = float(_LEFT) - 40
     for mark in marks(scale.start + margin, scale.end - margin, at_most=13):
         x = scale.x(mark.at)
+        half = len(mark.text) * _CHARACTER / 2
+        if x - half < free:  # the first one has the date as well: its neighbour gives way
+            continue
+        free = x + half + 4
         yield f'  <path class="grid" d="M{x} {_TOP - 6}V{bottom + 4:.1f}"/>'
         yield _text(x, bottom + 20, mark.text, "soft", anchor="middle")
     yield f'  <path class="edge" d="M{_LEFT} {bottom + 4:.1f}H{_RIGHT}"/>'
@@ -143,7 +154,8 @@ def _lines(plan: Plan, scale: _Scale, bottom: float) -> Iterator[str]:
         now, _TOP - 14, f"now: {_minute(plan.from_at)}", "ink", anchor="middle" if now - _LEFT > 60 else "start"
     )
     yield f'  <path class="edge" stroke-dasharray="2 3" d="M{end} {_TOP - 8}V{bottom + 4:.1f}"/>'
-    yield _text(end, _TOP - 14, f"end of this plan: {_day(plan.until)}", "soft", anchor="end")
+    until = _minute(plan.until) if plan.until - plan.from_at < _SHORT else _day(plan.until)
+    yield _text(end, _TOP - 14, f"end of this plan: {until}", "soft", anchor="end")
 
 
 def _keyset(
@@ -190,7 +202,8 @@ def _stretch(stretch: Stretch, scale: _Scale, y: float, *, estimated: bool) -> I
     title = f"{stretch.phase}: {_minute(stretch.from_at)} to {until}"
     width = max(right - left, 1.5)
     yield _bar(stretch.phase, left, y, width, _BAR, title=title, estimated=estimated)
-    since = f"{stretch.phase} from {_date(stretch.from_at)}"
+    when = _clock(stretch.from_at) if scale.end - scale.now < _SHORT else _date(stretch.from_at)
+    since = f"{stretch.phase} from {when}"
     seen = stretch.from_at >= scale.start
     for text in (since, str(stretch.phase)) if seen else (str(stretch.phase),):
         for start in (
@@ -215,6 +228,9 @@ def _bar(
 
 
 def _sizes(sizes: tuple[SetSize, ...], scale: _Scale, y: float) -> Iterator[str]:
+    if len(sizes) > _CELLS_AT_MOST:
+        yield _all_sizes(sizes, scale, y)
+        return
     for place, size in enumerate(sizes):
         end = sizes[place + 1].at if place + 1 < len(sizes) else scale.end
         left, right = scale.x(size.at), scale.x(end)
@@ -231,6 +247,14 @@ def _sizes(sizes: tuple[SetSize, ...], scale: _Scale, y: float) -> Iterator[str]
             if len(text) * _CHARACTER + 6 <= right - left:
                 yield _text((left + right) / 2, y + 14.5, text, "ink", anchor="middle")
                 break
+
+
+def _all_sizes(sizes: tuple[SetSize, ...], scale: _Scale, y: float) -> str:
+    left, right = scale.x(sizes[0].at), scale.x(scale.end)
+    least, most = min(size.keys for size in sizes), max(size.keys for size in sizes)
+    text = f"{least} to {most} keys, at most ~{max(size.bytes for size in sizes)} B; it changes {len(sizes) - 1} times"
+    cell = f'  <rect class="cell" x="{left}" y="{y:.1f}" width="{right - left:.1f}" height="20"/>'
+    return cell + "\n" + _text((left + right) / 2, y + 14.5, text, "ink", anchor="middle")
 
 
 # ------------------------------------------------------------------------------------------------------------- text
@@ -258,6 +282,11 @@ def _day(moment: datetime) -> str:
 
 def _minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%MZ}"
+
+
+def _clock(moment: datetime) -> str:
+    moment = moment.astimezone(UTC)
+    return f"{_date(moment)} {moment:%H:%M}"
 
 
 def _date(moment: datetime) -> str:
