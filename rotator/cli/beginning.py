@@ -22,7 +22,9 @@ def init(
         str, typer.Option(metavar="SPAN", help="Or: the longest that any keeps a copy of the key set. [default: 24h]")
     ] = "",
     workspace: Annotated[str, typer.Option(metavar="NAME", help="The first workspace.")] = "",
-    audience: Annotated[list[str] | None, typer.Option(help="Who its tokens are for; may be given again.")] = None,
+    audience: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Who its tokens are for; may be given again.")
+    ] = None,
     systemd: Annotated[bool, typer.Option("--systemd", help="With the places of the unit.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -137,6 +137,8 @@ def _key_outlook(key: KeyEntry, now: datetime) -> str:
 
 
 def _day(moment: datetime, now: datetime) -> str:
+    if abs(moment - now) < timedelta(days=2):  # the day alone does not tell when
+        return both(moment, now)
     return f"{moment.astimezone(UTC):%Y-%m-%d} ({relative(moment, now)})"
 
 
@@ -179,7 +181,7 @@ def show_audit(screen: Screen, listed: AuditList) -> None:
 def _told(each: AuditEntry) -> str:
     parts = [str(name) for name in (each.workspace, each.keyset) if name is not None]
     parts += [short(each.kid)] if each.kid is not None else []
-    parts += [f"{key}={_detail(key, value)}" for key, value in each.details.items()]
+    parts += [f"{key}={_detail(key, value)}" for key, value in each.details.items() if value is not None]
     parts += [f"by {each.actor}"] if each.actor != "rotator" else []
     parts += [f"({each.reason})"] if each.reason else []
     return " ".join(parts)

@@ -1,6 +1,7 @@
 """What is said of wrong input: what was found, what would be right, and a next step that can be typed as it is."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def test_what_would_be_right_is_said(started: Shell, arguments: tuple[str, ...],
     code, _, err = started(*arguments)
     assert code == 2
     assert said in err
+
+
+def test_what_is_near_has_its_hour_and_what_is_not_there_is_not_shown(shell: Shell, site: Site) -> None:
+    """The day alone does not tell when; and None is no word for people."""
+    site.config.write_text(site.config.read_text().replace("90d", "6h"))
+    shell("run", "--once")
+    assert re.search(r"signs until 20\S+ \d\d:\d\dZ \(in \d+h", shell("keys", "list")[1])
+    shell("replace", "w0", "--offline")
+    listed = shell("audit", "list")[1]
+    assert "token.replacement_requested" in listed
+    assert "None" not in listed
+    assert "list[str]" not in run("init", "--help").stdout
 
 
 def test_an_overlap_beyond_the_end_of_the_prior_token_is_said_to_be_so(started: Shell) -> None:

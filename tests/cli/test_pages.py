@@ -106,12 +106,12 @@ def test_keyset_without_a_signer() -> None:
     [
         (Phase.PENDING, {}, "not published by every replica yet"),
         (Phase.PENDING, {"ready_at": NOW + DAY}, "ready 2026-03-30 00:59Z (in 1d)"),
-        (Phase.ACTIVE, {"rotate_at": NOW + DAY}, "signs until 2026-03-30 (in 1d)"),
+        (Phase.ACTIVE, {"rotate_at": NOW + DAY}, "signs until 2026-03-30 00:59Z (in 1d)"),
         (Phase.GRACE, {"grace_until": NOW + DAY, "last_exp": NOW + 2 * DAY}, "leaves the set 2026-03-31 (in 2d)"),
         (Phase.GRACE, {}, "leaves the set soon"),
-        (Phase.RETIRED, {"retired_at": NOW - DAY}, "left the set 2026-03-28 (1d ago)"),
-        (Phase.REVOKED, {"revoked_at": NOW - DAY}, "revoked 2026-03-28 (1d ago)"),
-        (Phase.GRACE, {"origin": Origin.ADOPTED, "grace_until": NOW}, "adopted, leaves the set 2026-03-29 (now)"),
+        (Phase.RETIRED, {"retired_at": NOW - DAY}, "left the set 2026-03-28 00:59Z (1d ago)"),
+        (Phase.REVOKED, {"revoked_at": NOW - DAY}, "revoked 2026-03-28 00:59Z (1d ago)"),
+        (Phase.GRACE, {"origin": Origin.ADOPTED, "grace_until": NOW}, "adopted, leaves the set 2026-03-29 00:59Z (now)"),
     ],
 )
 def test_outlook_of_a_key(phase: Phase, dates: dict[str, object], outlook: str) -> None:
