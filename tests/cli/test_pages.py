@@ -111,7 +111,11 @@ def test_keyset_without_a_signer() -> None:
         (Phase.GRACE, {}, "leaves the set soon"),
         (Phase.RETIRED, {"retired_at": NOW - DAY}, "left the set 2026-03-28 00:59Z (1d ago)"),
         (Phase.REVOKED, {"revoked_at": NOW - DAY}, "revoked 2026-03-28 00:59Z (1d ago)"),
-        (Phase.GRACE, {"origin": Origin.ADOPTED, "grace_until": NOW}, "adopted, leaves the set 2026-03-29 00:59Z (now)"),
+        (
+            Phase.GRACE,
+            {"origin": Origin.ADOPTED, "grace_until": NOW},
+            "adopted, leaves the set 2026-03-29 00:59Z (now)",
+        ),
     ],
 )
 def test_outlook_of_a_key(phase: Phase, dates: dict[str, object], outlook: str) -> None:
