@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rotator.cli import completion
 from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
 
 clock = typer.Typer(help="The clock, when it is not trusted.", no_args_is_help=True)
@@ -15,7 +16,7 @@ token = typer.Typer(help="One token.", no_args_is_help=True)
 @token.command("show")
 def token_show(
     context: typer.Context,
-    workspace: Annotated[str, typer.Argument(help="The workspace.")],
+    workspace: Annotated[str, typer.Argument(help="The workspace.", autocompletion=completion.workspaces)],
     *,
     to_clipboard: Annotated[
         bool, typer.Option("--copy", help="Put it on the clipboard of this terminal, and print nothing of it.")

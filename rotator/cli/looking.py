@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rotator.cli import completion
 from rotator.cli.options import ConfigOption, JsonOption, config_of
 
 keys = typer.Typer(help="Signing keys.", no_args_is_help=True)
@@ -49,7 +50,10 @@ def keys_show(
     context: typer.Context,
     kid: Annotated[
         str,
-        typer.Argument(help="The key: its kid, or the beginning of it; after -- where an imported one begins with -."),
+        typer.Argument(
+            help="The key: its kid, or the beginning of it; after -- where an imported one begins with -.",
+            autocompletion=completion.kids,
+        ),
     ],
     *,
     config: ConfigOption = None,
@@ -72,7 +76,9 @@ def keys_show(
 def tokens_list(
     context: typer.Context,
     *,
-    workspace: Annotated[str | None, typer.Option(help="Of this workspace alone.")] = None,
+    workspace: Annotated[
+        str | None, typer.Option(help="Of this workspace alone.", autocompletion=completion.workspaces)
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Retired and revoked ones, too.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -97,7 +103,7 @@ def tokens_list(
 def jwks(
     context: typer.Context,
     *,
-    keyset: Annotated[str, typer.Option(help="The keyset.")] = "default",
+    keyset: Annotated[str, typer.Option(help="The keyset.", autocompletion=completion.keysets)] = "default",
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: ARG001 - as it is JSON anyway
 ) -> None:

@@ -23,7 +23,8 @@ long enough after it has stopped, so that no valid token is ever refused. Every 
 Commands talk to the daemon over a Unix socket; those that look read the state by themselves where no daemon runs."""
 
 _COMPLETION: Final = """\
-`rotator --install-completion` makes the shell that it runs in complete commands and options from its next start on; it
+`rotator --install-completion` makes the shell that it runs in complete commands and options from its next start on,
+and workspaces, keysets and kids where a daemon answers; it
 knows bash, zsh and fish. `rotator --show-completion` prints what it would install."""
 
 _EXIT: Final = (

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rotator.cli import completion
 from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
 
 if TYPE_CHECKING:  # heavy
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # heavy
 
 def replace(
     context: typer.Context,
-    workspace: Annotated[str, typer.Argument(help="The workspace.")],
+    workspace: Annotated[str, typer.Argument(help="The workspace.", autocompletion=completion.workspaces)],
     *,
     overlap: Annotated[
         str,

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from rotator.cli import completion
 from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
 
 revoke = typer.Typer(help="Refuse what was compromised from now on, and replace it.", no_args_is_help=True)
@@ -25,7 +26,11 @@ NowOption = Annotated[
 def revoke_key(
     context: typer.Context,
     kid: Annotated[
-        str, typer.Argument(help="The key's kid, or the beginning of it; after -- where an imported one begins with -.")
+        str,
+        typer.Argument(
+            help="The key's kid, or the beginning of it; after -- where an imported one begins with -.",
+            autocompletion=completion.kids,
+        ),
     ],
     *,
     reason: ReasonOption = "",
@@ -63,7 +68,7 @@ def revoke_key(
 @revoke.command("keyset")
 def revoke_keyset(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The keyset.")],
+    name: Annotated[str, typer.Argument(help="The keyset.", autocompletion=completion.keysets)],
     *,
     reason: ReasonOption = "",
     rehearse: RehearseOption = False,
@@ -118,7 +123,7 @@ def revoke_token(
 @revoke.command("workspace")
 def revoke_workspace(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The workspace.")],
+    name: Annotated[str, typer.Argument(help="The workspace.", autocompletion=completion.workspaces)],
     *,
     reason: ReasonOption = "",
     rehearse: RehearseOption = False,

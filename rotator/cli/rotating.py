@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rotator.cli import completion
 from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
 
 if TYPE_CHECKING:  # heavy
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # heavy
 
 def rotate(
     context: typer.Context,
-    keyset: Annotated[str, typer.Argument(help="The keyset.")] = "default",
+    keyset: Annotated[str, typer.Argument(help="The keyset.", autocompletion=completion.keysets)] = "default",
     *,
     emergency: Annotated[
         bool, typer.Option("--emergency", help="Do not wait; shows what breaks, and asks. For admins.")

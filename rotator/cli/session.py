@@ -91,6 +91,16 @@ def _find_reader(option: Path | None, patience: timedelta) -> Callable[[str, Arg
     return from_state
 
 
+def ask_daemon(option: Path | None, command: str, patience: timedelta) -> Any:
+    """Return what a running daemon answers to a question, or raise :class:`RotatorError`; the state is not opened."""
+    for socket in _sockets(option):
+        try:
+            return ask(socket, command, timeout=patience)
+        except NoDaemonError:
+            continue
+    raise NoDaemonError("no daemon answers")
+
+
 def _require_life(socket: Path, patience: timedelta) -> None:
     """Raise :class:`RotatorError` for a daemon that is stopped or hangs; one that works may take its time to answer.
 

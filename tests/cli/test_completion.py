@@ -1,11 +1,17 @@
 """Completion in a real bash, by the script that ``--show-completion`` prints."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from tests.cli.conftest import Shell
+from tests.e2e.world import Site
 
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": "/nonexistent"}
 
@@ -46,3 +52,39 @@ def test_bash_completes_commands_and_options(script: str, words: list[str], comp
         "complete -p rotator >/dev/null && _rotator_completion rotator; printf '%s\\n' \"${COMPREPLY[@]}\""
     )
     assert sorted(found.split()) == sorted(completed)
+
+
+def complete(script: str, config: Path, *words: str) -> tuple[list[str], float]:
+    """Return what bash offers for the last of ``words``, and how long that took."""
+    typed = " ".join(f"'{word}'" for word in words)
+    began = time.monotonic()
+    found = bash(
+        f"export ROTATOR_CONFIG={config}\n{script}\nCOMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; "
+        "_rotator_completion rotator 2>&1; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    return found.split(), time.monotonic() - began
+
+
+def test_bash_completes_what_the_daemon_knows(script: str, daemon: Shell) -> None:
+    (signer, *_) = [each["kid"] for each in json.loads(daemon("keys", "list", "--json")[1])["keys"]]
+    for words, expected in (
+        (("token", "show", "w"), ["w0", "w1"]),
+        (("replace", "w1"), ["w1"]),
+        (("rotate", ""), ["default"]),
+        (("keys", "show", signer[:6]), [signer]),
+        (("tokens", "list", "--workspace", "w"), ["w0", "w1"]),
+    ):
+        assert complete(script, daemon.config, "rotator", *words)[0] == expected
+
+
+def test_without_a_daemon_or_with_one_that_hangs_nothing_is_said(script: str, started: Shell, site: Site) -> None:
+    """And nobody waits for it much longer than for the program itself."""
+    _, usual = complete(script, site.config, "rotator", "pla")
+    assert complete(script, site.config, "rotator", "replace", "")[0] == []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(site.state / "control.sock"))
+        listener.listen()
+        found, took = complete(script, site.config, "rotator", "replace", "")
+    assert found == []
+    assert took < usual + 1.5
+    assert complete(script, Path("/none/there"), "rotator", "rotate", "")[0] == []
