@@ -34,7 +34,7 @@ AHEAD: Final = 2_000
 """Tokens that are minted, or wait for it, while others are committed, at least."""
 
 AT_MOST: Final = {Algorithm.ES256: 10_000, Algorithm.EDDSA: 10_000, Algorithm.RS256: 1_000}
-"""Tokens in one tick, by what a signature costs, so that keysets, deliveries and requests get their turn at least once
+"""Tokens in one tick, by what a signature costs, so that keysets, deliveries and requests get their turn about once
 a second."""
 
 RETRY_CEILING: Final = timedelta(minutes=10)
