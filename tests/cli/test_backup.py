@@ -110,7 +110,7 @@ def test_a_restore_and_what_it_leaves(started: Shell, site: Site) -> None:
     code, out, err = started("restore", str(target), "--yes", "--reason", "the wrong disk was wiped")
     assert (code, err) == (0, "")
     assert "older than the witness, which knows of 1 later event\n" in out
-    assert "each of the 2 workspaces gets a fresh one" in out
+    assert "2 workspaces get a fresh one" in out
     (kept,) = (site.state / "replaced").glob("*/rotator.db")
     assert str(kept) in out
     assert "token.shown" in events_in(kept)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import Shell
-from tests.cli.test_process import shell_line
+from tests.cli.test_process import complaint, shell_line
 from tests.e2e.world import Site
 
 LOOKING = ["status", "check", "jwks", "audit export"]
@@ -23,7 +23,7 @@ def test_closed_output_is_one_line(started: Shell, site: Site, command: str) -> 
 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.endswith("rotator: the output cannot be written: Bad file descriptor\n")
+    assert done.stderr.endswith(complaint(command, "the output cannot be written: Bad file descriptor"))
 
 
 @pytest.mark.parametrize("command", [*LOOKING, *CHANGING])

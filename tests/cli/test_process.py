@@ -1,5 +1,6 @@
 """What a shell sees: exit codes, streams, signals, and what an import costs."""
 
+import json
 import os
 import pty
 import re
@@ -90,7 +91,14 @@ def test_a_full_disk_is_one_line(started: Shell, site: Site, command: str) -> No
     """Exit 1, and no traceback, whether a little or much could not be written."""
     done = shell_line(f"ROTATOR_CONFIG={site.config} rotator {command} > /dev/full")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "rotator: the output cannot be written: No space left on device\n"
+    assert done.stderr == complaint(command, "the output cannot be written: No space left on device")
+
+
+def complaint(command: str, problem: str) -> str:
+    """Return how ``command`` tells a problem: as a sentence, or as an object where it was asked for one."""
+    if "--json" in command:
+        return json.dumps({"error": problem, "exit_code": 1}) + "\n"
+    return f"rotator: {problem}\n"
 
 
 def test_interrupt_is_quiet(tmp_path: Path, site: Site) -> None:
