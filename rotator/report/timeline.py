@@ -73,7 +73,7 @@ def tell(turn: Turn, policy: KeysetPolicy) -> Iterator[PlanEntry]:
             estimated = _hangs(state, action, keys)
             yield _entry(Step.ACTIVATE, action.kid, why, action.keyset, at, estimated=estimated)
             if action.prior is not None and action.prior_grace_until is not None:
-                why = f"in grace until {action.prior_grace_until:%Y-%m-%d}"
+                why = f"in grace until {action.prior_grace_until:%Y-%m-%d %H:%M}"
                 yield _entry(Step.DEMOTE, action.prior, why, action.keyset, at, estimated=estimated)
         case RetireKey():
             why = _REASONS.get(action.reason, str(action.reason))
