@@ -164,7 +164,8 @@ def a_key_leaves_on_evidence(world: World, replica: Replica | None) -> str:
         if key.phase != "grace" or key.grace_until is None or key.keyset not in calm:
             continue
         end = max(key.grace_until / 1e6, chronicle.last_exp.get(key.kid, 0) + 60)
-        if chronicle.counted["state.restored"]:  # it stays as long as the witness thought that it might be needed
+        # As long as the witness thought that it might be needed, or as tokens that were signed elsewhere may live.
+        if chronicle.counted["state.restored"] or key.origin == "imported":
             end = max(end, (key.last_exp or 0) / 1e6 + 60)
         if now > end + patience + 60 and key.origin != "adopted":
             return f"{key.kid} is still in the set, {timedelta(seconds=now - end)} after nothing needed it"
