@@ -4,8 +4,7 @@ Each action that changes the database is planned once more inside its transactio
 longer what is to be done, another replica or a crash got there first, and that is a success.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Final, assert_never
@@ -21,14 +20,15 @@ from rotator.core.actions import (
     Reschedule,
     RetireKey,
 )
-from rotator.core.events import Detail, Event, EventName
+from rotator.core.events import Event, EventName
 from rotator.core.invariants import keyset_violations
-from rotator.core.model import KeysetName, Phase, SigningKey
+from rotator.core.model import KeysetName, Kid, Phase
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
 from rotator.engine import changes
-from rotator.engine.observe import Observed, observe, publication, record_sightings, rendered
+from rotator.engine.observe import Observed, observe, record_sightings
+from rotator.engine.publish import drop_revoked, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
-from rotator.engine.witnessing import remember_keyset
+from rotator.engine.witnessing import remember_keyset, witnessed_jwks
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
 from rotator.ports import KeysetRow, Reading, Transaction
 
@@ -56,11 +56,15 @@ def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     """Publish a set that is not what it should be, and do nothing else: a clock that is not trusted allows no more."""
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading)
+        seen = frozenset(sighting.kid for sighting in snapshot.sightings(name))
     if observed is None:
+        return
+    if _examine_rows(run, observed, seen):
+        drop_revoked(run, observed, reading)
         return
     plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
     if plan and isinstance(plan[0], PublishSet):
-        _try_to_publish(run, plan[0], reading)
+        try_to_publish(run, plan[0], reading)
 
 
 def needs_a_look(run: Run, row: KeysetRow) -> bool:
@@ -96,7 +100,7 @@ def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
         plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
         for action in plan:
             if isinstance(action, PublishSet):
-                problem = _try_to_publish(run, action, reading) or problem
+                problem = try_to_publish(run, action, reading) or problem
             elif not _execute(run, action, reading):
                 break
         if not plan:
@@ -114,11 +118,12 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
         seen = frozenset(sighting.kid for sighting in snapshot.sightings(name))
     if observed is None:
         return None
-    for key in observed.state.keys:
-        if not key.authentic:
-            _quarantine(run, observed, key, seen=key.kid in seen)
-        elif not key.opens:
-            run.fault(f"key:{key.kid}", "its private half does not open", "key.unusable", kid=key.kid, keyset=name)
+    if problem := _examine_rows(run, observed, seen):
+        drop_revoked(run, observed, reading)
+        raise SealError(
+            f"{problem}; it is a published key, so the published file is left as it is, but for what is revoked. "
+            "Restore the database from a backup, or revoke the key"
+        )
     with run.around.store.begin() as transaction:
         news = record_sightings(run, transaction, observed, reading)
     if news:
@@ -129,20 +134,24 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
     return observed
 
 
-def _quarantine(run: Run, observed: Observed, key: SigningKey, *, seen: bool) -> None:
-    """Report a row that is not authentic; stop if it stands for a key that we published, which must stay as it is.
+def _examine_rows(run: Run, observed: Observed, seen: Container[Kid]) -> str:
+    """Report each row that is not authentic or does not open; return what is wrong with one that we published.
 
-    The witness tells which those are; ``seen`` tells that some replica's tree held it, for a replica that is new has no
-    witness yet.
+    The witness tells which those are; ``seen`` are the keys that some replica's tree held, for one that is new has no
+    witness yet. What was revoked is none of them any more.
     """
-    problem = f"the row of key {key.kid} was not written by this installation, or was changed since"
-    run.fault(f"key:{key.kid}", problem, "key.unauthentic", kid=key.kid, keyset=observed.row.name)
-    witnessed = run.witnessed.get(observed.row.name)
-    if seen or (witnessed is not None and any(known.kid == key.kid for known in witnessed.published)):
-        raise SealError(
-            f"{problem}; it is a published key, so the published file is left as it is. "
-            "Restore the database from a backup, or revoke the key"
-        )
+    published = witnessed_jwks(run, observed.row.name)
+    doubt = ""
+    for key in observed.state.keys:
+        if not key.authentic:
+            problem = f"the row of key {key.kid} was not written by this installation, or was changed since"
+            run.fault(f"key:{key.kid}", problem, "key.unauthentic", kid=key.kid, keyset=observed.row.name)
+            if key.kid not in run.revoked_kids and (key.kid in seen or key.kid in published):
+                doubt = doubt or problem
+        elif not key.opens:
+            problem = "its private half does not open"
+            run.fault(f"key:{key.kid}", problem, "key.unusable", kid=key.kid, keyset=observed.row.name)
+    return doubt
 
 
 def _waits_for_served(run: Run, observed: Observed) -> bool:
@@ -159,74 +168,6 @@ def remember(run: Run, observed: Observed, reading: Reading) -> None:
     else:
         run.signing.pop(observed.row.name, None)
     remember_keyset(run, observed, reading)
-
-
-# -------------------------------------------------------------------------------------------------------- publish
-
-
-def _try_to_publish(run: Run, action: PublishSet, reading: Reading) -> str:
-    """Publish, and return what went wrong with it; empty when nothing did."""
-    subject = f"publish:{action.keyset}"
-    try:
-        _publish(run, action, reading)
-    except PublishError as error:
-        run.fault(subject, str(error), "publish.failed", keyset=action.keyset)
-        return str(error)
-    run.healed(subject)
-    return ""
-
-
-def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
-    """Write the tree and record what is read back. The generation moves first, so that no two sets share one."""
-    with run.around.store.begin() as transaction:
-        transaction.lock_keyset(action.keyset)
-        observed = observe(run, transaction, action.keyset, reading)
-        if observed is None or desired_kids(observed.state) != action.kids:
-            return  # changed meanwhile: the next round plans anew
-        content = rendered(observed.state)
-        digest = hashlib.sha256(content).hexdigest()
-        row, repaired = observed.row, digest == observed.row.set_sha256
-        if not repaired:
-            row = replace(row, generation=row.generation + 1, set_sha256=digest)
-            transaction.put_keyset(row)
-        _keep_foreign_aside(run, transaction, observed, reading)
-    nothing_stood = run.around.publisher.found(action.keyset) is None  # in one of two places is not nothing
-    standing = run.around.publisher.publish(publication(row, observed.policy, observed.state, reading.now))
-    if standing.sha256 != digest:
-        raise PublishError(
-            f"keyset {action.keyset}: what was read back from the published file is not what was written"
-        )
-    # The one second look at the clocks in a tick: a slow disk must not make a key look older in public than it is.
-    written = run.around.clock.read()
-    with run.around.store.begin() as transaction:
-        seen = observe(run, transaction, action.keyset, written)
-        if seen is not None:
-            record_sightings(run, transaction, seen, written, wrote_first_file=nothing_stood)
-        transaction.put_publication(run.around.replica, action.keyset, row.generation, digest, written.now)
-        details: dict[str, Detail] = {
-            "generation": row.generation,
-            "keys": len(action.kids),
-            "sha256": digest,
-            "replica": run.around.replica,
-        }
-        reason = "repaired" if repaired else "changed"
-        event = Event(
-            name=EventName.KEYSET_PUBLISHED, at=reading.now, keyset=action.keyset, reason=reason, details=details
-        )
-        run.head = transaction.append([event])
-    if repaired and not observed.state.first_publication:
-        run.around.log.event("publish.repaired", keyset=action.keyset, generation=row.generation)
-
-
-def _keep_foreign_aside(run: Run, transaction: Transaction, observed: Observed, reading: Reading) -> None:
-    """Keep a file that holds keys which nobody here knows, before it is replaced."""
-    published = run.around.publisher.found(observed.row.name)
-    if published is None:
-        return
-    foreign = [kid for kid in published.kids if transaction.key(kid) is None]
-    if foreign:
-        path = run.around.publisher.keep_aside(observed.row.name, published.content, reading.now)
-        run.around.log.event("publish.foreign_key", keyset=observed.row.name, kids=foreign, kept_at=path)
 
 
 # ---------------------------------------------------------------------------------------------------------- commit

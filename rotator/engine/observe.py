@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.jwks import parse_set, render
+from rotator.core.jwks import parse_set
 from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Origin, Phase, ReplicaId, SigningKey
-from rotator.core.planner import desired_kids
+from rotator.core.planner import IN_SET, desired_kids
 from rotator.core.policy import KeysetPolicy
 from rotator.core.timeguard import ClockMark, mark_of
 from rotator.engine.rows import examine
@@ -53,7 +53,7 @@ def observe(
         schedule_fingerprint=row.schedule_fingerprint,
         ever_active=row.ever_active,
         published=None if published is None else names_in_file(published, keys),
-        shows_revoked=published is not None and not _revoked(run, keys).isdisjoint(published.kids),
+        shows_revoked=published is not None and not revoked_kids(run, keys).isdisjoint(published.kids),
         first_publication=_nothing_was_served(run, row, keys, sightings, published),
         publish_blocked=publish_blocked,
         out_since=out_since(sightings, _replicas(run, snapshot), reading),
@@ -79,12 +79,6 @@ def publication(row: KeysetRow, policy: KeysetPolicy, state: KeysetState, now: d
     )
 
 
-def rendered(state: KeysetState) -> bytes:
-    """Return the bytes of the set that a keyset in ``state`` is to publish."""
-    wanted = frozenset(desired_kids(state))
-    return render([key.public_jwk for key in state.keys if key.kid in wanted])
-
-
 def names_in_file(published: PublishedSet, keys: Iterable[SigningKey]) -> tuple[Kid, ...]:
     """Return the kids in the file, each that is not exactly our key under a name that no key has."""
     ours = {key.kid: key.public_jwk for key in keys if key.authentic}
@@ -92,7 +86,8 @@ def names_in_file(published: PublishedSet, keys: Iterable[SigningKey]) -> tuple[
     return tuple(kid if found.get(kid) == ours.get(kid, "") else Kid(f"not ours: {kid}") for kid in published.kids)
 
 
-def _revoked(run: Run, keys: Iterable[SigningKey]) -> set[Kid]:
+def revoked_kids(run: Run, keys: Iterable[SigningKey]) -> set[Kid]:
+    """Return every kid that is known to be revoked, in memory or among ``keys``."""
     return run.revoked_kids | {key.kid for key in keys if key.phase is Phase.REVOKED}
 
 
@@ -168,6 +163,8 @@ def record_sightings(
     news = False
     name = observed.row.name
     wanted = desired_kids(observed.state)
+    # What some tree held stays known to have been published while its row cannot be believed.
+    doubtful = {key.kid for key in observed.state.keys if not key.authentic and key.phase in IN_SET}
     before = transaction.sightings(name)
     held = frozenset(observed.state.published or ())
     views = {run.around.replica: held}
@@ -187,7 +184,7 @@ def record_sightings(
             if sighting is not None:
                 transaction.put_sighting(sighting)
                 news = True
-        gone = [kid for kid in known if kid not in wanted]
+        gone = [kid for kid in known if kid not in wanted and kid not in doubtful]
         if gone:
             transaction.delete_sightings(replica, gone)
             news = True

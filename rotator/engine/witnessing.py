@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
-from rotator.core.model import Jti, Kid, Phase, SigningKey
+from rotator.core.model import Jti, KeysetName, Kid, Phase, SigningKey
 from rotator.core.planner import active_key, desired_kids
 from rotator.core.timeguard import ClockMark
 from rotator.engine.observe import Observed
@@ -27,6 +27,12 @@ def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
             if key.kid in wanted
         ),
     )
+
+
+def witnessed_jwks(run: Run, keyset: KeysetName) -> Mapping[Kid, str]:
+    """Return the public JWKs that the witness knows to have been published, by kid."""
+    known = run.witnessed.get(keyset)
+    return {} if known is None else {key.kid: key.public_jwk for key in known.published}
 
 
 def _ends_at(run: Run, key: SigningKey, now: datetime) -> datetime | None:

@@ -196,6 +196,71 @@ def test_a_published_key_whose_row_was_edited_stays_published_as_it_was(site: Si
     assert site.refused == []
 
 
+def _edit_signer(site: Site) -> str:
+    """Change the public half of the key that signs, as somebody who can write into the database might."""
+    ((kid, jwk),) = site.query("SELECT kid, public_jwk FROM signing_keys WHERE phase = 'active'")
+    site.meddle("UPDATE signing_keys SET public_jwk = ? WHERE kid = ?", jwk.replace("A", "B"), kid)
+    return str(kid)
+
+
+@pytest.mark.parametrize("clock", ["trusted", "distrusted"])
+def test_what_is_revoked_leaves_a_set_whose_other_rows_cannot_be_believed(site: Site, clock: str) -> None:
+    """The rest of the file stays as it was, tokens on the edited key are not refused, and the answer says how it is."""
+    site.main.start()
+    site.advance(21 * DAY, pace=12 * HOUR)  # the first key is in grace now, and tokens on it are still out
+    (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
+    before = {key["kid"]: key for key in json.loads(site.main.jwks().read_bytes())["keys"]}
+    if clock == "distrusted":
+        site.clock.leap(-60 * DAY)
+        site.main.settle()
+    edited = _edit_signer(site)
+    site.revoked.add(prior)
+    answer = site.ask("key.revoke", kid=prior)
+    assert answer.succeeded
+    assert "out of the published set; the keyset is out of order" in answer.result or clock == "distrusted"
+    del before[prior]
+    assert edited in before
+    for place in both_places(site):
+        assert {key["kid"]: key for key in json.loads(place.read_bytes())["keys"]} == before
+    site.advance(2 * HOUR)
+    assert {key["kid"]: key for key in json.loads(site.main.jwks().read_bytes())["keys"]} == before
+    assert site.refused == []
+
+
+def test_a_replica_that_slept_through_a_revocation_lets_the_key_leave_all_the_same(site: Site) -> None:
+    """Its own file still shows what another revoked, when it finds that a row was edited meanwhile."""
+    site.main.start()
+    other = site.daemon("other").start()
+    site.advance(3 * DAY, pace=12 * HOUR)
+    signer = site.active()
+    assert signer in other.kids()
+    spares = [kid for kid in other.kids() if kid != signer]
+    site.revoked.add(signer)
+    assert site.ask("key.revoke", kid=signer).succeeded
+    assert _edit_signer(site) in spares
+    other.settle()
+    site.advance(2 * MINUTE)
+    assert "keyset:default" in other.run.faults
+    assert other.kids() == spares
+    assert site.refused == []
+
+
+def test_revoking_the_key_whose_row_was_edited_puts_the_keyset_right(site: Site) -> None:
+    """It is one of the two ways out that the fault names."""
+    site.main.start()
+    site.advance(3 * DAY, pace=12 * HOUR)
+    edited = _edit_signer(site)
+    site.advance(2 * HOUR)
+    assert "keyset:default" in site.main.run.faults
+    site.revoked.add(edited)
+    assert site.ask("key.revoke", kid=edited).succeeded
+    assert edited not in site.main.kids()
+    assert site.active() not in (None, edited)
+    site.advance(MINUTE)
+    assert "keyset:default" not in site.main.run.faults
+    site.assert_sound()
+
+
 def test_a_private_half_that_does_not_open_is_replaced_by_the_spare(site: Site) -> None:
     """The spare has waited long enough, so it takes over at once, and no token is refused."""
     site.main.start()

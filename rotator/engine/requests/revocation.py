@@ -26,7 +26,7 @@ from rotator.engine.observe import observe
 from rotator.engine.requests.outcome import done, done_before
 from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
-from rotator.errors import RefusedError, WitnessError
+from rotator.errors import PublishError, RefusedError, WitnessError
 from rotator.ports import Reading, RequestRow, RevokedTokens, Transaction
 
 MEANT: Final = "kids"
@@ -51,10 +51,10 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
         if _was_revoked_before(row.key.revoked_at, request) and not found.tokens:
             still = counted(found.workspaces, "workspace waits", "workspaces wait")
             waiting = f"; {still} for a new token" if found.workspaces else ""
-            result = f"key {kid} {_already(row.key.revoked_at)}{_where(run, keyset)}{waiting}{unwritten}"
+            result = f"key {kid} {_already(row.key.revoked_at)}{_where(run, keyset, [kid])}{waiting}{unwritten}"
             done_before(transaction, request, reading, result)
             return
-        result = f"key {kid} is revoked{_where(run, keyset)}; {_what_hung_on_it(found)}{unwritten}"
+        result = f"key {kid} is revoked{_where(run, keyset, [kid])}; {_what_hung_on_it(found)}{unwritten}"
         done(run, transaction, request, _tokens_revoked(request, reading, keyset, kid, found), result)
 
 
@@ -79,7 +79,7 @@ def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
         found = {kid: transaction.revoke_tokens_of_key(kid, reading.now, due_at) for kid in kids}
         every = RevokedTokens(sum(f.tokens for f in found.values()), sum(f.workspaces for f in found.values()))
         keys_are = counted(len(kids), "key is", "keys are")
-        result = f"keyset {keyset}: {keys_are} revoked{_where(run, keyset)}; {_what_hung_on_it(every)}{unwritten}"
+        result = f"keyset {keyset}: {keys_are} revoked{_where(run, keyset, kids)}; {_what_hung_on_it(every)}{unwritten}"
         event = _event(EventName.KEYSET_REVOKED, request, reading, keyset=keyset)._replace(details={"keys": len(kids)})
         before = [_tokens_revoked(request, reading, keyset, kid, each) for kid, each in found.items() if any(each)]
         done(run, transaction, request, event, result, before=before)
@@ -170,13 +170,24 @@ def certain(run: Run, transaction: Transaction, reading: Reading) -> datetime:
     return min(reading.now, mark.high_water_at)
 
 
-def _where(run: Run, keyset: KeysetName) -> str:
+def _where(run: Run, keyset: KeysetName, kids: Sequence[Kid]) -> str:
     problem = run.faults.get(f"publish:{keyset}") or run.faults.get(f"keyset:{keyset}")
-    if problem:
+    if problem and _shown(run, keyset, kids):
         return f", and still in the published set, which could not be written and is tried again: {problem}"
+    if problem:
+        return f" and out of the published set; the keyset is out of order: {problem}"
     signing = run.signing.get(keyset)
     successor = "no key signs yet" if signing is None else f"key {signing.kid} signs"
     return f" and out of the published set; {successor}"
+
+
+def _shown(run: Run, keyset: KeysetName, kids: Sequence[Kid]) -> bool:
+    """Tell whether this replica's tree may show one of ``kids``."""
+    try:
+        standing = run.around.publisher.found(keyset)
+    except PublishError:
+        return True
+    return standing is not None and not set(kids).isdisjoint(standing.kids)
 
 
 def _what_hung_on_it(found: RevokedTokens) -> str:

@@ -1,0 +1,129 @@
+"""Writes a keyset's set into the tree and records what is read back, as the planner or a revocation wants it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+from rotator.core.actions import PublishSet
+from rotator.core.events import Detail, Event, EventName
+from rotator.core.jwks import JwksError, parse_set, render
+from rotator.core.model import KeysetName
+from rotator.core.planner import IN_SET, desired_kids
+from rotator.engine.observe import Observed, observe, publication, record_sightings, revoked_kids
+from rotator.engine.run import Run
+from rotator.engine.witnessing import witnessed_jwks
+from rotator.errors import PublishError
+from rotator.ports import Publication, Reading, Transaction
+
+
+def try_to_publish(run: Run, action: PublishSet, reading: Reading) -> str:
+    """Publish, and return what went wrong with it; empty when nothing did."""
+    subject = f"publish:{action.keyset}"
+    try:
+        _publish(run, action, reading)
+    except PublishError as error:
+        run.fault(subject, str(error), "publish.failed", keyset=action.keyset)
+        return str(error)
+    run.healed(subject)
+    return ""
+
+
+def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
+    """Publish what the planner wants, unless that changed meanwhile: then the next round plans anew."""
+    _write(
+        run,
+        action.keyset,
+        reading,
+        lambda observed: (
+            publication(observed.row, observed.policy, observed.state, reading.now)
+            if desired_kids(observed.state) == action.kids
+            else None
+        ),
+    )
+
+
+def drop_revoked(run: Run, observed: Observed, reading: Reading) -> None:
+    """Let what was revoked leave a set that is otherwise left as it stands, as not all of its rows can be believed."""
+    try:
+        if _without_revoked(run, observed, reading) is not None:
+            _write(run, observed.row.name, reading, lambda seen: _without_revoked(run, seen, reading))
+    except PublishError as error:
+        run.fault(f"publish:{observed.row.name}", str(error), "publish.failed", keyset=observed.row.name)
+    else:
+        run.healed(f"publish:{observed.row.name}")
+
+
+def _without_revoked(run: Run, observed: Observed, reading: Reading) -> Publication | None:
+    """Return the set that stands without what was revoked; None where it shows none.
+
+    A key whose row cannot be believed stays as the witness knows it, or, as in a new replica, as it stands.
+    """
+    standing = run.around.publisher.found(observed.row.name)
+    revoked = revoked_kids(run, observed.state.keys)
+    if standing is None or revoked.isdisjoint(standing.kids):
+        return None
+    texts = {**dict(parse_set(standing.content) or ()), **witnessed_jwks(run, observed.row.name)}
+    kept = tuple(
+        key.public_jwk if key.authentic else texts[key.kid]
+        for key in observed.state.keys
+        if key.kid in standing.kids and key.kid not in revoked and key.phase in IN_SET
+    )
+    return replace(publication(observed.row, observed.policy, observed.state, reading.now), jwks=kept)
+
+
+def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Callable[[Observed], Publication | None]) -> None:
+    """Write the tree and record what is read back. The generation moves first, so that no two sets share one."""
+    with run.around.store.begin() as transaction:
+        transaction.lock_keyset(keyset)
+        observed = observe(run, transaction, keyset, reading)
+        content = None if observed is None else wanted(observed)
+        if observed is None or content is None:
+            return
+        digest = _digest(content)
+        row, repaired = observed.row, digest == observed.row.set_sha256
+        if not repaired:
+            row = replace(row, generation=row.generation + 1, set_sha256=digest)
+            transaction.put_keyset(row)
+        _keep_foreign_aside(run, transaction, observed, reading)
+    nothing_stood = run.around.publisher.found(keyset) is None  # in one of two places is not nothing
+    standing = run.around.publisher.publish(replace(content, generation=row.generation))
+    if standing.sha256 != digest:
+        raise PublishError(f"keyset {keyset}: what was read back from the published file is not what was written")
+    # The one second look at the clocks in a tick: a slow disk must not make a key look older in public than it is.
+    written = run.around.clock.read()
+    with run.around.store.begin() as transaction:
+        seen = observe(run, transaction, keyset, written)
+        if seen is not None:
+            record_sightings(run, transaction, seen, written, wrote_first_file=nothing_stood)
+        transaction.put_publication(run.around.replica, keyset, row.generation, digest, written.now)
+        details: dict[str, Detail] = {
+            "generation": row.generation,
+            "keys": len(content.jwks),
+            "sha256": digest,
+            "replica": run.around.replica,
+        }
+        reason = "repaired" if repaired else "changed"
+        event = Event(name=EventName.KEYSET_PUBLISHED, at=reading.now, keyset=keyset, reason=reason, details=details)
+        run.head = transaction.append([event])
+    if repaired and not observed.state.first_publication:
+        run.around.log.event("publish.repaired", keyset=keyset, generation=row.generation)
+
+
+def _digest(content: Publication) -> str:
+    try:
+        return hashlib.sha256(render(content.jwks)).hexdigest()
+    except JwksError as error:
+        raise PublishError(
+            f"the set of keyset {content.policy.name} is not published, the last good one stays: {error}"
+        ) from error
+
+
+def _keep_foreign_aside(run: Run, transaction: Transaction, observed: Observed, reading: Reading) -> None:
+    """Keep a file that holds keys which nobody here knows, before it is replaced."""
+    published = run.around.publisher.found(observed.row.name)
+    if published is None:
+        return
+    foreign = [kid for kid in published.kids if transaction.key(kid) is None]
+    if foreign:
+        path = run.around.publisher.keep_aside(observed.row.name, published.content, reading.now)
+        run.around.log.event("publish.foreign_key", keyset=observed.row.name, kids=foreign, kept_at=path)
