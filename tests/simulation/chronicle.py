@@ -74,6 +74,8 @@ class Chronicle:
     keys: list[KeyFacts] = field(default_factory=list)
     last_exp: dict[Kid, int] = field(default_factory=dict)
     """The latest ``exp`` of a committed token, in seconds, by kid."""
+    foreign_until: dict[Kid, int] = field(default_factory=dict)
+    """Until when tokens that other systems signed with a key may live, in seconds, as it was said at its import."""
     keyset_of: dict[Kid, KeysetName] = field(default_factory=dict)
     began: dict[Kid, datetime] = field(default_factory=dict)
     """When (true time) a key first signed."""
@@ -150,6 +152,7 @@ class Chronicle:
         elif entry.name == "token.revoked" and entry.jti is not None:
             self.revoked_jtis.setdefault(entry.jti, now)
         elif entry.kid is not None and entry.keyset is not None:
+            self._foreign(entry)
             if entry.name == "key.adopted" and entry.actor != "rotator" and entry.kid not in self.revoked:
                 self.gone.pop(entry.kid, None)  # imported again, as an old database forgot that it left
             self._key(entry.name, entry.kid, entry.keyset, now)
@@ -161,6 +164,14 @@ class Chronicle:
         token = self.forge.minted[entry.jti]
         self.last_exp[entry.kid] = max(self.last_exp.get(entry.kid, 0), token.expires)
         self.current[entry.workspace] = entry.jti
+
+    def _foreign(self, entry: Entry) -> None:
+        """Take note of until when a key that came from elsewhere is needed; what was said once stands."""
+        said = {"key.imported": "foreign_until", "key.adopted": "grace_until"}.get(entry.name, "")
+        until = json.loads(entry.details or "{}").get(said)
+        if until is not None and entry.kid is not None:
+            ends = int(datetime.fromisoformat(until).timestamp())
+            self.foreign_until[entry.kid] = max(self.foreign_until.get(entry.kid, 0), ends)
 
     def _key(self, name: str, kid: Kid, keyset: KeysetName, now: datetime) -> None:
         self.keyset_of[kid] = keyset

@@ -38,7 +38,7 @@ from tests.simulation.operators import (
     RemoveWorkspaces,
 )
 from tests.simulation.setting import ALGORITHMS, Setting
-from tests.simulation.vandals import BackUp, Deface, InsertKeyRow, PutBack, TamperKeyRow
+from tests.simulation.vandals import BackUp, Deface, InsertKeyRow, PutBack, Restore, TamperKeyRow
 from tests.simulation.world import World
 from tests.stand_ins import DAY, HOUR, MINUTE
 
@@ -72,6 +72,11 @@ def phase(random: Random) -> str:
     return random.choice(("active", "active", "active", "pending", "grace"))
 
 
+def foreign_life(random: Random) -> timedelta | None:
+    """Return for how long tokens of another system are said to live, if anybody says so."""
+    return random.choice((None, None, 3 * DAY, 60 * DAY))
+
+
 def far_off(random: Random) -> timedelta:
     """Return an error of a clock that nobody could miss."""
     return random.choice((-1, 1)) * random.choice((5 * MINUTE, 3 * HOUR, 2 * DAY, 40 * DAY, 400 * DAY))
@@ -100,10 +105,11 @@ TABLE: tuple[tuple[int, Draw], ...] = (
     (2, lambda r, _s: RemoveKeyset(r.randrange(3))),
     (2, lambda r, _s: PodJoins(r.randrange(6))),
     (4, lambda r, _s: PodLeaves(r.randrange(3))),
-    (3, lambda r, _s: ImportSigner(r.randrange(3), r.randrange(40), r.choice((None, None, 3 * DAY, 60 * DAY)))),
+    (3, lambda r, _s: ImportSigner(r.randrange(3), r.randrange(40), foreign_life(r), foreign_life(r))),
     (2, lambda r, _s: AdoptKeys(r.randrange(3), r.randrange(40), r.randint(1, 3), r.choice((HOUR, DAY, 40 * DAY)))),
     (6, lambda _r, _s: BackUp()),
-    (4, lambda r, _s: PutBack(r.randrange(3), r.random() < 0.5, r.random() < 0.4)),
+    (3, lambda r, _s: PutBack(r.randrange(3), r.random() < 0.5, r.random() < 0.4)),
+    (2, lambda r, _s: Restore(r.randrange(3), r.randrange(3))),
     (4, lambda r, _s: RevokeKey(r.randrange(9), phase(r), r.random() < 0.3, r.choice(("wait", "wait", "now")))),
     (1, lambda r, _s: RevokeKeyset(r.randrange(3), r.choice(("wait", "now")))),
     (3, lambda r, _s: RevokeToken(r.randrange(500), r.random() < 0.5)),

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from rotator.core import invariants, planner, schedule, timeguard
-from rotator.core.model import KekId
-from rotator.engine import deliver, issue, observe, rows
+from rotator.core.model import Algorithm, KekId
+from rotator.engine import deliver, issue, observe, recover, rows
 from rotator.engine.run import Surroundings
 from rotator.ports import Sealer, WitnessRecord
 from tests.simulation.commands import RevokeKey, Rotate
 from tests.simulation.keys import KEK_ID, KekFile, StandInKeyring, StandInSealer
 from tests.simulation.machines import ClockStep, DiskFull, KekAway, MintFails, SinkFails
 from tests.simulation.moves import Move, Nothing
-from tests.simulation.vandals import BackUp, InsertKeyRow, PutBack
+from tests.simulation.newcomers import ImportSigner
+from tests.simulation.operators import ChangeKeyset
+from tests.simulation.vandals import BackUp, InsertKeyRow, PutBack, Restore
 from tests.stand_ins import DAY, HOUR
 
 
@@ -197,6 +199,30 @@ ALL = (
             (30 * DAY, Nothing()),
         ),
         surround=lambda around: replace(around, witness=ForgetfulWitness(around.witness)),
+    ),
+    Bug(
+        "`rotator restore` forgets what was revoked since",
+        (12,),
+        moves=(
+            (30 * DAY, BackUp()),
+            (2 * DAY, RevokeKey(0, "active", twice=False, choice="wait")),
+            (30 * DAY, Restore(0, 0)),
+            (30 * DAY, Nothing()),
+        ),
+        lines=((recover, "_revocations", "sorted(record.revoked_kids)", "()"),),
+    ),
+    Bug(
+        "an imported key that will not sign leaves before the tokens that others signed with it",
+        (5,),
+        moves=(
+            (30 * DAY, ImportSigner(0, 1, adopted_for=None, kept_for=300 * DAY)),
+            (2 * DAY, ChangeKeyset(0, 1.0, Algorithm.RS256)),
+            (60 * DAY, Nothing()),
+        ),
+        lines=(
+            (planner, "_retirement_reason", "key.last_exp + policy.clock_skew > now", "False"),
+            (invariants, "keyset_violations", "key.last_exp + policy.clock_skew > now", "False"),
+        ),
     ),
     Bug(
         "only one tree is asked whether a key is out",

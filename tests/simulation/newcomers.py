@@ -15,17 +15,22 @@ from tests.simulation.world import World
 
 @dataclass(frozen=True, slots=True)
 class ImportSigner:
-    """A signing key is imported; sometimes its public half was adopted before, and sometimes it comes twice."""
+    """A signing key is imported; sometimes its public half was adopted before, and sometimes it comes twice.
+
+    Sometimes it is said for how long tokens that it signed elsewhere live.
+    """
 
     keyset: int
     number: int
     adopted_for: timedelta | None
+    kept_for: timedelta | None
 
     def apply(self, world: World) -> None:
         name, material = newcomer(world, self.keyset, self.number)
         if self.adopted_for is not None:
             submit(world, name, [found(material, private=False)], until=world.clock.wall + self.adopted_for)
-        submit(world, name, [found(material, private=True)])
+        until = None if self.kept_for is None else world.clock.wall + self.kept_for
+        submit(world, name, [found(material, private=True)], until=until)
         world.settle()
 
 

@@ -156,7 +156,10 @@ def a_key_leaves_on_evidence(world: World, replica: Replica | None) -> str:
             left = chronicle.last_exp.get(entry.kid, 0) - now
             if left > 0:
                 return f"{entry.kid} is retired while a token on it lives for {timedelta(seconds=left)}"
-    if problem := _lingers(world):
+            left = chronicle.foreign_until.get(entry.kid, 0) - SKEW.total_seconds() - now
+            if left > 0:
+                return f"{entry.kid} is retired while tokens signed elsewhere live for {timedelta(seconds=left)}"
+    if problem := _lingers(world) or _drops_foreign(world, replica):
         return problem
     calm = calm_keysets(world)
     patience = world.setting.patience / timedelta(seconds=1)
@@ -183,6 +186,23 @@ def _lingers(world: World) -> str:
             for kid in sorted((versions[-1].keys or {}).keys() & world.chronicle.gone.keys()):
                 if world.now - world.chronicle.gone[kid] >= world.setting.patience:
                     return f"{path} of {replica.name} still shows {kid}, which has left for good"
+    return ""
+
+
+def _drops_foreign(world: World, replica: Replica | None) -> str:
+    """Tell whether a set was written without a key that stood in it, and that tokens signed elsewhere still need."""
+    if replica is None:
+        return ""
+    needed = {
+        kid
+        for kid, until in world.chronicle.foreign_until.items()
+        if until - SKEW.total_seconds() > seconds(world.now) and kid not in world.chronicle.revoked
+    }
+    for path, _ in replica.tree.written:
+        before, *after = [version for version in replica.tree.versions[path][-2:] if not version.by_hand]
+        for version in after:
+            if dropped := needed & ((before.keys or {}).keys() - (version.keys or {}).keys()):
+                return f"{path} of {replica.name} was written without {min(dropped)}, which tokens of others still need"
     return ""
 
 

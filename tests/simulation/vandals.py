@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from rotator.core.events import Event, EventName
 from rotator.core.model import Algorithm
+from rotator.engine.recover import carry_over_revocations
+from tests.simulation.database import Backup
 from tests.simulation.keys import forge_key
 from tests.simulation.parts import stop_all, witnessed
 from tests.simulation.tree import places
-from tests.simulation.world import World
+from tests.simulation.world import BrokenPromiseError, World
+
+PROMISE_12 = "promise 12, A restored backup does no harm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +43,68 @@ class PutBack:
         if not self.running:
             stop_all(world, world.setting.grain)
         world.database.put_back(backup)
-        world.chronicle.forget_after(backup.head())
-        world.unreconciled = True
-        if world.behind is not None:  # what the database forgets the witness knows, to the hour
-            world.behind = world.behind.replace(minute=0, second=0, microsecond=0)
-        world.touched("config", "trees")
-        self._put_right(world)
+        _now_older(world, backup)
         if self.with_tree:
             for replica in world.replicas.values():
                 for path in {*replica.tree.files, *world.old_trees[number]}:
                     replica.tree.put(path, world.old_trees[number].get(path), world.now, by_hand=True)
 
-    @staticmethod
-    def _put_right(world: World) -> None:
-        """Let the operator see to a row that had been changed when the backup was made."""
-        made = world.forge.made
-        rows = world.database.query("SELECT kid, public_jwk FROM signing_keys")
-        changed = [kid for kid, jwk in rows if made.get(kid, jwk) != jwk]
 
-        def mend() -> None:
-            for kid in changed:
-                world.meddle("UPDATE signing_keys SET public_jwk = ? WHERE kid = ?", made[kid], kid)
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """An old database is put back by `rotator restore`, on the machine of one replica, with all daemons stopped."""
 
-        if changed:
-            world.during(2 * world.setting.heartbeat, "row", "config", "elsewhere", end=mend)
+    which: int
+    replica: int
+
+    def apply(self, world: World) -> None:
+        if not world.backups or not witnessed(world) or world.kek.secret != b"kek":
+            return
+        stop_all(world, world.setting.grain)
+        backup = world.backups[self.which % len(world.backups)]
+        record = world.replica(self.replica).witness.record
+        assert record is not None  # so it is witnessed
+        world.database.put_back(backup)
+        with world.database.store.begin() as transaction:
+            event = Event(name=EventName.BACKUP_RESTORED, at=world.clock.wall, actor="ada(1000)", reason="because")
+            transaction.append([event, *carry_over_revocations(transaction, record, world.clock.wall)])
+        _now_older(world, backup)
+        _refuse_what_is_revoked(world)
+
+
+def _now_older(world: World, backup: Backup) -> None:
+    """Take note that the database is an older one, until a daemon has found that out."""
+    world.chronicle.forget_after(backup.head())
+    world.unreconciled = True
+    if world.behind is not None:  # what the database forgets the witness knows, to the hour
+        world.behind = world.behind.replace(minute=0, second=0, microsecond=0)
+    world.touched("config", "trees")
+    _put_right(world)
+
+
+def _put_right(world: World) -> None:
+    """Let the operator see to a row that had been changed when the backup was made."""
+    made = world.forge.made
+    rows = world.database.query("SELECT kid, public_jwk FROM signing_keys")
+    changed = [kid for kid, jwk in rows if made.get(kid, jwk) != jwk]
+
+    def mend() -> None:
+        for kid in changed:
+            world.meddle("UPDATE signing_keys SET public_jwk = ? WHERE kid = ?", made[kid], kid)
+
+    if changed:
+        world.during(2 * world.setting.heartbeat, "row", "config", "elsewhere", end=mend)
+
+
+def _refuse_what_is_revoked(world: World) -> None:
+    """Make sure that whoever reads the restored database is told what was revoked, before any daemon was started."""
+    chronicle = world.chronicle
+    keys = world.database.query("SELECT kid FROM signing_keys WHERE phase <> 'revoked'")
+    tokens = world.database.query("SELECT jti FROM tokens WHERE phase IN ('active', 'grace')")
+    alive = [kid for (kid,) in keys if kid in chronicle.revoked]
+    alive += [jti for (jti,) in tokens if jti in chronicle.revoked_jtis]
+    if alive:
+        raise BrokenPromiseError(PROMISE_12, f"{alive[0]} was revoked, and `rotator restore` put it back as it was")
 
 
 @dataclass(frozen=True, slots=True)
