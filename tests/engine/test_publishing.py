@@ -199,7 +199,7 @@ def test_a_published_key_whose_row_was_edited_stays_published_as_it_was(site: Si
 def _edit_signer(site: Site) -> str:
     """Change the public half of the key that signs, as somebody who can write into the database might."""
     ((kid, jwk),) = site.query("SELECT kid, public_jwk FROM signing_keys WHERE phase = 'active'")
-    site.meddle("UPDATE signing_keys SET public_jwk = ? WHERE kid = ?", jwk.replace("A", "B"), kid)
+    site.meddle("UPDATE signing_keys SET public_jwk = ? WHERE kid = ?", jwk.replace("sig", "enc"), kid)
     return str(kid)
 
 
