@@ -52,8 +52,33 @@ def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
         _settle(run, name, reading, problem)
 
 
+def withdraw_revoked(run: Run, reading: Reading) -> None:
+    """Let what was revoked leave every set that still shows it, while a clock that is not trusted allows no turn.
+
+    Another replica revoked it, the tree could not be written when it was revoked here, or an old file was put back.
+    """
+    with run.around.store.read() as snapshot:
+        names = [row.name for row in snapshot.keysets()]
+        revoked = run.revoked_kids | {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
+    for name in names:
+        try:
+            standing = run.around.publisher.found(name)
+            shown = standing is not None and not revoked.isdisjoint(standing.kids)
+        except PublishError:
+            shown = True  # nobody can tell; looked at more closely, it says why
+        if shown or f"publish:{name}" in run.faults:
+            withdraw(run, name, reading)
+
+
 def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     """Publish a set that is not what it should be, and do nothing else: a clock that is not trusted allows no more."""
+    try:
+        _withdraw(run, name, reading)
+    except PublishError as error:
+        run.fault(f"publish:{name}", str(error), "publish.failed", keyset=name)
+
+
+def _withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading)
         seen = frozenset(sighting.kid for sighting in snapshot.sightings(name))
@@ -65,6 +90,8 @@ def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
     if plan and isinstance(plan[0], PublishSet):
         try_to_publish(run, plan[0], reading)
+    elif not any(isinstance(action, PublishSet) for action in plan):
+        run.healed(f"publish:{name}")
 
 
 def needs_a_look(run: Run, row: KeysetRow) -> bool:
@@ -287,6 +314,7 @@ def _settle(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:
             transaction.put_keyset(settled)
     if not problem:
         run.healed(f"keyset:{name}")
+        run.healed(f"publish:{name}")
 
 
 def _failed(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:

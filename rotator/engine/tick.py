@@ -17,7 +17,7 @@ from rotator.engine.amend import amend_future
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
-from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw
+from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw, withdraw_revoked
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
 from rotator.engine.overlaps import end_overlaps
@@ -96,6 +96,8 @@ class Engine:
             more = self._work(reading, beat=beat) or more
         else:
             self.deliveries.give_way(reading.since_boot, issuing=False)
+            if held and beat:
+                withdraw_revoked(run, reading)
         if run.reconciled:
             catch_up(run, reading)
             write_witness(run)

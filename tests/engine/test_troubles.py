@@ -1,0 +1,78 @@
+"""Two troubles at once: what each of them holds up must not be what the other one needs."""
+
+import copy
+from dataclasses import replace
+
+from rotator.core.model import Kid
+from tests.engine.site import DAY, HOUR, MINUTE, Site
+from tests.engine.test_publishing import both_places
+from tests.engine.test_revoke import settled
+
+
+def hold_clock(site: Site) -> None:
+    site.clock.leap(-60 * DAY)
+    site.main.settle()
+    assert "clock" in site.main.run.faults
+
+
+def revoke(site: Site, kid: Kid) -> str:
+    site.revoked.add(kid)
+    answer = site.ask("key.revoke", kid=kid)
+    assert answer.succeeded
+    return answer.result
+
+
+# ------------------------------------------------------------------------------- a revocation, and a clock that is held
+
+
+def test_a_full_disk_keeps_a_revoked_key_in_the_set_no_longer_than_it_is_full(site: Site) -> None:
+    """Also while the clock is held, and nothing else is done."""
+    signer, spare = settled(site)
+    hold_clock(site)
+    site.main.tree_disk.full = True
+    assert "still in the published set, which could not be written and is tried again" in revoke(site, signer)
+    site.advance(MINUTE)
+    assert signer in site.main.kids()
+    site.main.tree_disk.full = False
+    site.advance(MINUTE)
+    assert "clock" in site.main.run.faults
+    assert site.main.kids() == [spare]
+    assert "publish:default" not in site.main.run.faults
+    audited = len(site.audit())
+    site.advance(HOUR)
+    assert len(site.audit()) == audited
+    site.clock.leap(60 * DAY)
+    site.advance(MINUTE)
+    assert site.active() == spare
+    assert dict(site.main.run.faults) == {}
+    site.assert_sound()
+
+
+def test_an_old_file_that_is_put_back_while_the_clock_is_held_shows_no_revoked_key_for_long(site: Site) -> None:
+    signer, _ = settled(site)
+    old = site.main.jwks().read_bytes()
+    revoke(site, signer)
+    hold_clock(site)
+    for place in both_places(site):
+        place.write_bytes(old)
+    site.advance(MINUTE)
+    assert signer not in site.main.kids()
+
+
+def test_a_replica_whose_clock_is_held_lets_a_key_leave_that_another_revoked(site: Site) -> None:
+    signer, _ = settled(site)
+    other = site.daemon("other").start()
+    site.advance(3 * DAY, pace=12 * HOUR)
+    theirs = copy.copy(site.clock)
+    theirs.leap(-60 * DAY)
+    other.run.around = replace(other.run.around, clock=theirs)
+    other.tick()
+    assert "clock" in other.run.faults
+    site.submit("key.revoke", kid=signer)
+    for _ in range(5):
+        site.main.tick()
+    assert signer not in site.main.kids()
+    theirs.elapse(MINUTE)
+    other.tick()
+    assert "clock" in other.run.faults
+    assert signer not in other.kids()
