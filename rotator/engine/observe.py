@@ -1,6 +1,6 @@
 """The first step: facts. What the database, the published tree and the served URL say of one keyset right now."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -189,6 +189,17 @@ def record_sightings(
             transaction.delete_sightings(replica, gone)
             news = True
     return news
+
+
+def begin_anew(run: Run, transaction: Transaction, observed: Observed, stood: Collection[Kid]) -> None:
+    """Let the wait of each key begin anew that this tree did not hold until now, when the clock is trusted again.
+
+    ``stood``: what it held before. A clock that is not trusted dates nothing: one that is behind would make a key look
+    older in public than it is, as soon as the machine was booted again.
+    """
+    for sighting in transaction.sightings(observed.row.name):
+        if sighting.replica == run.around.replica and sighting.kid not in stood and not lost(sighting):
+            transaction.put_sighting(replace(sighting, absent_until=sighting.seen_at + timedelta.resolution))
 
 
 def _sight(

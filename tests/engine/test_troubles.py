@@ -3,6 +3,8 @@
 import copy
 from dataclasses import replace
 
+import pytest
+
 from rotator.core.model import Kid
 from tests.engine.site import DAY, HOUR, MINUTE, Site
 from tests.engine.test_publishing import both_places
@@ -76,3 +78,36 @@ def test_a_replica_whose_clock_is_held_lets_a_key_leave_that_another_revoked(sit
     other.tick()
     assert "clock" in other.run.faults
     assert signer not in other.kids()
+
+
+@pytest.mark.parametrize("tree", ["as it was", "an older one"])
+def test_a_set_that_is_written_by_a_clock_that_is_behind_makes_no_key_look_older_in_public(
+    site: Site, tree: str
+) -> None:
+    """A battery is empty, a key is revoked before the time is set, and the machine is booted once more."""
+    signer, spare = settled(site)
+    old = site.main.jwks().read_bytes()
+    revoke(site, signer)
+    assert site.active() == spare
+    site.advance(HOUR if tree == "as it was" else 3 * DAY, pace=HOUR)
+    if tree == "an older one":
+        for place in both_places(site):
+            place.write_bytes(old)
+    site.main.stop()
+    site.clock.reboot()
+    site.clock.leap(-60 * DAY)
+    site.main.start()
+    assert "clock" in site.main.run.faults
+    revoke(site, spare)
+    site.clock.leap(60 * DAY)
+    site.advance(MINUTE)
+    assert dict(site.main.run.faults) == {}
+    assert site.active() is None
+    site.main.stop()
+    site.clock.reboot()
+    site.main.start()
+    site.advance(HOUR)
+    assert site.active() is None, "not every verifier can know it"
+    site.advance(3 * DAY, pace=HOUR)
+    assert site.active() is not None
+    site.assert_sound()
