@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from rotator.core.model import Kid
-from tests.engine.site import DAY, HOUR, MINUTE, Site
+from rotator.errors import KekError
+from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site
 from tests.engine.test_publishing import both_places
-from tests.engine.test_revoke import settled
+from tests.engine.test_revoke import kid_of, settled
 
 
 def hold_clock(site: Site) -> None:
@@ -110,4 +111,56 @@ def test_a_set_that_is_written_by_a_clock_that_is_behind_makes_no_key_look_older
     assert site.active() is None, "not every verifier can know it"
     site.advance(3 * DAY, pace=HOUR)
     assert site.active() is not None
+    site.assert_sound()
+
+
+# ------------------------------------------------------------------------- a revocation, and what else is out of order
+
+
+@pytest.mark.parametrize("clock", ["trusted", "held"])
+def test_a_tree_that_cannot_be_read_does_not_keep_a_key_in_use(site: Site, clock: str) -> None:
+    """Whether a spare is known, nobody can tell then: no other signs before it can be read, and nothing is left out."""
+    signer, spare = settled(site)
+    if clock == "held":
+        hold_clock(site)
+    elsewhere = site.root / "elsewhere"
+    site.main.tree.rename(elsewhere)
+    site.main.tree.symlink_to(elsewhere)
+    assert "still in the published set, which could not be written and is tried again" in revoke(site, signer)
+    assert site.query("SELECT DISTINCT phase FROM tokens WHERE kid = ?", signer) == [("revoked",)]
+    site.advance(HOUR)
+    assert site.active() is None
+    site.main.tree.unlink()
+    elsewhere.rename(site.main.tree)
+    site.advance(MINUTE)
+    assert signer not in site.main.kids()
+    if clock == "held":
+        site.clock.leap(60 * DAY)
+        site.advance(MINUTE)
+    assert kid_of(site, "acme") == spare
+    assert dict(site.main.run.faults) == {}
+    site.assert_sound()
+
+
+def test_a_kek_that_was_taken_away_a_moment_ago_does_not_keep_a_key_in_use(site: Site) -> None:
+    """It is looked at every half minute. The witness is written as soon as it can be, and the answer says so."""
+    signer, _ = settled(site)
+    site.clock.elapse(SECOND)
+    kept = site.kek.rename(site.root / "kek.kept")
+    site.revoked.add(signer)
+    number = site.submit("key.revoke", kid=signer)
+    with pytest.raises(KekError):
+        site.main.tick()
+    assert site.answer(number).succeeded
+    assert "put no backup back" in site.answer(number).result
+    assert signer not in site.main.kids()
+    site.clock.elapse(MINUTE)
+    site.main.tick()
+    assert "kek" in site.main.run.faults
+    kept.rename(site.kek)
+    site.advance(MINUTE)
+    record = site.main.run.around.witness.read()
+    assert record is not None
+    assert signer in record.revoked_kids
+    assert dict(site.main.run.faults) == {}
     site.assert_sound()

@@ -26,7 +26,7 @@ from rotator.engine.observe import observe
 from rotator.engine.requests.outcome import done, done_before
 from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
-from rotator.errors import PublishError, RefusedError, WitnessError
+from rotator.errors import KekError, PublishError, RefusedError, WitnessError
 from rotator.ports import Reading, RequestRow, RevokedTokens, Transaction
 
 MEANT: Final = "kids"
@@ -107,12 +107,16 @@ def _every_key(run: Run, request: RequestRow, keyset: KeysetName) -> list[Kid]:
 def _require_choice(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
     """Refuse what leaves no key that every verifier can know, until the operator chose between the two ways.
 
-    A clock that is not trusted cannot tell who is known, and nothing signs under it: then it is waiting.
+    A clock that is not trusted cannot tell who is known, and nothing signs under it: then it is waiting. So it is where
+    the tree cannot be read.
     """
     if request.arguments.get("choice") or "clock" in run.faults:
         return
-    with run.around.store.read() as snapshot:
-        observed = observe(run, snapshot, keyset, reading)
+    try:
+        with run.around.store.read() as snapshot:
+            observed = observe(run, snapshot, keyset, reading)
+    except PublishError:
+        return
     if observed is not None and needs_choice(observed.state, observed.policy, reading.now, kids):
         raise RefusedError(
             f"keyset {keyset} has no spare that every verifier can know: choose between waiting (--wait: no token is"
@@ -271,11 +275,12 @@ def _revoke(
 def witness_first(run: Run, kids: Sequence[Kid] = (), tokens: Sequence[Token] = ()) -> str:
     """Let the witness know first; return what to say where it cannot be written.
 
-    A compromised key does not stay in use because of that: the witness is written as soon as it can be.
+    A compromised key does not stay in use because of that: the witness is written as soon as it can be. It cannot be
+    where the KEK was taken away a moment ago, either.
     """
     try:
         remember_revoked(run, kids, {token.jti: token.expires_at for token in tokens})
-    except WitnessError as error:
+    except (KekError, WitnessError) as error:
         run.fault("witness", str(error), "witness.refused")
         return f". Until the witness can be written, put no backup back: it would bring this to life again ({error})"
     return ""
