@@ -147,6 +147,7 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
         return None
     if problem := _examine_rows(run, observed, seen):
         drop_revoked(run, observed, reading)
+        _remember_doubtful(run, observed, reading)
         raise SealError(
             f"{problem}; it is a published key, so the published file is left as it is, but for what is revoked. "
             "Restore the database from a backup, or revoke the key"
@@ -195,6 +196,15 @@ def remember(run: Run, observed: Observed, reading: Reading) -> None:
     else:
         run.signing.pop(observed.row.name, None)
     remember_keyset(run, observed, reading)
+
+
+def _remember_doubtful(run: Run, observed: Observed, reading: Reading) -> None:
+    """Let the key that signs go on although another row cannot be believed: tokens are issued after a start, too."""
+    active = active_key(observed.state)
+    if active is not None and can_sign(active) and active.kid in (observed.state.published or ()):
+        remember(run, observed, reading)
+    else:
+        remember_keyset(run, observed, reading)
 
 
 # ---------------------------------------------------------------------------------------------------------- commit

@@ -6,7 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from rotator.core.model import Jti, KeysetName, Kid, Phase, SigningKey
-from rotator.core.planner import active_key, desired_kids
+from rotator.core.planner import IN_SET, active_key, desired_kids
 from rotator.core.timeguard import ClockMark
 from rotator.engine.observe import Observed
 from rotator.engine.run import Run
@@ -15,17 +15,27 @@ from rotator.ports import Reading, Snapshot, WitnessedKey, WitnessedKeyset, Witn
 
 
 def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
-    """Take what the witness is to know of a keyset from a fresh look at it."""
+    """Take what the witness is to know of a keyset from a fresh look at it.
+
+    Of a key whose row cannot be believed it goes on knowing what it knew: a backup may be put back because of that very
+    row, and tokens on the key need it then as before.
+    """
     wanted = frozenset(desired_kids(observed.state))
     active = active_key(observed.state)
+    before = run.witnessed.get(observed.row.name)
+    known = {} if before is None else {key.kid: key for key in before.published}
+    published = []
+    for key in observed.state.keys:
+        if key.kid in wanted:
+            ends_at = _ends_at(run, key, reading.now)
+            published.append(WitnessedKey(key.kid, key.algorithm, key.public_jwk, key.sequence, ends_at))
+        elif key.kid in known and not key.authentic and key.phase in IN_SET:
+            ends = [end for end in (known[key.kid].ends_at, _ends_at(run, key, reading.now)) if end is not None]
+            published.append(replace(known[key.kid], ends_at=max(ends, default=None)))
     run.witnessed[observed.row.name] = WitnessedKeyset(
         generation=observed.row.generation,
         active=None if active is None else active.kid,
-        published=tuple(
-            WitnessedKey(key.kid, key.algorithm, key.public_jwk, key.sequence, _ends_at(run, key, reading.now))
-            for key in observed.state.keys
-            if key.kid in wanted
-        ),
+        published=tuple(published),
     )
 
 

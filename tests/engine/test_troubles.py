@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from rotator.core.model import Kid
+from rotator.core.events import EventName
+from rotator.core.model import Kid, Phase
 from rotator.errors import KekError
 from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site
 from tests.engine.test_publishing import both_places
@@ -163,4 +164,42 @@ def test_a_kek_that_was_taken_away_a_moment_ago_does_not_keep_a_key_in_use(site:
     assert record is not None
     assert signer in record.revoked_kids
     assert dict(site.main.run.faults) == {}
+    site.assert_sound()
+
+
+# ---------------------------------------------------------------------------------- a row that was edited, and the rest
+
+
+def edit(site: Site, kid: Kid) -> None:
+    site.meddle("UPDATE signing_keys SET public_jwk = replace(public_jwk, 'sig', 'enc') WHERE kid = ?", kid)
+
+
+def test_the_witness_goes_on_knowing_a_key_whose_row_was_edited(site: Site) -> None:
+    """That of each replica: a backup may be put back because of that row, and tokens on the key need it then."""
+    site.main.start()
+    other = site.daemon("other").start()
+    site.advance(21 * DAY, pace=12 * HOUR)
+    (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
+    edit(site, prior)
+    for daemon in (site.main, other):
+        (jti,) = site.query("SELECT jti FROM tokens WHERE phase = 'active'")[0]
+        site.ask("token.revoke", daemon, jti=jti)
+    site.advance(2 * HOUR, pace=MINUTE)
+    assert site.query("SELECT name FROM keysets WHERE fault <> ''") == [("default",)]
+    for daemon in (site.main, other):
+        record = daemon.run.around.witness.read()
+        assert record is not None
+        assert prior in {key.kid for key in record.keysets["default"].published}  # type: ignore[index]
+
+
+def test_tokens_are_issued_after_a_start_although_the_row_of_the_spare_was_edited(site: Site) -> None:
+    """As they were before it: the key that signs is out, and its own row is as it was."""
+    signer, spare = settled(site)
+    edit(site, spare)
+    site.main.restart()
+    assert "keyset:default" in site.main.run.faults
+    issued = len(site.events(EventName.TOKEN_ISSUED))
+    site.advance(8 * DAY, pace=12 * HOUR)
+    assert len(site.events(EventName.TOKEN_ISSUED)) > issued
+    assert site.active() == signer
     site.assert_sound()
