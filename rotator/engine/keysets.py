@@ -26,7 +26,7 @@ from rotator.core.model import KeysetName, Kid, Phase
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
 from rotator.engine import changes
 from rotator.engine.observe import Observed, observe, record_sightings
-from rotator.engine.publish import drop_revoked, try_to_publish
+from rotator.engine.publish import publish_as_known, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
 from rotator.engine.witnessing import remember_keyset, witnessed_jwks
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
@@ -85,7 +85,7 @@ def _withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     if observed is None:
         return
     if _examine_rows(run, observed, seen):
-        drop_revoked(run, observed, reading)
+        publish_as_known(run, observed, seen, reading)
         return
     plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
     if plan and isinstance(plan[0], PublishSet):
@@ -146,10 +146,10 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
     if observed is None:
         return None
     if problem := _examine_rows(run, observed, seen):
-        drop_revoked(run, observed, reading)
+        publish_as_known(run, observed, seen, reading)
         _remember_doubtful(run, observed, reading)
         raise SealError(
-            f"{problem}; it is a published key, so the published file is left as it is, but for what is revoked. "
+            f"{problem}; it is a published key, and stays so as it was. Nothing else changes but what is revoked. "
             "Restore the database from a backup, or revoke the key"
         )
     with run.around.store.begin() as transaction:

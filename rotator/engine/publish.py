@@ -1,13 +1,13 @@
 """Writes a keyset's set into the tree and records what is read back, as the planner or a revocation wants it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 from rotator.core.actions import PublishSet
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.jwks import JwksError, parse_set, render
-from rotator.core.model import KeysetName
+from rotator.core.model import KeysetName, Kid
 from rotator.core.planner import IN_SET, desired_kids
 from rotator.engine.observe import Observed, begin_anew, observe, publication, record_sightings, revoked_kids
 from rotator.engine.run import Run
@@ -42,33 +42,43 @@ def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
     )
 
 
-def drop_revoked(run: Run, observed: Observed, reading: Reading) -> None:
-    """Let what was revoked leave a set that is otherwise left as it stands, as not all of its rows can be believed."""
+def publish_as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Reading) -> None:
+    """Let a set be what is known of it, where not all of its rows can be believed. ``seen``: what some tree held."""
     try:
-        if _without_revoked(run, observed, reading) is not None:
-            _write(run, observed.row.name, reading, lambda seen: _without_revoked(run, seen, reading))
+        if _as_known(run, observed, seen, reading) is not None:
+            _write(run, observed.row.name, reading, lambda now: _as_known(run, now, seen, reading))
     except PublishError as error:
         run.fault(f"publish:{observed.row.name}", str(error), "publish.failed", keyset=observed.row.name)
     else:
         run.healed(f"publish:{observed.row.name}")
 
 
-def _without_revoked(run: Run, observed: Observed, reading: Reading) -> Publication | None:
-    """Return the set that stands without what was revoked; None where it shows none.
+def _as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Reading) -> Publication | None:
+    """Return the set with each key as its row says, or, where that cannot be believed, as the witness or the tree does.
 
-    A key whose row cannot be believed stays as the witness knows it, or, as in a new replica, as it stands.
+    None where it stands like that, and where there is no set yet and a key of it is not known: a new replica shows
+    nothing rather than less than the others. What was revoked is in none.
     """
-    standing = run.around.publisher.found(observed.row.name)
+    name = observed.row.name
+    standing = run.around.publisher.found(name)
+    witnessed = witnessed_jwks(run, name)
+    texts = {**dict(() if standing is None else parse_set(standing.content) or ()), **witnessed}
     revoked = revoked_kids(run, observed.state.keys)
-    if standing is None or revoked.isdisjoint(standing.kids):
-        return None
-    texts = {**dict(parse_set(standing.content) or ()), **witnessed_jwks(run, observed.row.name)}
-    kept = tuple(
-        key.public_jwk if key.authentic else texts[key.kid]
-        for key in observed.state.keys
-        if key.kid in standing.kids and key.kid not in revoked and key.phase in IN_SET
-    )
-    return replace(publication(observed.row, observed.policy, observed.state, reading.now), jwks=kept)
+    kept: list[str] = []
+    for key in observed.state.keys:
+        if key.kid in revoked or key.phase not in IN_SET:
+            continue
+        if key.authentic:
+            kept.append(key.public_jwk)
+        elif key.kid in seen or key.kid in witnessed:
+            if key.kid in texts:
+                kept.append(texts[key.kid])
+            elif standing is None:
+                return None
+    if not kept and (standing is None or revoked.isdisjoint(standing.kids)):
+        return None  # what stands is better than an empty set, unless it shows what was revoked
+    content = replace(publication(observed.row, observed.policy, observed.state, reading.now), jwks=tuple(kept))
+    return None if run.around.publisher.intact(content) else content
 
 
 def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Callable[[Observed], Publication | None]) -> None:

@@ -1,6 +1,8 @@
 """Two troubles at once: what each of them holds up must not be what the other one needs."""
 
 import copy
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from rotator.core.events import EventName
 from rotator.core.model import Kid, Phase
 from rotator.errors import KekError
 from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site
-from tests.engine.test_publishing import both_places
+from tests.engine.test_publishing import FOREIGN, both_places
 from tests.engine.test_revoke import kid_of, settled
 
 
@@ -203,3 +205,51 @@ def test_tokens_are_issued_after_a_start_although_the_row_of_the_spare_was_edite
     assert len(site.events(EventName.TOKEN_ISSUED)) > issued
     assert site.active() == signer
     site.assert_sound()
+
+
+@pytest.mark.parametrize("damage", ["all lost", "one lost", "foreign key", "meta lost"])
+def test_a_tree_that_is_damaged_is_repaired_although_a_row_was_edited(site: Site, damage: str) -> None:
+    """The witness knows what that row said before."""
+    _, spare = settled(site)
+    good = site.main.jwks().read_bytes()
+    edit(site, spare)
+    site.advance(HOUR)
+    audited = len(site.audit())
+    places = both_places(site)
+    match damage:
+        case "all lost":
+            shutil.rmtree(site.main.tree)
+        case "one lost":
+            places[1].unlink()
+        case "meta lost":
+            site.main.jwks().with_name("jwks.meta.json").unlink()
+        case _:
+            for place in places:
+                place.write_text(json.dumps({"keys": [*json.loads(good)["keys"], FOREIGN]}))
+    site.advance(MINUTE)
+    assert [place.read_bytes() for place in places] == [good, good]
+    assert site.main.jwks().with_name("jwks.meta.json").exists()
+    site.advance(2 * HOUR, pace=MINUTE)
+    published = [row for row in site.audit()[audited:] if row.event.name is EventName.KEYSET_PUBLISHED]
+    assert len(published) == 1
+    site.assert_sound()
+
+
+def test_a_replica_that_slept_through_the_loss_of_a_keyset_shows_the_key_that_signs(site: Site) -> None:
+    """Its own file holds only what was revoked, and of the row that was edited it knows nothing from before."""
+    settled(site)
+    other = site.daemon("other").start()
+    site.advance(3 * DAY, pace=12 * HOUR)
+    lost = other.kids()
+    other.stop()
+    site.revoked |= set(lost)
+    assert site.ask("keyset.revoke", keyset="default", choice="now").succeeded
+    signer = site.active()
+    (spare, *_) = (key.kid for key in site.signing_keys(Phase.PENDING))
+    edit(site, spare)
+    other.start()
+    site.advance(2 * HOUR, pace=MINUTE)
+    assert other.kids() == [signer]
+    audited = len(site.audit())
+    site.advance(HOUR, pace=MINUTE)
+    assert len(site.audit()) == audited, "the replicas do not fight over the set"
