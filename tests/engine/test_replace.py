@@ -167,3 +167,17 @@ def test_a_workspace_that_left_the_config_gets_no_new_token(site: Site) -> None:
     assert not answer.succeeded
     assert answer.result.endswith("rotator revoke workspace acme")
     assert site.query(PHASES) == [(1, "active", 0)]
+
+
+def test_a_replacement_that_is_refused_revokes_nothing_at_the_next_start(site: Site) -> None:
+    """What the witness was told would be carried over then, whatever the answer was."""
+    site.main.start()
+    site.advance(HOUR)
+    policy = site.policy
+    held = site.held("acme")
+    site.main.restart(without(policy, "acme"))
+    assert not site.ask("token.replace", workspace="acme", overlap="0").succeeded
+    site.main.restart(policy)
+    site.advance(MINUTE)
+    assert site.query("SELECT DISTINCT phase FROM tokens") == [("active",)]
+    assert site.held("acme") == held

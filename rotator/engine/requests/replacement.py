@@ -31,9 +31,10 @@ def replace_token(run: Run, request: RequestRow, reading: Reading) -> None:
     ends_at = None if overlap is None else reading.now + overlap
     if ends_at == reading.now:
         with run.around.store.read() as snapshot:
+            _require_replaceable(run, snapshot.workspace(workspace), workspace)  # the witness takes nothing back
             witness_first(run, tokens=_living(snapshot.tokens(workspace), reading.now))
     with run.around.store.begin() as transaction:
-        state = _replaceable(run, transaction, workspace)
+        state = _require_replaceable(run, transaction.lock_workspace(workspace), workspace)
         living = _living(transaction.tokens(workspace), reading.now)
         events = [] if ends_at is None else _limit(transaction, request, reading, living, ends_at)
         transaction.make_due(workspace, reading.now, Reason.REQUESTED, ends_at)
@@ -60,8 +61,7 @@ def _overlap(text: str) -> timedelta | None:
     return timedelta(seconds=int(text))
 
 
-def _replaceable(run: Run, transaction: Transaction, workspace: WorkspaceId) -> WorkspaceState:
-    state = transaction.lock_workspace(workspace)
+def _require_replaceable(run: Run, state: WorkspaceState | None, workspace: WorkspaceId) -> WorkspaceState:
     if state is None:
         raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
     if state.removed_at is not None or workspace not in run.policy.workspaces:
