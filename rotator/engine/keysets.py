@@ -191,10 +191,13 @@ def _waits_for_served(run: Run, observed: Observed) -> bool:
 def remember(run: Run, observed: Observed, reading: Reading) -> None:
     """Keep what issuing tokens and the witness need to know of this keyset."""
     active = active_key(observed.state)
-    if active is not None and can_sign(active) and not (observed.policy.ending and not observed.state.in_use):
+    over = observed.policy.ending and not observed.state.in_use
+    signing = run.signing.get(observed.row.name)
+    if active is not None and can_sign(active) and not over:
         run.signing[observed.row.name] = Signing(active.kid, observed.signers[active.kid], observed.policy)
-    else:
+    elif over or active is None or active.authentic or signing is None or signing.kid != active.kid:
         run.signing.pop(observed.row.name, None)
+    # What was opened before its row was changed goes on: it is published as it was, and workspaces need tokens.
     remember_keyset(run, observed, reading)
 
 

@@ -194,6 +194,18 @@ def test_the_witness_goes_on_knowing_a_key_whose_row_was_edited(site: Site) -> N
         assert prior in {key.kid for key in record.keysets["default"].published}  # type: ignore[index]
 
 
+def test_a_key_whose_row_was_edited_goes_on_signing_beside_another_replica(site: Site) -> None:
+    """As it does where there is none: it is published as it was, and its private half was opened before."""
+    signer, _ = settled(site)
+    site.daemon("other").start()
+    site.advance(HOUR)
+    edit(site, signer)
+    issued = len(site.events(EventName.TOKEN_ISSUED))
+    site.advance(8 * DAY, pace=6 * HOUR)
+    assert len(site.events(EventName.TOKEN_ISSUED)) > issued
+    site.assert_sound()
+
+
 def test_tokens_are_issued_after_a_start_although_the_row_of_the_spare_was_edited(site: Site) -> None:
     """As they were before it: the key that signs is out, and its own row is as it was."""
     signer, spare = settled(site)
