@@ -35,6 +35,11 @@ from rotator.ports import KeysetRow, Reading, Transaction
 ROUNDS: Final = 8
 """Publications in one turn, beside one for each key that may leave; more would be a loop."""
 
+
+class _InDoubtError(SealError):
+    """The row of a published key cannot be believed."""
+
+
 Change = Callable[[Transaction, Observed], Sequence[Event]]
 
 
@@ -119,7 +124,11 @@ def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
     """Return what went wrong with publishing, or the empty string."""
     problem = ""
     for publications in count():
-        observed = _look(run, name, reading, publish_blocked=bool(problem))
+        try:
+            observed = _look(run, name, reading, publish_blocked=bool(problem))
+        except _InDoubtError:
+            _replace_lost_signer(run, name, reading)
+            raise
         if observed is None or _waits_for_served(run, observed):
             return problem
         if publications >= ROUNDS + len(observed.state.keys):
@@ -148,7 +157,7 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
     if problem := _examine_rows(run, observed, seen):
         publish_as_known(run, observed, seen, reading)
         _remember_doubtful(run, observed, reading)
-        raise SealError(
+        raise _InDoubtError(
             f"{problem}; it is a published key, and stays so as it was. Nothing else changes but what is revoked. "
             "Restore the database from a backup, or revoke the key"
         )
@@ -210,6 +219,21 @@ def _remember_doubtful(run: Run, observed: Observed, reading: Reading) -> None:
         remember_keyset(run, observed, reading)
 
 
+def _replace_lost_signer(run: Run, name: KeysetName, reading: Reading) -> None:
+    """Let a ready spare sign where no key does, as after a revocation, whatever another row of the keyset says."""
+    with run.around.store.read() as snapshot:
+        observed = observe(run, snapshot, name, reading, publish_blocked=True)
+    if observed is None or active_key(observed.state) is not None:
+        return
+    for action in plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar):
+        if not isinstance(action, ProveKey | ActivateKey) or not _execute(run, action, reading):
+            break
+    with run.around.store.read() as snapshot:
+        observed = observe(run, snapshot, name, reading)
+    if observed is not None:
+        _remember_doubtful(run, observed, reading)
+
+
 # ---------------------------------------------------------------------------------------------------------- commit
 
 
@@ -267,7 +291,8 @@ def _commit(run: Run, action: KeysetAction, reading: Reading, change: Change) ->
 
 def _prove(run: Run, action: ProveKey, reading: Reading) -> None:
     """Sign a probe and verify it from the bytes that stand in the published file now."""
-    observed = _look(run, action.keyset, reading)
+    with run.around.store.read() as snapshot:
+        observed = observe(run, snapshot, action.keyset, reading)
     published = None if observed is None else run.around.publisher.read(action.keyset)
     if observed is None or published is None:
         raise PublishError(f"keyset {action.keyset}: the published file vanished before key {action.kid} was proven")

@@ -10,7 +10,7 @@ import pytest
 from rotator.core.events import EventName
 from rotator.core.model import Kid, Phase
 from rotator.errors import KekError
-from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Site
 from tests.engine.test_publishing import FOREIGN, both_places
 from tests.engine.test_revoke import kid_of, settled
 
@@ -203,6 +203,45 @@ def test_a_key_whose_row_was_edited_goes_on_signing_beside_another_replica(site:
     issued = len(site.events(EventName.TOKEN_ISSUED))
     site.advance(8 * DAY, pace=6 * HOUR)
     assert len(site.events(EventName.TOKEN_ISSUED)) > issued
+    site.assert_sound()
+
+
+def test_the_spare_signs_after_a_revocation_although_another_row_was_edited(site: Site) -> None:
+    """A prior key's, which has no part in it. The keyset is out of order all the same, and nothing else goes on."""
+    site.main.start()
+    site.advance(21 * DAY, pace=12 * HOUR)
+    (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
+    signer, (spare,) = site.active(), (key.kid for key in site.signing_keys(Phase.PENDING))
+    assert signer is not None
+    edit(site, prior)
+    assert "out of the published set; the keyset is out of order" in revoke(site, signer)
+    assert site.active() == spare
+    assert kid_of(site, "acme") == spare
+    assert site.main.kids() == [prior, spare]
+    site.advance(HOUR)
+    assert "keyset:default" in site.main.run.faults
+    assert site.signing_keys(Phase.PENDING) == []
+    site.assert_sound()
+
+
+def test_no_spare_signs_before_its_time_because_another_row_was_edited(site: Site) -> None:
+    """The rule for the one that takes over is the same as ever."""
+    site.main.start()
+    site.advance(21 * DAY, pace=12 * HOUR)
+    (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
+    first, (second,) = site.active(), (key.kid for key in site.signing_keys(Phase.PENDING))
+    assert first is not None
+    revoke(site, first)
+    assert site.active() == second
+    (fresh,) = (key.kid for key in site.signing_keys(Phase.PENDING))
+    site.advance(HOUR)
+    edit(site, prior)
+    site.revoked.add(second)
+    assert site.ask("key.revoke", kid=second, choice="wait").succeeded
+    site.advance(PROPAGATION - HOUR - MINUTE)
+    assert site.active() is None
+    site.advance(2 * MINUTE)
+    assert site.active() == fresh
     site.assert_sound()
 
 
