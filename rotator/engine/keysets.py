@@ -4,7 +4,7 @@ Each action that changes the database is planned once more inside its transactio
 longer what is to be done, another replica or a crash got there first, and that is a success.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Final, assert_never
@@ -22,13 +22,14 @@ from rotator.core.actions import (
 )
 from rotator.core.events import Event, EventName
 from rotator.core.invariants import keyset_violations
-from rotator.core.model import KeysetName, Kid, Phase
+from rotator.core.model import KeysetName, Phase
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
 from rotator.engine import changes
+from rotator.engine.doubt import Doubt, examine_rows
 from rotator.engine.observe import Observed, observe, record_sightings
 from rotator.engine.publish import publish_as_known, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
-from rotator.engine.witnessing import remember_keyset, witnessed_jwks
+from rotator.engine.witnessing import remember_keyset
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
 from rotator.ports import KeysetRow, Reading, Transaction
 
@@ -38,6 +39,10 @@ ROUNDS: Final = 8
 
 class _InDoubtError(SealError):
     """The row of a published key cannot be believed."""
+
+    def __init__(self, doubt: Doubt) -> None:
+        super().__init__(doubt.problem)
+        self.doubt = doubt
 
 
 Change = Callable[[Transaction, Observed], Sequence[Event]]
@@ -86,11 +91,11 @@ def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
 def _withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading)
-        seen = frozenset(sighting.kid for sighting in snapshot.sightings(name))
+        doubt = None if observed is None else examine_rows(run, snapshot, observed)
     if observed is None:
         return
-    if _examine_rows(run, observed, seen):
-        publish_as_known(run, observed, seen, reading)
+    if doubt is not None:
+        publish_as_known(run, observed, doubt.seen, reading)
         return
     plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
     if plan and isinstance(plan[0], PublishSet):
@@ -126,8 +131,8 @@ def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
     for publications in count():
         try:
             observed = _look(run, name, reading, publish_blocked=bool(problem))
-        except _InDoubtError:
-            _replace_lost_signer(run, name, reading)
+        except _InDoubtError as error:
+            _replace_lost_signer(run, name, error.doubt, reading)
             raise
         if observed is None or _waits_for_served(run, observed):
             return problem
@@ -151,16 +156,13 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
     """Observe, store the sightings that are news, report what is not ours, and observe again if anything was stored."""
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
-        seen = frozenset(sighting.kid for sighting in snapshot.sightings(name))
+        doubt = None if observed is None else examine_rows(run, snapshot, observed)
     if observed is None:
         return None
-    if problem := _examine_rows(run, observed, seen):
-        publish_as_known(run, observed, seen, reading)
+    if doubt is not None:
+        publish_as_known(run, observed, doubt.seen, reading)
         _remember_doubtful(run, observed, reading)
-        raise _InDoubtError(
-            f"{problem}; it is a published key, and stays so as it was. Nothing else changes but what is revoked. "
-            "Restore the database from a backup, or revoke the key"
-        )
+        raise _InDoubtError(doubt)
     with run.around.store.begin() as transaction:
         news = record_sightings(run, transaction, observed, reading)
     if news:
@@ -169,26 +171,6 @@ def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool
     if observed is not None:
         remember(run, observed, reading)
     return observed
-
-
-def _examine_rows(run: Run, observed: Observed, seen: Container[Kid]) -> str:
-    """Report each row that is not authentic or does not open; return what is wrong with one that we published.
-
-    The witness tells which those are; ``seen`` are the keys that some replica's tree held, for one that is new has no
-    witness yet. What was revoked is none of them any more.
-    """
-    published = witnessed_jwks(run, observed.row.name)
-    doubt = ""
-    for key in observed.state.keys:
-        if not key.authentic:
-            problem = f"the row of key {key.kid} was not written by this installation, or was changed since"
-            run.fault(f"key:{key.kid}", problem, "key.unauthentic", kid=key.kid, keyset=observed.row.name)
-            if key.kid not in run.revoked_kids and (key.kid in seen or key.kid in published):
-                doubt = doubt or problem
-        elif not key.opens:
-            problem = "its private half does not open"
-            run.fault(f"key:{key.kid}", problem, "key.unusable", kid=key.kid, keyset=observed.row.name)
-    return doubt
 
 
 def _waits_for_served(run: Run, observed: Observed) -> bool:
@@ -219,18 +201,26 @@ def _remember_doubtful(run: Run, observed: Observed, reading: Reading) -> None:
         remember_keyset(run, observed, reading)
 
 
-def _replace_lost_signer(run: Run, name: KeysetName, reading: Reading) -> None:
-    """Let a ready spare sign where no key does, as after a revocation, whatever another row of the keyset says."""
-    with run.around.store.read() as snapshot:
-        observed = observe(run, snapshot, name, reading, publish_blocked=True)
-    if observed is None or active_key(observed.state) is not None:
-        return
-    for action in plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar):
-        if not isinstance(action, ProveKey | ActivateKey) or not _execute(run, action, reading):
-            break
-    with run.around.store.read() as snapshot:
-        observed = observe(run, snapshot, name, reading)
-    if observed is not None:
+def _replace_lost_signer(run: Run, name: KeysetName, doubt: Doubt, reading: Reading) -> None:
+    """Let a spare sign where no key does, as after a revocation, and make one where none is: whatever a row says.
+
+    By the same rules as ever: a spare waits until every verifier can know it, unless an operator chose otherwise.
+    """
+    for _ in range(ROUNDS):
+        with run.around.store.read() as snapshot:
+            observed = observe(run, snapshot, name, reading, publish_blocked=True)
+        if observed is None or active_key(observed.state) is not None:
+            return
+        done = 0
+        for action in plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar):
+            if not isinstance(action, MakeKey | ProveKey | ActivateKey) or not _execute(run, action, reading):
+                break
+            done += 1
+        with run.around.store.read() as snapshot:
+            observed = observe(run, snapshot, name, reading)
+        if observed is None or not done:
+            return
+        publish_as_known(run, observed, doubt.seen, reading)
         _remember_doubtful(run, observed, reading)
 
 

@@ -12,7 +12,17 @@ from rotator.core.policy import KeysetPolicy
 from rotator.core.timeguard import ClockMark, mark_of
 from rotator.engine.rows import examine
 from rotator.engine.run import Run
-from rotator.ports import KeysetRow, Publication, PublishedSet, Reading, Sighting, Signer, Snapshot, Transaction
+from rotator.ports import (
+    KeysetRow,
+    Publication,
+    PublishedSet,
+    Reading,
+    Sighting,
+    Signer,
+    Snapshot,
+    Transaction,
+    WitnessedKey,
+)
 
 SERVED: Final = ReplicaId("@served")
 """The replica that stands for what ``publish.verify_url`` serves: a tree like any other, seen from outside."""
@@ -27,6 +37,8 @@ class Observed:
     state: KeysetState
     signers: Mapping[Kid, Signer]
     published: PublishedSet | None
+    lost: tuple[WitnessedKey, ...] = ()
+    """Published keys, as the witness knows them, that tokens may need and that have no row in this keyset."""
 
 
 def observe(
@@ -63,7 +75,20 @@ def observe(
     if published is not None and state.published == desired_kids(state):
         intact = run.around.publisher.intact(publication(row, policy, state, reading.now))
         state = replace(state, tree_intact=intact)
-    return Observed(row, policy, state, signers, published)
+    return Observed(row, policy, state, signers, published, _lost(run, snapshot, name, keys, reading.now))
+
+
+def _lost(
+    run: Run, snapshot: Snapshot, name: KeysetName, keys: Iterable[SigningKey], now: datetime
+) -> tuple[WitnessedKey, ...]:
+    """Return the published keys without a row: rows are never deleted, and a key never changes its keyset."""
+    witnessed = run.witnessed.get(name)
+    there = {key.kid for key in keys} | run.revoked_kids
+    published = () if witnessed is None else witnessed.published
+    missing = [known for known in published if known.kid not in there]
+    needed = [known for known in missing if known.ends_at is not None and known.ends_at > now]
+    rows = {known.kid: snapshot.key(known.kid) for known in needed}  # what has left for good is not among ``keys``
+    return tuple(known for known in needed if (row := rows[known.kid]) is None or row.key.keyset != name)
 
 
 def publication(row: KeysetRow, policy: KeysetPolicy, state: KeysetState, now: datetime) -> Publication:

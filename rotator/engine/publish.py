@@ -64,20 +64,23 @@ def _as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Readi
     witnessed = witnessed_jwks(run, name)
     texts = {**dict(() if standing is None else parse_set(standing.content) or ()), **witnessed}
     revoked = revoked_kids(run, observed.state.keys)
-    kept: list[str] = []
+    kept = [(known.sequence, known.public_jwk) for known in observed.lost]
     for key in observed.state.keys:
         if key.kid in revoked or key.phase not in IN_SET:
             continue
         if key.authentic:
-            kept.append(key.public_jwk)
+            kept.append((key.sequence, key.public_jwk))
         elif key.kid in seen or key.kid in witnessed:
             if key.kid in texts:
-                kept.append(texts[key.kid])
+                kept.append((key.sequence, texts[key.kid]))
             elif standing is None:
                 return None
     if not kept and (standing is None or revoked.isdisjoint(standing.kids)):
         return None  # what stands is better than an empty set, unless it shows what was revoked
-    content = replace(publication(observed.row, observed.policy, observed.state, reading.now), jwks=tuple(kept))
+    content = replace(
+        publication(observed.row, observed.policy, observed.state, reading.now),
+        jwks=tuple(text for _, text in sorted(kept)),
+    )
     return None if run.around.publisher.intact(content) else content
 
 

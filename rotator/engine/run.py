@@ -89,6 +89,8 @@ class Run:
     witnessed: dict[KeysetName, WitnessedKeyset] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     """What is wrong now, by subject: ``kek``, ``clock``, ``witness``, ``config``, ``publish:NAME`` …"""
+    faulty_rows: dict[KeysetName, frozenset[Kid]] = field(default_factory=dict)
+    """Keys of which ``faults`` tells that their rows are gone or changed, by the keyset that was looked at."""
     started_at: datetime | None = None
     """When this run registered its replica."""
     installation: str = ""

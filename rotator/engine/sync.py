@@ -58,10 +58,10 @@ def apply_policy(
     refusal = "" if accepted else too_many_dropped(plan)
     if refusal and not starting:
         raise RefusedError(refusal)
-    served = frozenset(name for name in policy.keysets if _left_a_set(run, name))
+    served, foreign = _found_sets(run, policy, starting=starting)
     run.policy = policy
     with run.around.store.begin() as transaction:
-        events = _sync_keysets(transaction, policy, served, reading)
+        events = _sync_keysets(transaction, policy, served, foreign, reading)
         held = plan.removed if refusal else ()
         # What is held is told of when that begins, and not anew at each start until somebody decides.
         newly_held = _not_held_yet(transaction, held)
@@ -85,32 +85,53 @@ def apply_policy(
         run.healed("config")
 
 
-def _left_a_set(run: Run, name: KeysetName) -> bool:
-    """Tell whether a keyset that is new here finds an empty set, as one that ended leaves it: verifiers may hold that.
+def _found_sets(run: Run, policy: Policy, *, starting: bool) -> tuple[frozenset[KeysetName], frozenset[KeysetName]]:
+    """Return the keysets, new here, that find an empty set, and those that find one with keys and are held for it.
 
-    Refuse it beside a set with keys: that is no first start.
+    An empty one is what a keyset that ended leaves: verifiers may hold it. One with keys is refused, for that is no
+    first start. Where other keysets have been at work, a start does not hang on it: the new one waits until somebody
+    has decided, and they go on.
     """
     with run.around.store.read() as snapshot:
-        if snapshot.keyset(name) is not None:
-            return False
-    published = run.around.publisher.found(name)
-    if published is not None and published.kids:
-        raise RefusedError(
+        known = {row.name for row in snapshot.keysets()}
+    served: set[KeysetName] = set()
+    foreign: set[KeysetName] = set()
+    for subject in [each for each in run.faults if each.startswith("foreign:")]:
+        if subject.removeprefix("foreign:") not in policy.keysets:
+            run.healed(subject)
+    for name in (each for each in policy.keysets if each not in known):
+        published = run.around.publisher.found(name)
+        if published is None or not published.kids:
+            run.healed(f"foreign:{name}")
+            if published is not None:
+                served.add(name)
+            continue
+        problem = (
             f"keyset {name} is new to this database, but a set of {counted(len(published.kids), 'key')} is published "
             f"for it already ({published.kids[0]}, …). `rotator published adopt --keep-for PERIOD` keeps those keys "
             "published beside new ones until their tokens have ended (PERIOD: the longest that one of them can still "
             "live); `rotator published replace` drops them, and tokens on them are refused from then on"
         )
-    return published is not None
+        if not (known and (starting or f"foreign:{name}" in run.faults)):
+            raise RefusedError(problem)
+        run.fault(f"foreign:{name}", problem, "keyset.failed", keyset=name)
+        foreign.add(name)
+    return frozenset(served), frozenset(foreign)
 
 
 def _sync_keysets(
-    transaction: Transaction, policy: Policy, served: frozenset[KeysetName], reading: Reading
+    transaction: Transaction,
+    policy: Policy,
+    served: frozenset[KeysetName],
+    foreign: frozenset[KeysetName],
+    reading: Reading,
 ) -> list[Event]:
     now = reading.now
     known = {row.name: row for row in transaction.keysets()}
     events: list[Event] = []
     for name, wanted in policy.keysets.items():
+        if name in foreign:
+            continue
         row = known.get(name)
         stored = policy_to_json(wanted)
         if row is None:

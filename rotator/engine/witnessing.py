@@ -17,14 +17,14 @@ from rotator.ports import Reading, Snapshot, WitnessedKey, WitnessedKeyset, Witn
 def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
     """Take what the witness is to know of a keyset from a fresh look at it.
 
-    Of a key whose row cannot be believed it goes on knowing what it knew: a backup may be put back because of that very
-    row, and tokens on the key need it then as before.
+    Of a key whose row cannot be believed, or is gone, it goes on knowing what it knew: a backup may be put back because
+    of that very row, and tokens on the key need it then as before.
     """
     wanted = frozenset(desired_kids(observed.state))
     active = active_key(observed.state)
     before = run.witnessed.get(observed.row.name)
     known = {} if before is None else {key.kid: key for key in before.published}
-    published = []
+    published = list(observed.lost)
     for key in observed.state.keys:
         if key.kid in wanted:
             ends_at = _ends_at(run, key, reading.now)

@@ -9,8 +9,10 @@ import pytest
 
 from rotator.core.events import EventName
 from rotator.core.model import Kid, Phase
-from rotator.errors import KekError
-from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Site
+from rotator.core.policy import Policy
+from rotator.engine.sync import apply_policy
+from rotator.errors import KekError, RefusedError
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Site, keyset, policy_of, workspace
 from tests.engine.test_publishing import FOREIGN, both_places
 from tests.engine.test_revoke import kid_of, settled
 
@@ -207,7 +209,7 @@ def test_a_key_whose_row_was_edited_goes_on_signing_beside_another_replica(site:
 
 
 def test_the_spare_signs_after_a_revocation_although_another_row_was_edited(site: Site) -> None:
-    """A prior key's, which has no part in it. The keyset is out of order all the same, and nothing else goes on."""
+    """A prior key's, which has no part in it. The keyset is out of order all the same, but for a fresh spare."""
     site.main.start()
     site.advance(21 * DAY, pace=12 * HOUR)
     (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
@@ -217,10 +219,11 @@ def test_the_spare_signs_after_a_revocation_although_another_row_was_edited(site
     assert "out of the published set; the keyset is out of order" in revoke(site, signer)
     assert site.active() == spare
     assert kid_of(site, "acme") == spare
-    assert site.main.kids() == [prior, spare]
+    (fresh,) = (key.kid for key in site.signing_keys(Phase.PENDING))
+    assert site.main.kids() == [prior, spare, fresh]
     site.advance(HOUR)
     assert "keyset:default" in site.main.run.faults
-    assert site.signing_keys(Phase.PENDING) == []
+    assert site.main.kids() == [prior, spare, fresh]
     site.assert_sound()
 
 
@@ -304,3 +307,96 @@ def test_a_replica_that_slept_through_the_loss_of_a_keyset_shows_the_key_that_si
     audited = len(site.audit())
     site.advance(HOUR, pace=MINUTE)
     assert len(site.audit()) == audited, "the replicas do not fight over the set"
+
+
+def test_a_fresh_key_is_made_for_a_revocation_although_another_row_was_edited(site: Site) -> None:
+    """``--now`` was chosen, and nothing signs: it is made, shown and signs in the same moment."""
+    site.main.start()
+    site.advance(21 * DAY, pace=12 * HOUR)
+    (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
+    edit(site, prior)
+    revoke(site, site.signing_keys(Phase.PENDING)[0].kid)
+    signer = site.active()
+    assert signer is not None
+    site.revoked.add(signer)
+    assert site.ask("key.revoke", kid=signer, choice="now").succeeded
+    assert site.active() in site.main.kids()
+    assert prior in site.main.kids()
+    assert kid_of(site, "acme") == site.active()
+
+
+# --------------------------------------------------------------------------------------------------- a row that is gone
+
+
+def two_keysets(site: Site) -> Policy:
+    workspaces = [workspace(name, site.sink(name)) for name in ("acme", "umbrella")]
+    return policy_of([keyset(), keyset("partners")], workspaces)
+
+
+@pytest.mark.parametrize("how", ["keyset column", "kid column", "row deleted"])
+@pytest.mark.parametrize("phase", [Phase.ACTIVE, Phase.GRACE])
+def test_a_published_key_whose_row_is_gone_stays_published(site: Site, how: str, phase: Phase) -> None:
+    """The witness knows it, and that tokens may be on it; the spare takes over from one that signs no more."""
+    site.main.start(two_keysets(site))
+    site.advance(21 * DAY, pace=12 * HOUR)
+    (kid,) = (key.kid for key in site.signing_keys(phase) if key.keyset == "default")
+    match how:
+        case "keyset column":
+            site.meddle(
+                "UPDATE signing_keys SET keyset = 'partners', phase = 'grace', sealed = NULL WHERE kid = ?", kid
+            )
+        case "kid column":
+            site.meddle("UPDATE signing_keys SET kid = 'other' WHERE kid = ?", kid)
+        case _:
+            site.meddle("DELETE FROM signing_keys WHERE kid = ?", kid)
+    site.advance(2 * HOUR)
+    assert site.refused == []
+    assert kid in site.main.kids()
+    assert kid in site.main.run.faults["keyset:default"]
+    site.main.restart()
+    site.advance(HOUR)
+    assert kid in site.main.kids()
+    assert site.active() not in (None, kid)
+    assert site.refused == []
+
+
+def test_when_the_row_is_back_all_goes_on(site: Site) -> None:
+    site.main.start(two_keysets(site))
+    site.advance(21 * DAY, pace=12 * HOUR)
+    (kid,) = (key.kid for key in site.signing_keys(Phase.GRACE) if key.keyset == "default")
+    site.meddle("UPDATE signing_keys SET kid = 'other' WHERE kid = ?", kid)
+    site.advance(2 * HOUR)
+    assert {f"key:{kid}", "key:other", "keyset:default"} == set(site.main.run.faults)
+    site.meddle("UPDATE signing_keys SET kid = ? WHERE kid = 'other'", kid)
+    site.advance(MINUTE)
+    assert dict(site.main.run.faults) == {}
+    site.advance(10 * DAY, pace=12 * HOUR)
+    assert kid not in site.main.kids()
+    site.assert_sound()
+
+
+# ------------------------------------------------------------------------------------ a new keyset, and a set of others
+
+
+def test_a_new_keyset_beside_a_set_of_others_stops_no_other_at_a_start(site: Site) -> None:
+    """Its reload was refused, and the machine boots weeks later: it waits, until somebody has decided."""
+    signer, _ = settled(site)
+    place = site.main.jwks("partners")
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps({"keys": [FOREIGN]}))
+    with pytest.raises(RefusedError, match="published adopt"):
+        apply_policy(site.main.run, two_keysets(site), site.clock.read(), accepted=False)
+    site.main.restart(two_keysets(site))
+    assert "published adopt" in site.main.run.faults["foreign:partners"]
+    assert site.main.kids("partners") == ["theirs"]
+    revoke(site, signer)
+    assert site.active() not in (None, signer)
+    site.advance(4 * DAY, pace=12 * HOUR)
+    assert site.refused == []
+    site.main.load(two_keysets(site))
+    assert set(site.main.run.faults) == {"foreign:partners"}
+    place.unlink()
+    site.main.load(two_keysets(site))
+    site.advance(MINUTE)
+    assert dict(site.main.run.faults) == {}
+    assert site.active("partners") is not None
