@@ -100,7 +100,8 @@ def _refuse_what_is_revoked(world: World) -> None:
     """Make sure that whoever reads the restored database is told what was revoked, before any daemon was started."""
     chronicle = world.chronicle
     keys = world.database.query("SELECT kid FROM signing_keys WHERE phase <> 'revoked'")
-    tokens = world.database.query("SELECT jti FROM tokens WHERE phase IN ('active', 'grace')")
+    now = int(world.now.timestamp() * 1e6)  # of one that has ended the witness need not know
+    tokens = world.database.query("SELECT jti FROM tokens WHERE phase IN ('active', 'grace') AND expires_at > ?", now)
     alive = [kid for (kid,) in keys if kid in chronicle.revoked]
     alive += [jti for (jti,) in tokens if jti in chronicle.revoked_jtis]
     if alive:
