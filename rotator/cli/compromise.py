@@ -74,7 +74,7 @@ def carry_out(option: Path | None, wanted: Wanted, *, offline: bool) -> int:
     ask = _asker(partial(read, option), wanted)  # whoever is there each time: a daemon may end and start meanwhile
     with told_that_it_goes_on(_LOOK):
         after = _follow(ask, before, quiet=wanted.as_json) if wanted.follow else ask(before)
-    is_open = bool(after.waiting or after.deliveries_open)
+    is_open = bool(after.waiting or after.deliveries_open or after.still_shown)
     if wanted.as_json:
         print_json(to_json(after))
     elif is_open or not before.done:
@@ -148,8 +148,12 @@ def _follow(ask: Ask, before: Revocation, *, quiet: bool) -> Revocation:
                 return after
             time.sleep(POLL_SECONDS)
             last, after = after, ask(before)
-            if (last.reissued, last.deliveries_open) != (after.reissued, after.deliveries_open):
+            if _came_on(after) != _came_on(last):
                 moved_at = time.monotonic()
+
+
+def _came_on(after: Revocation) -> tuple[int, int, int]:
+    return after.reissued, after.deliveries_open, len(after.still_shown)
 
 
 def _settled(after: Revocation) -> bool:
@@ -158,4 +162,4 @@ def _settled(after: Revocation) -> bool:
         note.startswith("nothing is issued") for note in after.notes
     ):
         return True
-    return not after.waiting and after.deliveries_open <= after.deliveries_failing
+    return not after.waiting and after.deliveries_open <= after.deliveries_failing and not after.still_shown

@@ -210,20 +210,34 @@ def record_sightings(
                 transaction.put_sighting(sighting)
                 news = True
         gone = [kid for kid in known if kid not in wanted and kid not in doubtful]
+        if gone:  # what left the set is seen for as long as the tree shows it: a revocation is not over before
+            shown = kids if replica == SERVED else _shown(run, name)
+            gone = [kid for kid in gone if kid not in shown]
         if gone:
             transaction.delete_sightings(replica, gone)
             news = True
     return news
 
 
+def _shown(run: Run, name: KeysetName) -> Collection[Kid]:
+    """Return every kid that stands in any place of this replica's tree."""
+    standing = run.around.publisher.found(name)
+    return () if standing is None else standing.kids
+
+
 def begin_anew(run: Run, transaction: Transaction, observed: Observed, stood: Collection[Kid]) -> None:
     """Let the wait of each key begin anew that this tree did not hold until now, when the clock is trusted again.
 
     ``stood``: what it held before. A clock that is not trusted dates nothing: one that is behind would make a key look
-    older in public than it is, as soon as the machine was booted again.
+    older in public than it is, as soon as the machine was booted again. What was revoked is seen no more.
     """
+    shown, revoked = _shown(run, observed.row.name), revoked_kids(run, observed.state.keys)
     for sighting in transaction.sightings(observed.row.name):
-        if sighting.replica == run.around.replica and sighting.kid not in stood and not lost(sighting):
+        if sighting.replica != run.around.replica:
+            continue
+        if sighting.kid in revoked and sighting.kid not in shown:
+            transaction.delete_sightings(sighting.replica, [sighting.kid])
+        elif sighting.kid not in stood and not lost(sighting):
             transaction.put_sighting(replace(sighting, absent_until=sighting.seen_at + timedelta.resolution))
 
 

@@ -13,9 +13,11 @@ from typing import Final
 from rotator.config.profiles import MAX_CACHE
 from rotator.core.compromise import needs_choice, without
 from rotator.core.durations import format_duration
-from rotator.core.model import ALWAYS, Jti, KeysetName, Kid, Phase, SigningKey, SinkId, WorkspaceId
+from rotator.core.model import ALWAYS, Jti, KeysetName, Kid, Phase, ReplicaId, SigningKey, SinkId, WorkspaceId
 from rotator.core.planner import IN_SET, active_key, is_ready, ready_at, spares
 from rotator.core.policy import Policy
+from rotator.engine.observe import SERVED
+from rotator.engine.observe import lost as lost_sighting
 from rotator.errors import UnknownNameError
 from rotator.ports import Reach, Snapshot, Target
 from rotator.report.known import KnownKeyset, foreign_until, known_keyset
@@ -122,8 +124,10 @@ class Revocation:
     successors: tuple[Successor, ...]
     choice_needed: bool
     """No key that every verifier can know is left: the operator chooses between waiting and refusals."""
+    still_shown: tuple[ReplicaId, ...]
+    """Replicas whose published tree showed a key that was revoked when they looked last: verifiers go on with it."""
     verifiers: tuple[Acceptance, ...]
-    """By how long they cache."""
+    """By how long they cache; counted from ``at``, or from now while ``still_shown``."""
     notes: tuple[str, ...]
 
     @property
@@ -151,6 +155,7 @@ def revocation(
     successors = tuple(_successors(known, found, now))
     trusted = "clock" not in faults  # else nobody can tell who is known, and nothing signs until it is
     lost = [each for each in successors if trusted and not each.signs and not each.ready]
+    still_shown = tuple(sorted(_still_shown(snapshot, found)))
     return Revocation(
         subject=subject,
         name=found.name,
@@ -173,8 +178,9 @@ def revocation(
         ),
         successors=successors,
         choice_needed=bool(lost),
-        verifiers=tuple(_verifiers(policy, found, now)),
-        notes=tuple(_notes(policy, found, reach, lost, faults, now)),
+        still_shown=still_shown,
+        verifiers=tuple(_verifiers(policy, found, now if still_shown else found.at or now)),
+        notes=tuple(_notes(policy, found, reach, lost, faults, still_shown, now)),
     )
 
 
@@ -306,11 +312,19 @@ def _successors(known: tuple[KnownKeyset, ...], found: _Found, now: datetime) ->
 # ----------------------------------------------------------------------------------------------- who still accepts it
 
 
-def _verifiers(policy: Policy, found: _Found, now: datetime) -> Iterator[Acceptance]:
+def _still_shown(snapshot: Snapshot, found: _Found) -> set[ReplicaId]:
+    """Return the replicas whose trees have shown a revoked key ever since."""
+    if found.since is None:
+        return set()
+    kids = {key.kid for key in found.keys}
+    seen = [each for name in {key.keyset for key in found.keys} for each in snapshot.sightings(name)]
+    return {each.replica for each in seen if each.kid in kids and each.replica != SERVED and not lost_sighting(each)}
+
+
+def _verifiers(policy: Policy, found: _Found, left_at: datetime) -> Iterator[Acceptance]:
     """Yield until when each kind of verifier may hold a set with the key: as long as it spreads, and is then cached."""
     if all(key.retired_at is not None for key in found.keys):
         return  # tokens alone, or a key that left the set long ago
-    left_at = found.at or now
     caches = {**MAX_CACHE, CONFIGURED: policy.verifiers.max_cache}
     for name, cache in sorted(caches.items(), key=lambda pair: (pair[1], pair[0])):
         until = left_at + policy.verifiers.publish_lag + cache
@@ -323,9 +337,16 @@ def _notes(
     reach: Reach,
     lost: list[Successor],
     faults: Mapping[str, str],
+    still_shown: tuple[ReplicaId, ...],
     now: datetime,
 ) -> Iterator[str]:
     yield WHAT_IT_CAN_DO
+    if still_shown:
+        yield (
+            f"the published set of {', '.join(still_shown)} still shows it, as far as is known: verifiers go on with"
+            " it, and their times count from when it is gone there. See that the daemon there runs and can write its"
+            " set (rotator status)"
+        )
     if found.subject in (Subject.TOKEN, Subject.WORKSPACE) and reach.last_exp is not None and reach.last_exp > now:
         yield f"the last of these tokens ends at {reach.last_exp:%Y-%m-%d %H:%M:%S} UTC"
     for successor in lost:

@@ -2,14 +2,19 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from io import StringIO
 
 import jsonschema
+import pytest
 
+from rotator.cli import compromise
 from rotator.cli.progress import Bar
 from rotator.report.revocation import WHAT_IT_CAN_DO
 from rotator.schemas import load
 from tests.cli.conftest import Shell
+from tests.e2e.world import Site
 
 
 def kids(shell: Shell, phase: str) -> list[str]:
@@ -100,6 +105,22 @@ def test_a_revocation_that_waits_for_a_key_says_so_with_its_code(started: Shell)
     assert "0 of 2 have their new token" in out
     assert started(*arguments, "--no-wait")[0] == 0
     assert "with --no-wait it does not wait" in " ".join(started("revoke", "keyset", "--help")[1].split())
+
+
+def test_a_key_that_another_replica_still_shows_is_open(
+    site: Site, started: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its web server goes on showing it, whatever this one does: exit 3, and the page names it."""
+    monkeypatch.setattr(compromise, "STALLED_SECONDS", 0.0)
+    (signer,) = kids(started, "active")
+    with closing(sqlite3.connect(site.database)) as database, database:
+        database.execute("INSERT INTO replicas VALUES ('pod-9', 0, 0, NULL)")
+        columns = "kid, keyset, seen_at, absent_until, boot_id, since_boot_us"
+        database.execute(f"INSERT INTO sightings (replica, {columns}) SELECT 'pod-9', {columns} FROM sightings")  # noqa: S608
+    code, out, err = started("revoke", "key", signer, "--reason", "leaked", "--yes", "--offline")
+    assert code == 3
+    assert "the published set of pod-9 still shows it" in " ".join(out.split())
+    assert "something is still open" in err
 
 
 def test_progress_without_a_terminal_is_lines() -> None:

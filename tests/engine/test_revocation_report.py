@@ -51,6 +51,40 @@ def test_a_rehearsal_and_what_comes_of_it_agree(site: Site) -> None:
     assert later.spare_known_at == site.clock.wall
 
 
+def test_a_key_that_some_tree_still_shows_is_not_done_with(site: Site) -> None:
+    """A replica that sleeps, and a tree that cannot be written: verifiers count from when it is gone there."""
+    signer, _ = settled(site)
+    other = site.daemon("other").start()
+    site.advance(3 * DAY, pace=12 * HOUR)
+    assert report(site, Subject.KEY, signer).still_shown == ()  # nothing is revoked yet
+    site.revoked.add(signer)
+    site.main.tree_disk.full = True
+    site.ask("key.revoke", kid=signer)
+    site.clock.elapse(MINUTE)
+    found = report(site, Subject.KEY, signer)
+    assert found.still_shown == ("local", "other")
+    cached = 10 * MINUTE + site.policy.verifiers.publish_lag
+    assert {each.verifier: each.until for each in found.verifiers}["envoy"] == site.clock.wall + cached
+    assert any("published set of local, other still shows it" in note for note in found.notes)
+    other.settle()
+    assert report(site, Subject.KEY, signer).still_shown == ("local",)
+    site.main.tree_disk.full = False
+    site.advance(MINUTE)
+    after = report(site, Subject.KEY, signer)
+    assert after.still_shown == ()
+    assert {each.verifier: each.until for each in after.verifiers}["envoy"] == after.at + cached
+
+
+def test_a_key_that_left_the_set_under_a_clock_that_is_held_is_told_so(site: Site) -> None:
+    signer, _ = settled(site)
+    site.clock.leap(-60 * DAY)
+    site.main.settle()
+    site.revoked.add(signer)
+    site.ask("key.revoke", kid=signer)
+    assert signer not in site.main.kids()
+    assert report(site, Subject.KEY, signer, faults=site.main.run.faults).still_shown == ()
+
+
 def test_each_kind_of_verifier_may_accept_the_key_for_as_long_as_it_caches(site: Site) -> None:
     """From the moment on at which the set without it is out, everywhere; the configured longest is among them."""
     signer, _ = settled(site)
