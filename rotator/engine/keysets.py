@@ -27,9 +27,9 @@ from rotator.core.planner import active_key, can_sign, desired_kids, next_due, p
 from rotator.engine import changes
 from rotator.engine.doubt import Doubt, examine_rows
 from rotator.engine.observe import Observed, observe, record_sightings
-from rotator.engine.publish import publish_as_known, try_to_publish
+from rotator.engine.publish import drop_revoked, publish_as_known, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
-from rotator.engine.witnessing import remember_keyset
+from rotator.engine.witnessing import recall_revoked, remember_keyset
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
 from rotator.ports import KeysetRow, Reading, Transaction
 
@@ -63,17 +63,17 @@ def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
 
 
 def withdraw_revoked(run: Run, reading: Reading) -> None:
-    """Let what was revoked leave every set that still shows it, while a clock that is not trusted allows no turn.
+    """Let what was revoked leave every set that still shows it, where a held clock or a missing KEK allows no turn.
 
     Another replica revoked it, the tree could not be written when it was revoked here, or an old file was put back.
     """
     with run.around.store.read() as snapshot:
         names = [row.name for row in snapshot.keysets()]
-        revoked = run.revoked_kids | {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
+        recall_revoked(run, snapshot, reading)
     for name in names:
         try:
             standing = run.around.publisher.found(name)
-            shown = standing is not None and not revoked.isdisjoint(standing.kids)
+            shown = standing is not None and not run.revoked_kids.isdisjoint(standing.kids)
         except PublishError:
             shown = True  # nobody can tell; looked at more closely, it says why
         if shown or f"publish:{name}" in run.faults:
@@ -91,8 +91,11 @@ def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
 def _withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading)
-        doubt = None if observed is None else examine_rows(run, snapshot, observed)
+        doubt = None if observed is None or run.sealer is None else examine_rows(run, snapshot, observed)
     if observed is None:
+        return
+    if run.sealer is None:
+        drop_revoked(run, observed, reading)
         return
     if doubt is not None:
         publish_as_known(run, observed, doubt.seen, reading)

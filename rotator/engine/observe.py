@@ -44,7 +44,7 @@ class Observed:
 def observe(
     run: Run, snapshot: Snapshot, name: KeysetName, reading: Reading, *, publish_blocked: bool = False
 ) -> Observed | None:
-    """Gather the facts about one keyset; None if it is not in the database. Raise :class:`KekError` without a KEK."""
+    """Gather the facts about one keyset; None if it is not in the database. Without the KEK no row is authentic."""
     row = snapshot.keyset(name)
     if row is None:
         return None

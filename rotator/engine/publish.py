@@ -84,6 +84,24 @@ def _as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Readi
     return None if run.around.publisher.intact(content) else content
 
 
+def drop_revoked(run: Run, observed: Observed, reading: Reading) -> None:
+    """Let what was revoked leave the set, and leave all else as it stands: without the KEK no row can be believed."""
+
+    def without(now: Observed) -> Publication | None:
+        standing, revoked = run.around.publisher.found(now.row.name), revoked_kids(run, now.state.keys)
+        if standing is None or revoked.isdisjoint(standing.kids):
+            return None
+        jwks = tuple(text for kid, text in parse_set(standing.content) or () if kid not in revoked)
+        return replace(publication(now.row, now.policy, now.state, reading.now), jwks=jwks)
+
+    try:
+        _write(run, observed.row.name, reading, without)
+    except PublishError as error:
+        run.fault(f"publish:{observed.row.name}", str(error), "publish.failed", keyset=observed.row.name)
+    else:
+        run.healed(f"publish:{observed.row.name}")
+
+
 def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Callable[[Observed], Publication | None]) -> None:
     """Write the tree and record what is read back. The generation moves first, so that no two sets share one."""
     with run.around.store.begin() as transaction:
@@ -106,7 +124,7 @@ def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Callable[[Obs
     written = run.around.clock.read()
     with run.around.store.begin() as transaction:
         seen = observe(run, transaction, keyset, written)
-        if seen is not None and "clock" in run.faults:
+        if seen is not None and (run.sealer is None or "clock" in run.faults):
             begin_anew(run, transaction, seen, observed.state.published or ())
         elif seen is not None:
             record_sightings(run, transaction, seen, written, wrote_first_file=nothing_stood)

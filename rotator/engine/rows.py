@@ -34,8 +34,13 @@ def sealed_row(sealer: Sealer, key: SigningKey, private: Secret[bytes] | None) -
 
 
 def examine(run: Run, row: KeyRow) -> tuple[SigningKey, Signer | None]:
-    """Return the key of ``row`` with what was observed of it, and its signer if it has one that opens."""
-    sealer = run.ready_sealer
+    """Return the key of ``row`` with what was observed of it, and its signer if it has one that opens.
+
+    Without the KEK no row can be believed.
+    """
+    sealer = run.sealer
+    if sealer is None:
+        return replace(row.key, authentic=False), None
     content = mac_content(row.key)
     if (content, row.mac) not in run.authentic:
         if not sealer.verify_mac(PURPOSE_KEY, content, row.mac, row.kek_id):

@@ -85,6 +85,9 @@ class Engine:
         self._unlock(reading, check=beat)
         held = self._judge_clock(reading)
         if run.sealer is None or not self._reconcile(reading, held=held):
+            if run.sealer is None and beat:
+                self._goes_on()  # what is withdrawn is an event, which must not make an older database look like ours
+                withdraw_revoked(run, reading)
             self._pump_log()
             return Outcome(reading.now + self.heartbeat)
         if not held:
@@ -185,14 +188,8 @@ class Engine:
         While the clock is held it waits, for what a restore changes is dated; the published sets do not.
         """
         run = self.run
-        with run.around.store.read() as snapshot:
-            head = snapshot.audit_head()
-        if continues(run, head):
-            run.head = head
+        if self._goes_on():
             return True
-        if run.reconciled:
-            run.reconciled = False
-            self._policy_applied = False  # the old database is to be brought in step with the config, as at a start
         try:
             if held:
                 for name in secure(run, reading):
@@ -204,6 +201,19 @@ class Engine:
             return False
         run.healed("witness")
         return True
+
+    def _goes_on(self) -> bool:
+        """Tell whether the database is the one that was held against the witness, or goes on from it."""
+        run = self.run
+        with run.around.store.read() as snapshot:
+            head = snapshot.audit_head()
+        if continues(run, head):
+            run.head = head
+            return True
+        if run.reconciled:
+            run.reconciled = False
+            self._policy_applied = False  # the old database is to be brought in step with the config, as at a start
+        return False
 
     def _take_policy(self, reading: Reading) -> None:
         """Bring the database in step with the config at the first trusted tick, and with one that waited for it."""

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import pytest
 
+from rotator.adapters.kek import read_ring_file
+from rotator.adapters.sealing import SourcedKeyring
 from rotator.core.events import EventName
 from rotator.core.model import Kid, Phase
 from rotator.core.policy import Policy
 from rotator.engine.sync import apply_policy
 from rotator.errors import KekError, RefusedError
-from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Site, keyset, policy_of, workspace
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Daemon, Site, keyset, policy_of, workspace
 from tests.engine.test_publishing import FOREIGN, both_places
+from tests.engine.test_restore import back_up, copy_over
 from tests.engine.test_revoke import kid_of, settled
 
 
@@ -400,3 +403,56 @@ def test_a_new_keyset_beside_a_set_of_others_stops_no_other_at_a_start(site: Sit
     site.advance(MINUTE)
     assert dict(site.main.run.faults) == {}
     assert site.active("partners") is not None
+
+
+# -------------------------------------------------------------------------------------------- a replica without its KEK
+
+
+def take_kek(site: Site, daemon: Daemon) -> None:
+    gone = SourcedKeyring(lambda: read_ring_file(site.root / "gone"))
+    daemon.run.around = replace(daemon.run.around, keyring=gone)
+    site.clock.elapse(MINUTE)
+    daemon.tick()
+    assert "kek" in daemon.run.faults
+
+
+def test_a_replica_without_its_kek_lets_a_key_leave_that_another_revoked(site: Site) -> None:
+    """All else stays as it stands there, and when the KEK is back it goes on."""
+    signer, spare = settled(site)
+    other = site.daemon("other").start()
+    site.advance(3 * DAY, pace=12 * HOUR)
+    keyring = other.run.around.keyring
+    take_kek(site, other)
+    revoke(site, signer)
+    (fresh,) = (key.kid for key in site.signing_keys(Phase.PENDING))
+    site.advance(2 * MINUTE)
+    assert other.kids() == [spare]
+    audited = len(site.audit())
+    site.advance(2 * HOUR)
+    assert len(site.audit()) == audited
+    other.run.around = replace(other.run.around, keyring=keyring)
+    site.advance(2 * MINUTE)
+    assert other.kids() == [spare, fresh]
+    assert dict(other.run.faults) == {}
+    site.advance(10 * DAY, pace=12 * HOUR)
+    site.assert_sound()
+
+
+def test_an_older_database_that_is_found_without_the_kek_is_found_with_it(site: Site) -> None:
+    """What leaves the set meanwhile is an event in it, and hides nothing from the witness."""
+    signer, _ = settled(site)
+    backup = back_up(site)
+    site.advance(21 * DAY, pace=12 * HOUR)
+    shown = site.main.kids()
+    keyring = site.main.run.around.keyring
+    take_kek(site, site.main)
+    copy_over(site, backup)
+    site.meddle("UPDATE signing_keys SET phase = 'revoked', revoked_at = 1, sealed = NULL WHERE kid = ?", signer)
+    site.revoked.add(signer)
+    site.advance(2 * MINUTE)
+    assert set(site.main.kids()) == set(shown) - {signer}
+    site.main.run.around = replace(site.main.run.around, keyring=keyring)
+    site.advance(2 * MINUTE)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.advance(10 * DAY, pace=12 * HOUR)
+    assert site.refused == []
