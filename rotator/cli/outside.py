@@ -222,7 +222,8 @@ def _foreign_set(publisher: TreePublisher, snapshot: Snapshot, name: KeysetName)
         return str(error)
     if published is None or not published.kids:
         return ""
+    waits = "the keyset waits" if snapshot.keysets() else "`rotator run` refuses to start"
     return (
         f"keyset {name} is new to this database, and a set of {counted(len(published.kids), 'key')} is published "
-        "for it already, which verifiers hold. `rotator run` refuses to start until it is adopted or replaced"
+        f"for it already, which verifiers hold. Until it is adopted or replaced, {waits}"
     )

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def daemon_that(path: Path, answer: Answer) -> Iterator[list[str]]:
                     path.unlink()
                     listener.shutdown(socket.SHUT_RDWR)
                     return
-                connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
+                with suppress(BrokenPipeError):  # who asked was interrupted
+                    connection.sendall(json.dumps({"ok": True, "result": result}).encode() + b"\n")
 
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(path))

@@ -185,7 +185,7 @@ def test_the_witness_goes_on_knowing_a_key_whose_row_was_edited(site: Site) -> N
     """That of each replica: a backup may be put back because of that row, and tokens on the key need it then."""
     site.main.start()
     other = site.daemon("other").start()
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
     edit(site, prior)
     for daemon in (site.main, other):
@@ -214,7 +214,7 @@ def test_a_key_whose_row_was_edited_goes_on_signing_beside_another_replica(site:
 def test_the_spare_signs_after_a_revocation_although_another_row_was_edited(site: Site) -> None:
     """A prior key's, which has no part in it. The keyset is out of order all the same, but for a fresh spare."""
     site.main.start()
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
     signer, (spare,) = site.active(), (key.kid for key in site.signing_keys(Phase.PENDING))
     assert signer is not None
@@ -233,7 +233,7 @@ def test_the_spare_signs_after_a_revocation_although_another_row_was_edited(site
 def test_no_spare_signs_before_its_time_because_another_row_was_edited(site: Site) -> None:
     """The rule for the one that takes over is the same as ever."""
     site.main.start()
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
     first, (second,) = site.active(), (key.kid for key in site.signing_keys(Phase.PENDING))
     assert first is not None
@@ -315,7 +315,7 @@ def test_a_replica_that_slept_through_the_loss_of_a_keyset_shows_the_key_that_si
 def test_a_fresh_key_is_made_for_a_revocation_although_another_row_was_edited(site: Site) -> None:
     """``--now`` was chosen, and nothing signs: it is made, shown and signs in the same moment."""
     site.main.start()
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
     edit(site, prior)
     revoke(site, site.signing_keys(Phase.PENDING)[0].kid)
@@ -341,7 +341,7 @@ def two_keysets(site: Site) -> Policy:
 def test_a_published_key_whose_row_is_gone_stays_published(site: Site, how: str, phase: Phase) -> None:
     """The witness knows it, and that tokens may be on it; the spare takes over from one that signs no more."""
     site.main.start(two_keysets(site))
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     (kid,) = (key.kid for key in site.signing_keys(phase) if key.keyset == "default")
     match how:
         case "keyset column":
@@ -365,7 +365,7 @@ def test_a_published_key_whose_row_is_gone_stays_published(site: Site, how: str,
 
 def test_when_the_row_is_back_all_goes_on(site: Site) -> None:
     site.main.start(two_keysets(site))
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     (kid,) = (key.kid for key in site.signing_keys(Phase.GRACE) if key.keyset == "default")
     site.meddle("UPDATE signing_keys SET kid = 'other' WHERE kid = ?", kid)
     site.advance(2 * HOUR)
@@ -442,7 +442,7 @@ def test_an_older_database_that_is_found_without_the_kek_is_found_with_it(site: 
     """What leaves the set meanwhile is an event in it, and hides nothing from the witness."""
     signer, _ = settled(site)
     backup = back_up(site)
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     shown = site.main.kids()
     keyring = site.main.run.around.keyring
     take_kek(site, site.main)
