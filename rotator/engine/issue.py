@@ -24,6 +24,9 @@ from rotator.ports import IssuedToken, MintOrder, Reading, Transaction
 CHUNK: Final = 400
 """Tokens that are planned and minted together: few, so that the first commit need not wait long for them."""
 
+FIRST_CHUNK: Final = 100
+"""Tokens in the first of a tick's chunks: until it is planned, nothing is minted, and nothing committed before that."""
+
 WORTH_A_COMMIT: Final = 800
 """Tokens in one transaction, at least, once a tick is under way: each commit waits for the disk."""
 
@@ -102,6 +105,7 @@ def _chunks(run: Run, due: Iterable[DueWorkspace]) -> Iterator[_Chunk]:
 
     A chunk is complete before the workspaces after it were looked at: it is minted meanwhile.
     """
+    size = FIRST_CHUNK
     waiting: dict[KeysetName, list[_Due]] = {}
     missing: list[WorkspaceId] = []
     for workspace in due:
@@ -111,8 +115,9 @@ def _chunks(run: Run, due: Iterable[DueWorkspace]) -> Iterator[_Chunk]:
             continue
         alike = waiting.setdefault(policy.keyset, [])
         alike.append((workspace, policy))
-        if len(alike) == CHUNK:
+        if len(alike) >= size:
             yield from _chunk(run, policy.keyset, waiting.pop(policy.keyset))
+            size = CHUNK
     for name, alike in waiting.items():
         yield from _chunk(run, name, alike)
     if missing:
