@@ -17,20 +17,11 @@ from rotator.ports import Publication, Reading, Transaction
 
 
 def try_to_publish(run: Run, action: PublishSet, reading: Reading) -> str:
-    """Publish, and return what went wrong with it; empty when nothing did."""
-    subject = f"publish:{action.keyset}"
-    try:
-        _publish(run, action, reading)
-    except PublishError as error:
-        run.fault(subject, str(error), "publish.failed", keyset=action.keyset)
-        return str(error)
-    run.healed(subject)
-    return ""
+    """Publish what the planner wants, unless that changed meanwhile: then the next round plans anew.
 
-
-def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
-    """Publish what the planner wants, unless that changed meanwhile: then the next round plans anew."""
-    _write(
+    Return what went wrong with it; empty when nothing did.
+    """
+    return _try_to_write(
         run,
         action.keyset,
         reading,
@@ -44,13 +35,7 @@ def _publish(run: Run, action: PublishSet, reading: Reading) -> None:
 
 def publish_as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Reading) -> None:
     """Let a set be what is known of it, where not all of its rows can be believed. ``seen``: what some tree held."""
-    try:
-        if _as_known(run, observed, seen, reading) is not None:
-            _write(run, observed.row.name, reading, lambda now: _as_known(run, now, seen, reading))
-    except PublishError as error:
-        run.fault(f"publish:{observed.row.name}", str(error), "publish.failed", keyset=observed.row.name)
-    else:
-        run.healed(f"publish:{observed.row.name}")
+    _try_to_write(run, observed.row.name, reading, lambda now: _as_known(run, now, seen, reading))
 
 
 def _as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Reading) -> Publication | None:
@@ -94,15 +79,26 @@ def drop_revoked(run: Run, observed: Observed, reading: Reading) -> None:
         jwks = tuple(text for kid, text in parse_set(standing.content) or () if kid not in revoked)
         return replace(publication(now.row, now.policy, now.state, reading.now), jwks=jwks)
 
+    _try_to_write(run, observed.row.name, reading, without)
+
+
+Wanted = Callable[[Observed], Publication | None]
+"""Returns the set that is to stand, from what is so now; None: nothing is to be written."""
+
+
+def _try_to_write(run: Run, keyset: KeysetName, reading: Reading, wanted: Wanted) -> str:
+    """Write, and return what went wrong with it, which is a fault until it goes well; empty when nothing did."""
+    subject = f"publish:{keyset}"
     try:
-        _write(run, observed.row.name, reading, without)
+        _write(run, keyset, reading, wanted)
     except PublishError as error:
-        run.fault(f"publish:{observed.row.name}", str(error), "publish.failed", keyset=observed.row.name)
-    else:
-        run.healed(f"publish:{observed.row.name}")
+        run.fault(subject, str(error), "publish.failed", keyset=keyset)
+        return str(error)
+    run.healed(subject)
+    return ""
 
 
-def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Callable[[Observed], Publication | None]) -> None:
+def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Wanted) -> None:
     """Write the tree and record what is read back. The generation moves first, so that no two sets share one."""
     with run.around.store.begin() as transaction:
         transaction.lock_keyset(keyset)
