@@ -49,5 +49,9 @@ class WitnessError(RotatorError):
     """The witness file is damaged or was not written by this installation."""
 
 
+class JournalError(RotatorError):
+    """The journal of revocations cannot be written."""
+
+
 class InvariantError(RotatorError):
     """Our fault: a state that must never be. Nothing was changed."""

@@ -29,6 +29,7 @@ LOCK_NAME: Final = "rotator.lock"
 
 _LEFTOVER: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?:tmp|new)", re.DOTALL)
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPENDING: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_ONLY: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: opening a FIFO must not hang
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -46,6 +47,10 @@ class Disk(Protocol):
 
     def create(self, name: str, directory_fd: int) -> int:
         """Create a file that must not exist, private until :meth:`chmod`; return its descriptor."""
+        ...
+
+    def append(self, name: str, directory_fd: int) -> int:
+        """Open a file that must exist, and be no symlink, to write at its end; return its descriptor."""
         ...
 
     def mkdir(self, name: str, directory_fd: int) -> None:
@@ -111,6 +116,10 @@ class OsDisk:
     def create(self, name: str, directory_fd: int) -> int:
         """Create a file that must not exist, private until :meth:`chmod`; return its descriptor."""
         return os.open(name, _NEW_FILE, 0o600, dir_fd=directory_fd)
+
+    def append(self, name: str, directory_fd: int) -> int:
+        """Open a file that must exist, and be no symlink, to write at its end; return its descriptor."""
+        return os.open(name, _APPENDING, dir_fd=directory_fd)
 
     def mkdir(self, name: str, directory_fd: int) -> None:
         """Make a directory that must not exist, private until :meth:`chmod`."""

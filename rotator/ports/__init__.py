@@ -27,6 +27,7 @@ from rotator.ports.records import (
     Target,
     TokenRow,
 )
+from rotator.ports.revocations import Journal, RevocationEntry, RevocationJournal, RevocationKind
 from rotator.ports.secrets import (
     FoundKey,
     KekRow,
@@ -56,6 +57,7 @@ __all__ = [
     "EventLog",
     "FoundKey",
     "IssuedToken",
+    "Journal",
     "KekRow",
     "KeyHolder",
     "KeyLoad",
@@ -73,6 +75,9 @@ __all__ = [
     "Reading",
     "ReplicaRow",
     "RequestRow",
+    "RevocationEntry",
+    "RevocationJournal",
+    "RevocationKind",
     "RevokedTokens",
     "Sealer",
     "Sealing",
