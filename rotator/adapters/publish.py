@@ -21,7 +21,7 @@ import json
 import operator
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -225,11 +225,14 @@ class TreePublisher:
         wrong = [path for path, content in files if not self._stands(path, content)]
         published = self.read(publication.policy.name)
         if wrong or published is None:
-            raise PublishError(
-                f"{self._directory}/{(wrong or ['keysets'])[0]} does not hold what was just written: something else "
-                "writes there; give the tree to rotator alone"
-            )
+            raise self._overwritten((wrong or ["keysets"])[0])
         return published
+
+    def _overwritten(self, path: str) -> PublishError:
+        return PublishError(
+            f"{self._directory}/{path} does not hold what was just written: something else writes there; give the tree "
+            "to rotator alone"
+        )
 
     def _put(self, path: str, content: bytes) -> None:
         try:
@@ -243,6 +246,31 @@ class TreePublisher:
         except OSError as error:
             raise self._failed("write", path, error) from error
         self._durable.add(path)
+
+    def take_out(self, keyset: KeysetName, kids: Collection[Kid], now: datetime) -> bool:
+        """Let ``kids`` leave every set that stands in the keyset's places; return whether one was there.
+
+        Nothing else changes but the meta file, which says that the set is another one. That needs neither a policy nor
+        a number of the set, so that it can be done whatever else is out of reach.
+        """
+        self._require_place()
+        left = {
+            path: content
+            for path in _places(keyset)
+            if (content := jwks.without(self._content(path) or b"", kids)) is not None
+        }
+        for path, content in left.items():
+            self._put(path, content)
+        meta = self._content(_meta_path(keyset))
+        if left and meta is not None:
+            sha256 = hashlib.sha256(next(iter(left.values()))).hexdigest()
+            document = jwks.meta_without(meta, sha256=sha256, published_at=now)
+            if document is not None:
+                self._put(_meta_path(keyset), document)
+        self._read.clear()
+        if wrong := [path for path, content in left.items() if not self._stands(path, content)]:
+            raise self._overwritten(wrong[0])
+        return bool(left)
 
     def keep_aside(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
         """Keep a set that someone else put into the tree, outside it, for a person to look at; return the path."""

@@ -9,7 +9,7 @@ Standard library only, pure. Two rules hold for every JWK Set (RFC 7517 §5) tha
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -51,10 +51,12 @@ def render(jwks: Sequence[str]) -> bytes:
     for kid in kids:
         if kids.count(kid) > 1:
             raise JwksError(f"kid {kid} is there {kids.count(kid)} times; a set names each key once")
-    if not keys:
-        return b'{"keys":[]}\n'
-    lines = ",\n".join(canonical(key) for key in keys)
-    return f'{{"keys":[\n{lines}\n]}}\n'.encode()
+    return _joined([canonical(key) for key in keys])
+
+
+def _joined(keys: Sequence[str]) -> bytes:
+    lines = ",\n".join(keys)
+    return f'{{"keys":[\n{lines}\n]}}\n'.encode() if keys else b'{"keys":[]}\n'
 
 
 def publishable(text: str, *, kid: Kid, algorithm: Algorithm) -> str:
@@ -114,6 +116,13 @@ def parse_set(content: bytes) -> tuple[tuple[Kid, str], ...] | None:
         return None
 
 
+def without(content: bytes, kids: Container[Kid]) -> bytes | None:
+    """Return a published set without ``kids``, each other key as it stands; None where it has none of them."""
+    entries = parse_set(content)
+    kept = [text for kid, text in entries or () if kid not in kids]
+    return None if entries is None or len(kept) == len(entries) else _joined(kept)
+
+
 def _entries(keys: Sequence[object]) -> tuple[tuple[Kid, str], ...] | None:
     entries: list[tuple[Kid, str]] = []
     for place, key in enumerate(keys):
@@ -169,6 +178,21 @@ def meta(
             "max_age": int(max_age.total_seconds()),
         }
     )
+
+
+def meta_without(content: bytes, *, sha256: str, published_at: datetime) -> bytes | None:
+    """Return a meta document for the set that was left when keys were taken out of the one that it describes.
+
+    It has no ``generation``: nobody numbered what is left. None for what is no meta document.
+    """
+    try:
+        document = parse(content.decode())
+    except ValueError:
+        return None
+    if not isinstance(document, dict):
+        return None
+    kept = {name: value for name, value in document.items() if name != "generation"}
+    return _document({**kept, "sha256": sha256, "published_at": _rfc3339(published_at)})
 
 
 def _rfc3339(moment: datetime) -> str:

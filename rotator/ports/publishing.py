@@ -1,6 +1,6 @@
 """The published tree, and how it is seen from outside."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -48,6 +48,13 @@ class Publisher(Protocol):
 
     def publish(self, publication: Publication) -> PublishedSet:
         """Write every file of the keyset durably, read them back, and return what stands there now."""
+        ...
+
+    def take_out(self, keyset: KeysetName, kids: Collection[Kid], now: datetime) -> bool:
+        """Let ``kids`` leave every set that stands in the keyset's places, durably; return whether one was there.
+
+        Nothing else changes, but that the tree says that the set is another one, whose number nobody knows.
+        """
         ...
 
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:

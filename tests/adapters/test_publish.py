@@ -18,8 +18,8 @@ import pytest
 
 from rotator.adapters.disk import OsDisk
 from rotator.adapters.publish import TreePublisher, read_set
-from rotator.core.jwks import parse_set
-from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName
+from rotator.core.jwks import parse_kids, parse_set, render
+from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid
 from rotator.core.policy import KeysetPolicy
 from rotator.errors import PublishError
 from rotator.ports import Publication, Publisher
@@ -783,3 +783,66 @@ def test_sets_that_differ_are_found_as_one(publisher: TreePublisher, tree: Path)
 
     assert found is not None
     assert found.kids == ("a", "b", "c")
+
+
+# ----------------------------------------------------------------------------------------------- what is taken out of it
+
+
+def test_a_key_is_taken_out_of_every_place_and_nothing_else_changes(publisher: TreePublisher, tree: Path) -> None:
+    """The set is the one that would be published without it; the meta file says so, and has no number for it."""
+    publisher.publish(publication("a", "b"))
+    before = files(tree)
+    assert publisher.take_out(DEFAULT_KEYSET, {Kid("a"), Kid("nonesuch")}, NOW + timedelta(hours=1))
+    published = publisher.read(DEFAULT_KEYSET)
+    assert published is not None
+    assert published.content == render([jwk("b")])
+    after = files(tree)
+    meta = json.loads(after.pop("keysets/default/jwks.meta.json"))
+    assert meta == {
+        "sha256": published.sha256,
+        "published_at": "2026-01-01T01:00:00Z",
+        "next_change_at": "2026-01-02T00:00:00Z",
+        "max_age": 86400,
+    }
+    assert after == {path: content for path, content in before.items() if "meta" not in path} | {
+        ".well-known/jwks.json": published.content,
+        "keysets/default/jwks.json": published.content,
+    }
+    assert not publisher.intact(publication("b")), "the next publication numbers it"
+
+
+def test_where_there_is_nothing_to_take_out_nothing_is_written(publisher: TreePublisher, tree: Path) -> None:
+    assert not publisher.take_out(DEFAULT_KEYSET, {Kid("a")}, NOW)
+    assert not tree.exists()
+    publisher.publish(publication("a"))
+    before = identities(tree)
+    assert not publisher.take_out(DEFAULT_KEYSET, {Kid("b")}, NOW)
+    assert identities(tree) == before
+
+
+def test_a_key_is_taken_out_of_a_damaged_tree(publisher: TreePublisher, tree: Path) -> None:
+    """Of the place that shows it, whatever stands in the others."""
+    publisher.publish(publication("a", "b"))
+    (tree / ".well-known" / "jwks.json").write_bytes(b"no set")
+    (tree / "keysets" / "default" / "jwks.meta.json").write_bytes(b"[]")
+    assert publisher.take_out(DEFAULT_KEYSET, {Kid("a")}, NOW)
+    assert parse_kids(files(tree)["keysets/default/jwks.json"]) == ("b",)
+    (tree / "keysets" / "default" / "jwks.meta.json").unlink()
+    assert publisher.take_out(DEFAULT_KEYSET, {Kid("b")}, NOW)
+    assert parse_kids(files(tree)["keysets/default/jwks.json"]) == ()
+    assert set(files(tree)) == {
+        ".well-known/jwks.json",
+        ".well-known/openid-configuration",
+        "keysets/default/jwks.json",
+    }
+
+
+def test_a_key_that_cannot_be_taken_out_is_an_error(publisher: TreePublisher, disk: RecordingDisk) -> None:
+    publisher.publish(publication("a", "b"))
+    disk.fail_directory_sync = True
+    with pytest.raises(PublishError, match=r"cannot write .*jwks.json: Input/output error"):
+        publisher.take_out(DEFAULT_KEYSET, {Kid("a")}, NOW)
+    disk.fail_directory_sync = False
+    disk.lie = True
+    with pytest.raises(PublishError, match="does not hold what was just written"):
+        publisher.take_out(DEFAULT_KEYSET, {Kid("b")}, NOW)

@@ -14,6 +14,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -57,6 +58,9 @@ class Watched:
         standing = self.real.publish(publication)
         self.written.append((time.perf_counter(), frozenset(standing.kids)))
         return standing
+
+    def take_out(self, keyset: KeysetName, kids: Collection[Kid], now: datetime) -> bool:
+        return self.real.take_out(keyset, kids, now)
 
     def read(self, keyset: KeysetName, *, fully: bool = False) -> PublishedSet | None:
         return self.real.read(keyset, fully=fully)

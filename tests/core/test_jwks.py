@@ -15,10 +15,12 @@ from rotator.core.jwks import (
     discovery,
     jwks_uri,
     meta,
+    meta_without,
     parse_kids,
     parse_set,
     publishable,
     render,
+    without,
 )
 from rotator.core.model import Algorithm, KeysetName, Kid
 
@@ -27,6 +29,7 @@ RSA = {"alg": "RS256", "e": "AQAB", "kid": "two", "kty": "RSA", "n": "bg", "use"
 OKP = {"alg": "EdDSA", "crv": "Ed25519", "kid": "three", "kty": "OKP", "use": "sig", "x": "eA"}
 AKP = {"alg": "ML-DSA-44", "kid": "four", "kty": "AKP", "pub": "cHVi", "use": "sig"}
 ALL = [EC, RSA, OKP, AKP]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def text(jwk: object) -> str:
@@ -236,3 +239,27 @@ def test_the_meta_document_tells_how_fresh_the_set_is(next_change_at: datetime |
         "next_change_at": shown,
         "max_age": 86400,
     }
+
+
+def test_a_set_without_some_of_its_keys_is_the_one_that_would_be_rendered_without_them() -> None:
+    """What others put beside ours stays as it stands; where there is nothing to take out, nothing is to be written."""
+    whole = render([text(key) for key in ALL])
+    assert without(whole, {Kid("two"), Kid("nonesuch")}) == render([text(key) for key in ALL if key["kid"] != "two"])
+    assert without(whole, {Kid(key["kid"]) for key in ALL}) == render([])
+    assert without(whole, {Kid("nonesuch")}) is None
+    assert without(b"no set", {Kid("one")}) is None
+    left = without(json.dumps({"keys": [{**EC, "note": "ours"}, OKP]}).encode(), {Kid("three")})
+    assert parse_set(left or b"") == ((Kid("one"), canonical({**EC, "note": "ours"})),)
+
+
+def test_the_meta_document_of_what_is_left_of_a_set_has_no_generation() -> None:
+    before = meta(generation=7, sha256="aa", published_at=NOW, next_change_at=None, max_age=timedelta(hours=1))
+    after = meta_without(before, sha256="bb", published_at=NOW + timedelta(seconds=1))
+    assert json.loads(after or b"") == {
+        "sha256": "bb",
+        "published_at": "2026-01-01T00:00:01Z",
+        "next_change_at": None,
+        "max_age": 3600,
+    }
+    assert meta_without(b"[]", sha256="bb", published_at=NOW) is None
+    assert meta_without(b"\xff", sha256="bb", published_at=NOW) is None

@@ -6,7 +6,7 @@ between any two of them. Whoever cached a set may go on using it, so every versi
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -166,6 +166,14 @@ class StandInPublisher:
         self._tree.put(path, content, self._now())
         self._hazards.done("file")
         self._read[path] = self._tree.stamps[path]
+
+    def take_out(self, keyset: KeysetName, kids: Collection[Kid], now: datetime) -> bool:
+        left = {path: jwks.without(self._content(path) or b"", kids) for path in places(keyset)}
+        for path, content in left.items():
+            if content is not None:
+                self._put(path, content)
+                self._put(f"keysets/{keyset}/meta", b"of another set")
+        return any(content is not None for content in left.values())
 
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:
         name = publication.policy.name
