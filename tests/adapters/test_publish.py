@@ -785,7 +785,7 @@ def test_sets_that_differ_are_found_as_one(publisher: TreePublisher, tree: Path)
     assert found.kids == ("a", "b", "c")
 
 
-# ----------------------------------------------------------------------------------------------- what is taken out of it
+# ---------------------------------------------------------------------------------------------- what is taken out of it
 
 
 def test_a_key_is_taken_out_of_every_place_and_nothing_else_changes(publisher: TreePublisher, tree: Path) -> None:
