@@ -115,6 +115,8 @@ class KeysetState:
     """
     shows_revoked: bool = False
     """The published file shows a key that was revoked, whether or not it still is among ``keys``."""
+    fresh_at_hand: bool = False
+    """A new key is made already and has only to be stored: the next one that is wanted costs no time."""
     tree_intact: bool = True
     """Every file around the set, such as the discovery document, stands as it should."""
     first_publication: bool = False

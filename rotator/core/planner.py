@@ -9,8 +9,8 @@ near, the key after that. The rules below are tried in order and the first that 
 comes before what narrows it, except after a revocation, which waits for nothing.
 
 0. What was revoked, or is none of ours, leaves the published file, and a ready spare takes over from a signer that is
-   lost, or that an operator wants replaced at once: neither may hang on whether new keys can be made. What is none of
-   ours waits for them where it is all that the file holds.
+   lost, or that an operator wants replaced at once: neither may depend on whether new keys can be made. What is none of
+   ours waits for them where it is all that the file holds; what was revoked waits only for those that are at hand.
 1. Stored deadlines follow the policy.
 2. Enough spares exist: one behind the active key, two when a rotation is near or nothing signs.
 3. The published file holds exactly the keys that are pending, active or in grace.
@@ -186,12 +186,15 @@ def _over(state: KeysetState, policy: KeysetPolicy) -> bool:
 # ----------------------------------------------------------------------------------------------------------- rules
 
 
-def _withdraw(state: KeysetState, _policy: KeysetPolicy, _now: datetime, _: Calendar) -> KeysetAction | None:
+def _withdraw(state: KeysetState, policy: KeysetPolicy, now: datetime, calendar: Calendar) -> KeysetAction | None:
     """Let what was revoked leave the file. A key that is retired leaves it as well, for it is out of the set.
 
     Where no key would be left, as in a database from before the first ones, fresh ones are made before that: the file
-    as it stands is better than an empty one, unless it shows what was revoked.
+    as it stands is better than an empty one, unless it shows what was revoked. That leaves together with the coming of
+    fresh keys where these are at hand.
     """
+    if state.fresh_at_hand and _make(state, policy, now, calendar) is not None:
+        return None
     desired = desired_kids(state)
     if state.publish_blocked or set(state.published or ()) <= set(desired):
         return None

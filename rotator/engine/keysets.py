@@ -26,6 +26,7 @@ from rotator.core.model import KeysetName, Phase
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
 from rotator.engine import changes
 from rotator.engine.doubt import Doubt, examine_rows
+from rotator.engine.fresh import material
 from rotator.engine.observe import Observed, observe, record_sightings
 from rotator.engine.publish import drop_revoked, publish_as_known, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
@@ -237,9 +238,9 @@ def _execute(run: Run, action: KeysetAction, reading: Reading) -> bool:
         case Reschedule():
             return _commit(run, action, reading, lambda tx, seen: changes.reschedule(tx, seen, action, now))
         case MakeKey():
-            material = run.around.keymaker.make(action.algorithm)
+            new = material(run, action.keyset, action.algorithm)
             return _commit(
-                run, action, reading, lambda tx, seen: changes.make(run.ready_sealer, tx, seen, action, material, now)
+                run, action, reading, lambda tx, seen: changes.make(run.ready_sealer, tx, seen, action, new, now)
             )
         case ProveKey():
             _prove(run, action, reading)

@@ -10,6 +10,7 @@ from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Origin, Pha
 from rotator.core.planner import IN_SET, desired_kids
 from rotator.core.policy import KeysetPolicy
 from rotator.core.timeguard import ClockMark, mark_of
+from rotator.engine.fresh import are_ready
 from rotator.engine.rows import examine
 from rotator.engine.run import Run
 from rotator.ports import (
@@ -65,6 +66,7 @@ def observe(
         schedule_fingerprint=row.schedule_fingerprint,
         ever_active=row.ever_active,
         published=None if published is None else names_in_file(published, keys),
+        fresh_at_hand=are_ready(run, name),
         shows_revoked=published is not None and not revoked_kids(run, keys).isdisjoint(published.kids),
         first_publication=_nothing_was_served(run, row, keys, sightings, published),
         publish_blocked=publish_blocked,

@@ -4,12 +4,12 @@ Nothing here needs to survive: all of it is built again from the database, the t
 """
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.model import Jti, KeysetName, Kid, ReplicaId
+from rotator.core.model import Algorithm, Jti, KeysetName, Kid, ReplicaId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
@@ -22,6 +22,7 @@ from rotator.ports import (
     Courier,
     EventLog,
     KeyMaker,
+    KeyMaterial,
     Keyring,
     KeysetRow,
     Publisher,
@@ -73,6 +74,24 @@ def mint_workers() -> Executor:
     return ThreadPoolExecutor(max_workers=3, thread_name_prefix="rotator-mint")
 
 
+def key_makers() -> Executor:
+    """Return a thread for the key that is to sign and one for its spare: an RSA key is made outside the interpreter."""
+    return ThreadPoolExecutor(max_workers=2, thread_name_prefix="rotator-fresh")
+
+
+@dataclass(frozen=True, slots=True)
+class FreshKeys:
+    """Keys that are being made, or made, for one keyset, and not stored yet."""
+
+    algorithm: Algorithm
+    makings: list[Future[KeyMaterial]]
+
+    @property
+    def ready(self) -> list[Future[KeyMaterial]]:
+        """Return those that are made."""
+        return [each for each in self.makings if each.done() and each.exception() is None]
+
+
 @dataclass(slots=True)
 class Run:
     """One daemon's, or one command's, work on one state."""
@@ -105,6 +124,10 @@ class Run:
     """Secret answers to requests, by the request's id, for whoever waits; never stored."""
     minting: Callable[[], Executor] = mint_workers
     """Makes what mints beside the loop, for one tick."""
+    key_makers: Callable[[], Executor] = key_makers
+    """Makes what makes the fresh keys of one keyset beside the loop."""
+    fresh: dict[KeysetName, FreshKeys] = field(default_factory=dict)
+    """Keys that are made, or being made, and not stored yet."""
     compare_interval: timedelta = COMPARE_INTERVAL
     """How often this run holds everything against what should be; a world with a clock of its own may want another."""
     reconciled: bool = False

@@ -61,6 +61,7 @@ def test_a_keyset_begins_empty_and_is_used() -> None:
     assert (state.keys, state.next_sequence, state.schedule_fingerprint) == ((), 1, "")
     assert (state.ever_active, state.first_publication, state.publish_blocked) == (False, False, False)
     assert (state.tree_intact, state.in_use, state.shows_revoked) == (True, True, False)
+    assert state.fresh_at_hand is False
     assert (state.published, state.out_since, state.wish) == (None, {}, None)
 
 
