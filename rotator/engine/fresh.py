@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from rotator.core.model import Algorithm, KeysetName
+from rotator.core.policy import KeysetPolicy
 from rotator.engine.run import FreshKeys, Run
 from rotator.ports import KeyMaterial
 
@@ -19,13 +20,18 @@ NEEDED: Final = 2
 """The key that is to sign, and the spare behind it."""
 
 
-def make_ready(run: Run, keyset: KeysetName, algorithm: Algorithm) -> None:
-    """Begin to make what a keyset without any key needs, and wait a moment for it."""
-    makers = run.key_makers()
-    fresh = FreshKeys(algorithm, [makers.submit(run.around.keymaker.make, algorithm) for _ in range(NEEDED)])
-    makers.shutdown(wait=False)
-    run.fresh[keyset] = fresh
+def make_ready(run: Run, policy: KeysetPolicy) -> bool:
+    """Make what a keyset without any key needs; return whether one is ready in time. Where it ends it needs none."""
+    if policy.ending:
+        return False
+    fresh = run.fresh.get(policy.name)
+    if fresh is None:
+        makers = run.key_makers()
+        makings = [makers.submit(run.around.keymaker.make, policy.algorithm) for _ in range(NEEDED)]
+        makers.shutdown(wait=False)
+        fresh = run.fresh[policy.name] = FreshKeys(policy.algorithm, makings)
     wait(fresh.makings, timeout=READY_WITHIN.total_seconds())
+    return bool(fresh.ready)
 
 
 def are_ready(run: Run, keyset: KeysetName) -> bool:
@@ -46,7 +52,7 @@ def material(run: Run, keyset: KeysetName, algorithm: Algorithm) -> KeyMaterial:
 
 
 def leave(run: Run, keyset: KeysetName) -> None:
-    """Drop what is made and was not used, so that nothing hangs on it; what is still under way may be used later."""
+    """Drop what is made and was not used; what is still under way may be used later."""
     fresh = run.fresh.pop(keyset, None)
     if fresh is None:
         return

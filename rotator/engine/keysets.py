@@ -26,7 +26,7 @@ from rotator.core.model import KeysetName, Phase
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
 from rotator.engine import changes
 from rotator.engine.doubt import Doubt, examine_rows
-from rotator.engine.fresh import material
+from rotator.engine.fresh import are_ready, leave, make_ready, material
 from rotator.engine.observe import Observed, observe, record_sightings
 from rotator.engine.publish import drop_revoked, publish_as_known, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
@@ -61,6 +61,8 @@ def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
         _failed(run, name, reading, f"internal error: {type(error).__name__}: {error}")
     else:
         _settle(run, name, reading, problem)
+    finally:
+        leave(run, name)
 
 
 def withdraw_revoked(run: Run, reading: Reading) -> None:
@@ -143,17 +145,42 @@ def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
         if publications >= ROUNDS + len(observed.state.keys):
             break
         plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
-        for action in plan:
-            if isinstance(action, PublishSet):
-                problem = try_to_publish(run, action, reading) or problem
-            elif not _execute(run, action, reading):
-                break
+        if not publications and _empties_the_set(plan) and make_ready(run, observed.policy):
+            continue
+        problem = _follow(run, plan, reading) or problem
         if not plan:
             return problem
         if not isinstance(plan[-1], PublishSet):
             _look(run, name, reading, publish_blocked=bool(problem))  # tokens and the witness go by what signs now
             return problem
     raise InvariantError(f"keyset {name} was not settled after {publications} publications")
+
+
+def _follow(run: Run, plan: Sequence[KeysetAction], reading: Reading) -> str:
+    """Carry out what still is to be done of a plan; return what went wrong with publishing, or the empty string."""
+    for action in plan:
+        if isinstance(action, PublishSet):
+            return try_to_publish(run, action, reading)
+        if not _execute_or_do_without(run, action, reading):
+            break
+    return ""
+
+
+def _empties_the_set(plan: Sequence[KeysetAction]) -> bool:
+    return bool(plan) and isinstance(plan[0], PublishSet) and not plan[0].kids
+
+
+def _execute_or_do_without(run: Run, action: KeysetAction, reading: Reading) -> bool:
+    """Carry out one action; where a key that is at hand cannot be stored, plan again without those that are."""
+    if not are_ready(run, action.keyset):
+        return _execute(run, action, reading)
+    try:
+        done = _execute(run, action, reading)
+    except RotatorError:  # it is tried again, with another key, and then it is a failure
+        done = False
+    if not done:
+        leave(run, action.keyset)
+    return done
 
 
 def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool = False) -> Observed | None:

@@ -83,6 +83,21 @@ def test_what_must_not_be_trusted_any_more_leaves_although_nothing_is_left(
     assert planned(state, policy) == (PublishSet(NAME, ()),)
 
 
+def test_fresh_keys_that_are_at_hand_come_as_what_was_revoked_leaves() -> None:
+    """In one publication, with the spare; where none is wanted any more, nothing waits for them."""
+    lost = state_of(
+        ever_active=True,
+        published=(Kid("revoked"),),
+        shows_revoked=True,
+        fresh_at_hand=True,
+        schedule_fingerprint=POLICY.schedule_fingerprint,
+    )
+    assert [type(action) for action in planned(lost)] == [MakeKey, MakeKey, PublishSet]
+    assert planned(replace(lost, fresh_at_hand=False)) == (PublishSet(NAME, ()),)
+    ended = replace(lost, in_use=False, schedule_fingerprint=ENDING.schedule_fingerprint)
+    assert planned(ended, ENDING) == (PublishSet(NAME, ()),)
+
+
 # ------------------------------------------------------------------------------------------------------ the schedule
 
 

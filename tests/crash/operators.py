@@ -57,7 +57,6 @@ def key_revoked(world: World) -> None:
 
 def revoke_keyset(world: World) -> None:
     """As when the host was broken into: nothing signs until every verifier can know fresh keys."""
-    world.notes["emptied"] = "for a moment no key is left that may be published"
     world.site.revoked |= (
         {key.kid for key in world.site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
         if (not world.site.query("SELECT id FROM requests"))

@@ -35,7 +35,7 @@ def at_once(point: Point, loss: Loss) -> Iterator[str]:
         if not path.endswith("/jwks.json") or not path.startswith("public-"):
             continue
         entries = parse_set(node.content or b"")
-        if not entries and not (entries == () and "emptied" in memory.notes):
+        if not entries:
             yield f"{path} is no valid set: {node.content!r}"
             continue
         missing = (out | set(memory.active)) - memory.revoked - {kid for kid, _ in entries or ()}

@@ -90,6 +90,7 @@ class WatchedDaemon(Daemon):
         super().start(policy, settle=False)
         assert self.engine is not None
         assert self.store is not None
+        self.run.key_makers = lambda: AtOnce(1)
         self.engine.deliveries = Deliveries(self._wake.set, files=AtOnce(1), commands=AtOnce(1))
         self.run.around = replace(self.run.around, store=cast("Store", WatchedStore(self.store, self.step)))
         if settle:

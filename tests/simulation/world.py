@@ -268,7 +268,9 @@ class World:
             witness=StandInWitness(replica.witness, lambda: runs[0].ready_sealer, replica.hazards),
             log=self.log,
         )
-        run = Run(self.surround(around), self.policy, minting=InTurn, compare_interval=self.setting.compare)
+        run = Run(
+            self.surround(around), self.policy, minting=InTurn, key_makers=InTurn, compare_interval=self.setting.compare
+        )
         runs.append(run)
         chores = Chores(retention_tokens=timedelta(days=30), retention_audit=timedelta(days=60))
         replica.started_at = self.now

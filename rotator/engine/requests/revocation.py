@@ -9,7 +9,6 @@ Works while the clock is not trusted, but for what follows a revocation: then no
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -22,13 +21,12 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, Wish, WorkspaceId
 from rotator.core.planner import IN_SET
 from rotator.engine.attribution import caused_by
-from rotator.engine.fresh import leave, make_ready
 from rotator.engine.keysets import turn_keyset, withdraw
 from rotator.engine.observe import observe
 from rotator.engine.requests.outcome import done, done_before
 from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
-from rotator.errors import KekError, PublishError, RefusedError, StoreError, WitnessError
+from rotator.errors import KekError, PublishError, RefusedError, WitnessError
 from rotator.ports import Reading, RequestRow, RevokedTokens, Transaction
 
 MEANT: Final = "kids"
@@ -161,22 +159,7 @@ def _take_out(run: Run, request: RequestRow, reading: Reading, keyset: KeysetNam
     if "clock" in run.faults:
         withdraw(run, keyset, reading)
     else:
-        _turn(run, keyset, kids, reading)
-
-
-def _turn(run: Run, keyset: KeysetName, kids: Sequence[Kid], reading: Reading) -> None:
-    """Publish the set without ``kids``; with fresh keys in their place where it has no others and those are quick."""
-    with run.around.store.read() as snapshot:
-        row = snapshot.keyset(keyset)
-        left = any(each.key.phase in IN_SET for each in snapshot.keys(keyset))
-    if row is not None and row.ended_at is None and not left and _shown(run, keyset, kids):
-        make_ready(run, keyset, run.keyset_policy(row).algorithm)
-        with suppress(StoreError):  # of the fresh keys, perhaps: what was revoked leaves without them
-            turn_keyset(run, keyset, reading)
-        leave(run, keyset)
-        if not _shown(run, keyset, kids):
-            return
-    turn_keyset(run, keyset, reading)
+        turn_keyset(run, keyset, reading)
 
 
 def _loses_its_signer(transaction: Transaction, keyset: KeysetName) -> bool:
