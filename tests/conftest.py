@@ -9,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.postgresql import new_postgresql_url, postgresql
+from tests.surroundings import leave_them
+
+leave_them()
 
 __all__ = ["new_postgresql_url", "postgresql"]  # fixtures
 

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -24,6 +23,7 @@ from rotator.core.policy import Policy
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, KekError, RefusedError, RotatorError
 from rotator.ports import SEALED, AuditRow, RequestRow
+from tests.patience import HANG_SECONDS, wait_until
 
 NOBODY = Peer(uid=54_321, gid=54_321)
 
@@ -103,7 +103,7 @@ def server(loop: Loop, path: Path) -> Iterator[ControlServer]:
 def speak(path: Path, said: bytes, *, end: bool = True) -> dict[str, Any]:
     """Send raw bytes and return the answer."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(HANG_SECONDS)
         connection.connect(str(path))
         try:
             connection.sendall(said)
@@ -199,7 +199,7 @@ def test_too_many_peers_at_once_are_told_so(server: ControlServer, path: Path) -
     assert "32 others are talking to the daemon" in answer["error"]
     for connection in waiting:
         connection.close()
-    assert _soon(lambda: ask(path, "keys.list") == {"keys": []})
+    assert _in_time(lambda: ask(path, "keys.list") == {"keys": []})
 
 
 def _crowd(loop: Loop, path: Path, uid: int, size: int) -> list[socket.socket]:
@@ -234,18 +234,18 @@ def test_no_user_takes_the_places_of_others(loop: Loop, path: Path) -> None:
             for connection in crowd:
                 connection.close()
         loop.peer = Peer(2_000, 2_000)
-        assert _soon(lambda: "expected one line" in speak(path, b"\n")["error"])
+        assert _in_time(lambda: "expected one line" in speak(path, b"\n")["error"])
 
 
-def _soon(holds: Callable[[], bool]) -> bool:
-    for _ in range(200):
+def _in_time(holds: Callable[[], bool]) -> bool:
+    def held() -> bool:
         try:
-            if holds():
-                return True
+            return holds()
         except RotatorError:
-            pass
-        time.sleep(0.02)
-    return False
+            return False
+
+    wait_until(held, "a place is free again")
+    return True
 
 
 def test_own_fault_is_logged_and_not_told(loop: Loop, path: Path) -> None:
@@ -308,7 +308,7 @@ def test_request_that_takes_long_goes_on_without_its_peer(server: ControlServer,
     assert (answer["finished"], answer["text"][:21]) == (False, "accepted as request 1")
     loop.outcome = (True, "jti-1", "eyJ.secret.text")
     loop.wake()
-    assert _soon(lambda: loop.answers == {})
+    assert _in_time(lambda: loop.answers == {})
 
 
 # -------------------------------------------------------------------------------------------------------------- roles
@@ -496,7 +496,7 @@ def test_stopping_answers_who_waits(loop: Loop, path: Path) -> None:
     with server_of(loop, path):
         thread = threading.Thread(target=lambda: answers.append(ask(path, "clock.accept", reason="why")))
         thread.start()
-        assert _soon(lambda: _open_requests(loop) == 1)
+        assert _in_time(lambda: _open_requests(loop) == 1)
     thread.join(5)
     assert [answer["finished"] for answer in answers] == [False]
 
@@ -561,7 +561,7 @@ def test_client_waits_for_a_place_in_the_queue(path: Path) -> None:
 
         later = threading.Timer(0.2, accept)
         later.start()
-        stack.enter_context(connect(path, timedelta(seconds=10)))
+        stack.enter_context(connect(path, timedelta(seconds=HANG_SECONDS)))
         later.join()
 
 

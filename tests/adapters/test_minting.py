@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +20,8 @@ from rotator.core.secret import Secret
 from rotator.ports import MintOrder, Signer
 from tests.adapters.test_sealing import NEW, ring
 from tests.adapters.test_tokenmaker import MATERIAL, loaded, order
+from tests.patience import wait_until
 
-STARTED_WITHIN_SECONDS = 30.0
 SEALER = AesGcmSealer(ring(NEW))
 ORDERS = [order(jti=f"{number:05}", workspace=f"w{number}", roles=("rôle\n",)) for number in range(WORTH_STARTING)]
 
@@ -68,18 +67,15 @@ def pid_of(process: MintingProcess) -> int:
 
 
 def wait_until_ready(process: MintingProcess) -> None:
-    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
-    while process.mint(batch_of("{}", algorithm=Algorithm.EDDSA)) is None:
-        assert process.pid is not None, "the process ended while it started"
-        assert time.monotonic() < deadline, "the process did not start"
-        time.sleep(0.01)
+    wait_until(
+        lambda: process.mint(batch_of("{}", algorithm=Algorithm.EDDSA)) is not None,
+        "the process starts",
+        still_possible=lambda: process.pid is not None,
+    )
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + STARTED_WITHIN_SECONDS
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, "the process did not end"
-        time.sleep(0.01)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the process ends")
 
 
 def minted_here(algorithm: Algorithm, orders: list[MintOrder]) -> list[str]:

@@ -11,6 +11,7 @@ from rotator.adapters.served import HttpServedSets
 from rotator.core.model import DEFAULT_KEYSET, KeysetName
 from rotator.errors import ConfigError
 from rotator.ports import ServedSets
+from tests.patience import HANG_SECONDS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -73,6 +74,16 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def served(server: Server) -> Iterator[HttpServedSets]:
+    """Wait as long as it takes for a server that will answer."""
+    patience = timedelta(seconds=HANG_SECONDS)
+    served = HttpServedSets(server.url + "/", step_timeout=patience, fetch_timeout=patience)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def hurried(server: Server) -> Iterator[HttpServedSets]:
+    """Give up soon on a server that will not."""
     served = HttpServedSets(server.url + "/", step_timeout=timedelta(seconds=2), fetch_timeout=timedelta(seconds=0.5))
     yield served
     served.close()
@@ -165,19 +176,28 @@ def drip(server: Server) -> Answer:
     return respond
 
 
-def test_an_answer_that_drips_without_end_is_cut_off(served: HttpServedSets, server: Server) -> None:
+def test_an_answer_that_drips_without_end_is_cut_off(hurried: HttpServedSets, server: Server) -> None:
     server.answers["/tree/keysets/default/jwks.json"] = drip(server)
-    fetch(served)
-    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
+    fetch(hurried)
+    assert hurried.latest(DEFAULT_KEYSET) == (NOW, None)
 
 
 def test_while_a_fetch_is_under_way_no_second_one_starts(served: HttpServedSets, server: Server) -> None:
-    server.answers["/tree/keysets/default/jwks.json"] = drip(server)
+    asked_again = threading.Event()
+
+    def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+        assert asked_again.wait(HANG_SECONDS)
+        answer(SET)(handler)
+
+    server.answers["/tree/keysets/default/jwks.json"] = respond
     served.refresh((DEFAULT_KEYSET,), NOW)
     served.refresh((DEFAULT_KEYSET,), LATER)
-    fetch(served, LATER)
+    served.refresh((DEFAULT_KEYSET,), LATER)
+    asked_again.set()
+    assert served._thread is not None
+    served._thread.join()
     assert len(server.requests) == 1
-    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
+    assert served.latest(DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
 
 
 def test_closing_cuts_off_a_fetch_and_starts_no_more(server: Server) -> None:
@@ -190,7 +210,7 @@ def test_closing_cuts_off_a_fetch_and_starts_no_more(server: Server) -> None:
 
     server.answers["/tree/keysets/default/jwks.json"] = hang
     served.refresh((DEFAULT_KEYSET, OTHER), NOW)
-    assert begun.wait(5)
+    assert begun.wait(HANG_SECONDS)
     served.close()
     assert served._thread is not None
     assert not served._thread.is_alive()

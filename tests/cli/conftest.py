@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 
 from rotator.cli import main
 from tests.e2e.world import Site
-
-COMMAND = (sys.executable, "-m", "rotator")
+from tests.forking import Rotator
+from tests.patience import HANG_SECONDS, wait_until
 
 
 @dataclass
@@ -63,13 +62,14 @@ def started(shell: Shell) -> Shell:
 
 @pytest.fixture
 def daemon(site: Site, shell: Shell) -> Iterator[Shell]:
-    """Run the daemon until the test is over."""
-    process = subprocess.Popen([*COMMAND, "run", "-c", str(site.config)], stdout=subprocess.PIPE, text=True)
+    """Run the daemon, from when it has delivered the first tokens until the test is over."""
+    process = Rotator(["run", "-c", str(site.config)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if '"daemon.ready"' in line:
             break
+    wait_until(lambda: len(site.token_files()) == 2, "the first tokens are delivered")
     yield shell
     os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0

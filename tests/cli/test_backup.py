@@ -14,6 +14,7 @@ import pytest
 from rotator.schemas import load
 from tests.cli.conftest import Shell
 from tests.e2e.world import Site
+from tests.patience import HANG_SECONDS
 
 
 def events_in(database: Path) -> list[str]:
@@ -369,7 +370,7 @@ def test_a_restore_that_is_killed_leaves_one_whole_database(started: Shell, site
     started("backup", str(target))
     started("token", "show", "w0", "--offline")
     command = [sys.executable, "-c", KILLED, str(site.config), str(target), step]
-    assert subprocess.run(command, check=False, timeout=60).returncode == -9
+    assert subprocess.run(command, check=False, timeout=HANG_SECONDS).returncode == -9
     assert "token.shown" in events_in(site.database)
     assert started("status", "--json")[0] == 0
     site.rotator("restore", str(target), "--yes")

@@ -12,13 +12,19 @@ import pytest
 
 from tests.cli.conftest import Shell
 from tests.e2e.world import Site
+from tests.patience import HANG_SECONDS, wait_until
 
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": "/nonexistent"}
 
 
 def bash(script: str) -> str:
     done = subprocess.run(
-        ["bash", "--norc", "-c", script], env=ENVIRONMENT, capture_output=True, check=False, text=True, timeout=60
+        ["bash", "--norc", "-c", script],
+        env=ENVIRONMENT,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -79,11 +85,14 @@ def test_bash_completes_what_the_daemon_knows(script: str, daemon: Shell) -> Non
 
 def once_in_time(script: str, config: Path, *words: str) -> list[str]:
     """Press TAB until the daemon, and a machine that has other things to do, have answered within the patience."""
-    for _ in range(20):
-        found, _ = complete(script, config, *words)
-        if found:
-            return found
-    return []
+    found: list[str] = []
+
+    def press() -> bool:
+        found[:], _ = complete(script, config, *words)
+        return bool(found)
+
+    wait_until(press, f"{' '.join(words)} is completed")
+    return found
 
 
 def test_without_a_daemon_or_with_one_that_hangs_nothing_is_said(script: str, started: Shell, site: Site) -> None:

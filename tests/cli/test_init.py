@@ -7,7 +7,6 @@ import pty
 import select
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,14 +26,15 @@ from rotator.config.first import FirstAnswers, render
 from rotator.config.profiles import MAX_CACHE
 from rotator.errors import RefusedError
 from rotator.schemas import load as schema
+from tests import forking
 from tests.e2e.world import environment
+from tests.patience import HANG_SECONDS
 
 ISSUER = "https://tokens.example.com"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rotator", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment())
+    return forking.run(arguments, capture_output=True, text=True, timeout=HANG_SECONDS, env=environment())
 
 
 def test_by_options_alone_and_ready_as_it_is(tmp_path: Path) -> None:
@@ -166,8 +166,7 @@ def test_on_a_terminal_it_asks_until_it_is_told(tmp_path: Path) -> None:
     """Three questions, each again after an answer that is wrong; Enter takes what stands in brackets."""
     primary, secondary = pty.openpty()
     env = environment() | {"TERM": "xterm", "COLUMNS": "200"}  # no path of a test is so long that a command is broken
-    command = [sys.executable, "-m", "rotator", "init", str(tmp_path)]
-    process = subprocess.Popen(command, stdin=secondary, stdout=secondary, stderr=secondary, env=env)
+    process = forking.Rotator(["init", str(tmp_path)], stdin=secondary, stdout=secondary, stderr=secondary, env=env)
     os.close(secondary)
     shown = ""
     answers = [
@@ -184,7 +183,7 @@ def test_on_a_terminal_it_asks_until_it_is_told(tmp_path: Path) -> None:
         if answer:
             os.write(primary, f"{answer.strip()}\n".encode())
     _until(primary, "token show acme", shown)
-    assert process.wait(30) == 0
+    assert process.wait(HANG_SECONDS) == 0
     os.close(primary)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert written["issuer"] == ISSUER
@@ -194,7 +193,7 @@ def test_on_a_terminal_it_asks_until_it_is_told(tmp_path: Path) -> None:
 
 def _until(terminal: int, wanted: str, shown: str) -> str:
     """Read until ``wanted`` was shown; return what came after it."""
-    give_up_at = time.monotonic() + 30
+    give_up_at = time.monotonic() + HANG_SECONDS
     while wanted not in shown:
         assert time.monotonic() < give_up_at, f"{wanted!r} is not in {shown!r}"
         if select.select([terminal], [], [], 1)[0]:

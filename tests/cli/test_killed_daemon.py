@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from rotator.cli import compromise, session
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
 from tests.e2e.world import Site
+from tests.forking import Rotator
+from tests.patience import HANG_SECONDS
 
 Answer = Callable[[dict[str, Any]], object]
 """Returns a result, or None for a daemon that is killed before it answers."""
@@ -135,28 +137,29 @@ def test_a_daemon_killed_over_what_it_does_is_followed_in_the_state(
 @pytest.mark.parametrize("command", ["replace w0 --wait", "revoke workspace w0 --reason leaked --yes"])
 def test_who_interrupts_the_following_is_told_that_it_goes_on(started: Shell, site: Site, command: str) -> None:
     """Ctrl-C ends the command and not what it asked for."""
-    stored = threading.Event()
+    stored, follows = threading.Event(), threading.Event()
     listed = json.loads(started("tokens", "list", "--workspace", "w0", "--json")[1])["tokens"]
 
     def answer(message: dict[str, Any]) -> object:
         if message["command"] in ("token.replace", "workspace.revoke"):
             stored.set()
             return STORED | {"text": listed[0]["jti"]}
+        if stored.is_set():
+            follows.set()
         found = read_state(site, message)
         return found | {"workspaces": 1, "reissued": 0} if isinstance(found, dict) and "reissued" in found else found
 
     with daemon_that(site.state / "control.sock", answer):
-        process = subprocess.Popen(
-            [*COMMAND, *command.split(), "-c", str(site.config)],
+        process = Rotator(
+            [*command.split(), "-c", str(site.config)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert stored.wait(30)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.5)
+        assert follows.wait(HANG_SECONDS)
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=HANG_SECONDS)
 
     assert process.returncode == 130
     assert "the daemon goes on with it" in err

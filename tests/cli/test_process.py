@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from rotator import __version__
-from tests.cli.conftest import COMMAND, Shell
+from tests import forking
+from tests.cli.conftest import Shell
 from tests.e2e.world import Site
+from tests.patience import HANG_SECONDS
 
 
 def run(*arguments: str, **rest: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "TERM": "dumb", **rest}
-    return subprocess.run([*COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=60, env=environ)
+    return forking.run(arguments, capture_output=True, text=True, timeout=HANG_SECONDS, env=environ)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,9 @@ def test_help_imports_nothing_heavy() -> None:
         "behind = {name for name in ours if not name.startswith('rotator.cli')} | heavy & sys.modules.keys()\n"
         "sys.exit(repr(sorted(behind)) if behind else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=HANG_SECONDS
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -70,14 +74,14 @@ def test_config_may_stand_before_or_after_the_command(started: Shell, site: Site
 def test_broken_pipe_is_silent(started: Shell, site: Site) -> None:
     """`rotator audit list | head` shows no complaint."""
     command = f"{sys.executable} -m rotator audit list --json -c {site.config} | head -c 1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
 
 
 def shell_line(line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash; ``rotator`` in it is this one."""
     line = f'rotator() {{ {sys.executable} -m rotator "$@"; }}; {line}'
-    return subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True, timeout=HANG_SECONDS)
 
 
 def test_broken_pipe_in_the_middle_of_much_output_is_silent() -> None:
@@ -109,13 +113,13 @@ def test_interrupt_is_quiet(tmp_path: Path, site: Site) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(site.state / "control.sock"))
         listener.listen()
-        process = subprocess.Popen(
-            [*COMMAND, "status", "-c", str(site.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        process = forking.Rotator(
+            ["status", "-c", str(site.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         connection, _ = listener.accept()
         with connection:
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, out, err) == (130, "", "")
 
 
@@ -138,10 +142,10 @@ def test_run_once_is_degraded_by_a_sink_that_fails_or_a_fault(site: Site) -> Non
 
 def on_terminal(*arguments: str, term: str = "xterm-256color") -> str:
     """Run a command on a terminal of 80 columns and return what it shows."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ |= {"TERM": term, "COLUMNS": "80", "LINES": "40"}
-        os.execv(sys.executable, [*COMMAND, *arguments])  # noqa: S606 - on a terminal of its own, which no shell gives
+    fd, terminal = pty.openpty()
+    environ = os.environ | {"TERM": term, "COLUMNS": "80", "LINES": "40"}
+    process = forking.Rotator(arguments, stdin=terminal, stdout=terminal, stderr=terminal, env=environ)
+    os.close(terminal)
     shown = b""
     while True:
         try:
@@ -152,7 +156,7 @@ def on_terminal(*arguments: str, term: str = "xterm-256color") -> str:
             break
         shown += chunk
     os.close(fd)
-    os.waitpid(pid, 0)
+    process.wait(HANG_SECONDS)
     return shown.decode().replace("\r\n", "\n")
 
 

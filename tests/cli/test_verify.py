@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +17,10 @@ from rotator.core.model import Jti, Kid, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.ports import Parcel
 from rotator.schemas import load
-from tests.cli.conftest import COMMAND, Shell
+from tests import forking
+from tests.cli.conftest import Shell
 from tests.e2e.world import Site, wait_for
+from tests.patience import HANG_SECONDS
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def test_a_delivered_token_is_valid(started: Shell, token: str) -> None:
 def test_from_standard_input(started: Shell, site: Site, token: str, ending: str) -> None:
     """So that it is in no list of processes."""
     text = Path(token).read_text().strip() + ending
-    command = [*COMMAND, "verify", "-", "--json", "-c", str(site.config)]
-    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=60)
+    command = ["verify", "-", "--json", "-c", str(site.config)]
+    done = forking.run(command, input=text.encode(), capture_output=True, timeout=HANG_SECONDS)
     assert (done.returncode, done.stderr) == (0, b"")
     verdict = json.loads(done.stdout)
     jsonschema.validate(verdict, load("verify"), format_checker=jsonschema.FormatChecker())

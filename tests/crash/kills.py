@@ -20,6 +20,7 @@ from rotator.core.jwks import parse_set
 from tests.crash.nursery import STEPS
 from tests.e2e.test_rotations import check_history
 from tests.e2e.world import Site, Verifier, environment, wait_for
+from tests.patience import HANG_SECONDS
 
 LONGEST_LIFE_SECONDS = 3.0
 """A step that is not reached by then is not waited for: the daemon is killed where it stands."""
@@ -60,7 +61,7 @@ class Nursery:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(HANG_SECONDS)
         self.process.stdout.close()
 
 
@@ -85,7 +86,7 @@ class Life:
         """Send a signal, unless it is gone already, and return what it came to."""
         if not self.wait(0):
             os.kill(self.pid, number)
-        assert self.wait(60)
+        assert self.wait(HANG_SECONDS)
         assert self.status is not None
         return self.status
 
@@ -191,14 +192,14 @@ def _calm(site: Site, nursery: Nursery, log: Path, enough: Callable[[], bool]) -
     """Let it live until ``enough``, and stop it as systemd does."""
     life = nursery.begin(site, log)
     try:
-        wait_for(enough, None, "the daemon does its work", seconds=120)
+        wait_for(enough, None, "the daemon does its work")
     finally:
         status = life.end(signal.SIGTERM)
     assert status == 0, log.read_text()[-3000:]
 
 
 def _count(site: Site, event: str) -> int:
-    with closing(sqlite3.connect(site.database, timeout=30)) as connection:
+    with closing(sqlite3.connect(site.database, timeout=HANG_SECONDS)) as connection:
         return int(connection.execute("SELECT count(*) FROM audit WHERE name = ?", (event,)).fetchone()[0])
 
 

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-Found = TypeVar("Found")
+from tests.patience import HANG_SECONDS
 
-BOOT_SECONDS: Final = 120
-COMMAND_SECONDS: Final = 240
+Found = TypeVar("Found")
 
 
 class Container:
@@ -47,17 +46,16 @@ class Container:
             self._nspawn = subprocess.Popen(
                 [*command, "--console=pipe", "-D", self.tree], stdin=subprocess.DEVNULL, stdout=console, stderr=console
             )
-        self._leader = self.wait_for(self._find_leader, "its first process", seconds=BOOT_SECONDS)
+        self._leader = self.wait_for(self._find_leader, "its first process")
         self.wait_for(
             lambda: self.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"),
             "it is up",
-            seconds=BOOT_SECONDS,
         )
 
     def _power_off(self) -> None:
         assert self._nspawn is not None
         self.run("systemctl poweroff")
-        self._nspawn.wait(BOOT_SECONDS)
+        self._nspawn.wait(HANG_SECONDS)
 
     def _find_leader(self) -> str:
         assert self._nspawn is not None
@@ -75,7 +73,7 @@ class Container:
             [*enter, *clean, *become, "bash", "-c", script],
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=HANG_SECONDS,
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -96,10 +94,12 @@ class Container:
         """Return a property of the service, as systemd has it."""
         return self.tell(f"systemctl show rotator --property={shlex.quote(property_)} --value")
 
-    def wait_for(self, look: Callable[[], Found], what: str, *, seconds: float = 60) -> Found:
+    def wait_for(self, look: Callable[[], Found], what: str) -> Found:
         """Look until there is something, and return it."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + HANG_SECONDS
         while not (found := look()):
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{self._console.read_text()[-3000:]}"
+            assert time.monotonic() < deadline, (
+                f"not within {HANG_SECONDS:.0f} s: {what}\n{self._console.read_text()[-3000:]}"
+            )
             time.sleep(0.2)
         return found

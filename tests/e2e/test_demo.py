@@ -6,14 +6,14 @@ import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.world import environment
+from tests.patience import HANG_SECONDS, wait_until
 
 CLEAR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -60,20 +60,13 @@ def daemons_in(directory: Path) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-
-
 def test_a_key_takes_over_and_retires_and_no_token_is_refused(tmp_path: Path) -> None:
     """In a pipe it writes a plain line for each event, then what came of it; nothing is left behind."""
     done = subprocess.run(
         demo_command("--seconds", "28"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         check=False,
         env=demo_environment(tmp_path) | {"STATE_DIRECTORY": "/nonexistent", "ROTATOR_KEK": "of another installation"},
     )
@@ -101,7 +94,7 @@ def test_it_can_be_ended_early(tmp_path: Path, number: signal.Signals) -> None:
         assert process.stdout is not None
         assert "announced" in process.stdout.readline()
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=HANG_SECONDS)
 
     assert errors == ""
     assert process.returncode == 0
@@ -115,7 +108,7 @@ def test_it_can_be_ended_before_there_is_anything_to_see(tmp_path: Path) -> None
     with demo(tmp_path) as process:
         wait_until(lambda: any(tmp_path.iterdir()), "the directory is made")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
 
     assert errors == ""
     assert process.returncode in (0, 130)  # 0 where the daemon was quicker
@@ -140,7 +133,7 @@ def test_a_daemon_that_dies_ends_the_demonstration(tmp_path: Path) -> None:
         process.stdout.readline()
         (daemon,) = daemons_in(tmp_path)
         os.kill(daemon, signal.SIGKILL)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
 
     assert process.returncode == 1
     assert "ended with -9" in errors
@@ -152,14 +145,16 @@ def test_a_directory_can_be_kept(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     arguments = demo_command("--seconds", "1", "--keep", str(kept))
     done = subprocess.run(
-        arguments, capture_output=True, text=True, timeout=60, check=True, env=demo_environment(tmp_path)
+        arguments, capture_output=True, text=True, timeout=HANG_SECONDS, check=True, env=demo_environment(tmp_path)
     )
 
     assert str(kept) in done.stdout
     assert kept.stat().st_mode & 0o777 == 0o700
     verified = [sys.executable, "-m", "rotator", "--config", str(kept / "config.yaml"), "audit", "verify"]
-    subprocess.run(verified, capture_output=True, timeout=60, check=True, env=environment())
-    again = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    subprocess.run(verified, capture_output=True, timeout=HANG_SECONDS, check=True, env=environment())
+    again = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=HANG_SECONDS, check=False, env=environment()
+    )
     assert again.returncode == 1
     assert "is not empty" in again.stderr
 
@@ -188,7 +183,7 @@ def read_terminal(tmp_path: Path, *arguments: str, columns: int, lines: int, **e
             except OSError:  # EIO: nobody holds the other end any more
                 break
             written += chunk
-    assert process.wait(30) == 0
+    assert process.wait(HANG_SECONDS) == 0
     return written.decode()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from rotator.core.secret import MASK
 from tests.e2e.world import Site, environment, running, wait_for
+from tests.patience import HANG_SECONDS
 
 
 def files(site: Site) -> dict[str, bytes]:
@@ -34,9 +35,9 @@ def test_a_database_taken_away_ends_the_daemon(tmp_path: Path, how: str) -> None
             path.unlink()
         if how == "replaced":
             aside.rename(site.database)
-        wait_for(lambda: "store.lost" in daemon.log.read_text(), None, "the loss is found", seconds=10)
+        wait_for(lambda: "store.lost" in daemon.log.read_text(), None, "the loss is found")
         after = files(site)
-        assert daemon.process.wait(timeout=20) == 1
+        assert daemon.process.wait(timeout=HANG_SECONDS) == 1
         (lost,) = [line for line in daemon.lines() if line["event"] == "store.lost"]
     assert lost["level"] == "critical"
     assert f"{site.database} was {how}" in lost["problem"]
@@ -60,7 +61,7 @@ def test_a_reload_while_the_database_is_locked_is_made_up_for(tmp_path: Path) ->
             shell.execute("ROLLBACK")
         wait_for((tmp_path / "delivered" / "w1" / "token").exists, daemon, "the new config is in force")
         names = [line["event"] for line in daemon.lines()]
-        assert site.json("status")["state"] == "ok"
+        wait_for(lambda: site.json("status")["state"] == "ok", daemon, "all is well")
     assert "config.refused" not in names
     assert "config.reloaded" in names
 
@@ -77,9 +78,9 @@ def test_a_delivery_that_a_stop_interrupted_goes_out_at_the_next_start(tmp_path:
         wait_for(begun.exists, daemon, "the command runs")
     (tmp_path / "open").touch()
     with running(site) as daemon:
-        wait_for(lambda: len(begun.read_text().splitlines()) == 2, daemon, "it runs again", seconds=20)
-        wait_for(lambda: daemon.log.read_text().count("token.delivered") == 2, daemon, "both are delivered", seconds=20)
-        assert site.json("status")["state"] == "ok"
+        wait_for(lambda: len(begun.read_text().splitlines()) == 2, daemon, "it runs again")
+        wait_for(lambda: daemon.log.read_text().count("token.delivered") == 2, daemon, "both are delivered")
+        wait_for(lambda: site.json("status")["state"] == "ok", daemon, "all is well")
 
 
 BROKEN = """
@@ -112,7 +113,7 @@ def test_what_nobody_caught_is_in_the_log_and_redacted(tmp_path: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         env=environment(),
     )
     assert (done.returncode, done.stderr) == (1, "")

@@ -57,7 +57,7 @@ def test_no_secret_in_logs_audit_status_or_state(tmp_path: Path) -> None:
         while not stop.wait(0.05):
             tokens.update(path.read_text().strip() for path in site.token_files())
 
-    with running(site) as daemon:
+    with running(site, own_interpreter=True) as daemon:
         collector = threading.Thread(target=collect)
         collector.start()
         shown = site.rotator("token", "show", "w0").stdout.strip()
@@ -97,7 +97,7 @@ def test_no_secret_in_logs_audit_status_or_state(tmp_path: Path) -> None:
 
     allowed = {site.state / "kek", *site.token_files()}
     written = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path not in allowed}
-    written |= {" ".join(done.args[4:]): (done.stdout + done.stderr).encode() for done in answers}
+    written |= {" ".join(done.args[2:]): (done.stdout + done.stderr).encode() for done in answers}
     written["process title"] = process_title
     assert len(secrets) > 60
     assert b"delivery.failed" in written[str(daemon.log)]

@@ -7,14 +7,15 @@ import fcntl
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests import forking
 from tests.e2e.world import Process, Site, environment, running, start, wait_for
+from tests.patience import HANG_SECONDS
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 
@@ -64,7 +65,7 @@ def goes_on(site: Site, daemon: Process, what: str) -> None:
 
 
 def rotations(site: Site) -> int:
-    with closing(sqlite3.connect(site.database, timeout=30)) as connection:
+    with closing(sqlite3.connect(site.database, timeout=HANG_SECONDS)) as connection:
         return int(connection.execute("SELECT count(*) FROM audit WHERE name = 'key.activated'").fetchone()[0])
 
 
@@ -201,7 +202,7 @@ def test_a_kek_of_the_wrong_length_at_the_start_is_told_and_its_return_is_enough
         assert "kek" in problems(site)
         assert site.jwks.read_bytes() == good
         kek.write_bytes(content)
-        wait_for(lambda: "kek.restored" in daemon.log.read_text(), daemon, "the KEK is found", seconds=90)
+        wait_for(lambda: "kek.restored" in daemon.log.read_text(), daemon, "the KEK is found")
         wait_for(lambda: site.json("status")["problems"] == [], daemon, "all is well again")
         assert content.split()[-1].decode() not in daemon.log.read_text()
 
@@ -210,8 +211,8 @@ def test_a_log_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
     """The pipe is full: keys and tokens rotate on. Read again, the log says how many lines were lost."""
     site = Site(tmp_path)
     site.write_config()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rotator", "--config", str(site.config), "run"],
+    process = forking.Rotator(
+        ["--config", str(site.config), "run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment(),
@@ -224,7 +225,7 @@ def test_a_log_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
         assert any(b'"log.lost"' in line for line in lines)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0
 
 
@@ -250,7 +251,7 @@ def test_a_clock_that_is_far_off_is_not_believed(tmp_path: Path, year: int) -> N
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    daemon = start(site, environ=faked)
+    daemon = start(site, environ=faked, own_interpreter=True)
     try:
         wait_for(lambda: "clock.held" in daemon.log.read_text(), daemon, "the clock is found out")
         assert told(daemon, "clock.held").startswith("the clock ")
@@ -258,7 +259,7 @@ def test_a_clock_that_is_far_off_is_not_believed(tmp_path: Path, year: int) -> N
         assert site.jwks.read_bytes() == good
         assert len(site.events()) == events
         now.write_text("+0")
-        wait_for(lambda: "clock.released" in daemon.log.read_text(), daemon, "the clock is trusted", seconds=90)
+        wait_for(lambda: "clock.released" in daemon.log.read_text(), daemon, "the clock is trusted")
         wait_for(lambda: site.json("status")["problems"] == [], daemon, "all is well again")
         assert site.jwks.read_bytes() == good
     finally:

@@ -18,6 +18,9 @@ from typing import Any
 
 import jwt
 
+from tests import forking
+from tests.patience import HANG_SECONDS, wait_until
+
 ISSUER = "http://localhost:8000"
 
 
@@ -80,12 +83,11 @@ class Site:
 
     def rotator(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "rotator", "--config", str(self.config), *arguments],
+        done = forking.run(
+            ["--config", str(self.config), *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
-            check=False,
+            timeout=HANG_SECONDS,
             env=environment(),
         )
         assert done.returncode == 0 or not check, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -104,7 +106,7 @@ class Site:
             return [dict(row) for row in connection.execute("SELECT * FROM audit ORDER BY seq")]
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10) as connection:
+        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=HANG_SECONDS) as connection:
             return connection.execute(sql).fetchall()
 
 
@@ -132,24 +134,30 @@ class Process:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=HANG_SECONDS)
 
 
-def start(site: Site, *, log: str = "daemon.log", environ: Mapping[str, str] = MappingProxyType({})) -> Process:
+def start(
+    site: Site,
+    *,
+    log: str = "daemon.log",
+    environ: Mapping[str, str] = MappingProxyType({}),
+    own_interpreter: bool = False,
+) -> Process:
+    """Start the daemon; with an interpreter of its own where that matters, as for what the environment has it load."""
     path = site.root / log
+    command = ["--config", str(site.config), "run"]
+    env = {**environment(), **environ}
     with path.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rotator", "--config", str(site.config), "run"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**environment(), **environ},
-        )
-    return Process(process, path)
+        if own_interpreter:
+            command = [sys.executable, "-m", "rotator", *command]
+            return Process(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env), path)
+        return Process(forking.Rotator(command, stdout=output, stderr=subprocess.STDOUT, env=env), path)
 
 
 @contextmanager
-def running(site: Site) -> Iterator[Process]:
-    process = start(site)
+def running(site: Site, *, own_interpreter: bool = False) -> Iterator[Process]:
+    process = start(site, own_interpreter=own_interpreter)
     try:
         wait_for(lambda: "daemon.ready" in process.log.read_text(), process, "the daemon is ready")
         yield process
@@ -158,15 +166,13 @@ def running(site: Site) -> Iterator[Process]:
             process.stop()
 
 
-def wait_for(condition: Callable[[], bool], process: Process | None, what: str, *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if process is not None and process.process.poll() is not None:
-            raise AssertionError(f"the daemon ended while waiting: {what}\n{process.log.read_text()[-4000:]}")
-        if time.monotonic() > deadline:
-            tail = "" if process is None else process.log.read_text()[-4000:]
-            raise AssertionError(f"not within {seconds} s: {what}\n{tail}")
-        time.sleep(0.05)
+def wait_for(condition: Callable[[], bool], process: Process | None, what: str) -> None:
+    """Wait until the condition holds; fail, with the end of the log, when the daemon ended or hangs."""
+    runs = (lambda: True) if process is None else (lambda: process.process.poll() is None)
+    try:
+        wait_until(condition, what, still_possible=runs, every=0.05)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{'' if process is None else process.log.read_text()[-4000:]}") from None
 
 
 @dataclass

@@ -39,6 +39,7 @@ from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import HEARTBEAT, Engine
 from rotator.errors import DeliveryError
 from rotator.ports import AuditRow, Courier, KeyMaker, Parcel, RequestRow, ServedSets
+from tests.patience import HANG_SECONDS
 from tests.stand_ins import DAY, HOUR, MINUTE, SECOND, T0, FakeClock, RecordingLog
 
 __all__ = ["DAY", "HOUR", "MINUTE", "SECOND", "T0", "FakeClock", "RecordingLog"]  # for the tests on a site
@@ -125,7 +126,7 @@ class Post:
         gate = self.gates.pop(sink.path, None)
         if gate is not None:
             self.arrived.set()
-            assert gate.wait(30)
+            assert gate.wait(HANG_SECONDS)
         if sink.path in self.failing:
             raise DeliveryError("the sink is out of order")
         self.real.deliver(sink, parcel)
@@ -270,7 +271,7 @@ class Daemon:
             deliveries = self.engine.deliveries
             if wait and deliveries.under_way:
                 while deliveries.done.qsize() < len(deliveries.under_way):
-                    assert self._wake.wait(30), "a delivery hangs"
+                    assert self._wake.wait(HANG_SECONDS), "a delivery hangs"
                     self._wake.clear()
                 continue
             if not outcome.more and outcome.next_due > self.site.clock.wall:
@@ -439,12 +440,12 @@ class Site:
     # ------------------------------------------------------------------------------------------------------- the state
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.database, timeout=10)) as connection:
+        with closing(sqlite3.connect(self.database, timeout=HANG_SECONDS)) as connection:
             return connection.execute(sql, parameters).fetchall()
 
     def meddle(self, sql: str, *parameters: object) -> None:
         """Change the database behind the back of the daemon."""
-        with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
+        with closing(sqlite3.connect(self.database, timeout=HANG_SECONDS)) as connection, connection:
             assert connection.execute(sql, parameters).rowcount > 0
 
     @contextmanager

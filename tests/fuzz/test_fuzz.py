@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.world import environment
 from tests.fuzz.targets import MAKERS, target
+from tests.patience import HANG_SECONDS
 
 CORPUS = Path(__file__).parent / "corpus"
 RUNS = {"config": 300, "json": 300, "jwks": 3000, "token": 1500, "control": 1500, "witness": 3000, "kek": 3000}
@@ -32,7 +33,7 @@ def test_inputs_that_find_new_paths_break_no_promise(name: str, tmp_path: Path) 
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
         env={**environment(), "TMPDIR": str(tmp_path)},
         cwd=Path(__file__).parents[2],
     )

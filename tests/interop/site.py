@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.e2e.world import Site
+from tests.patience import HANG_SECONDS, wait_until
 from tests.readme import block_with
 
 CACHE_SECONDS: Final = 1
@@ -141,17 +141,18 @@ def served(site: ServedSite) -> Iterator[None]:
             yield
         finally:
             nginx.terminate()
-            nginx.wait(20)
+            nginx.wait(HANG_SECONDS)
 
 
 def wait_until_open(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while server.poll() is None and time.monotonic() < deadline:
+    def answers() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens on port {port}:\n{log.read_text()[-3000:]}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(answers, f"something listens on port {port}", still_possible=lambda: server.poll() is None)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{log.read_text()[-3000:]}") from None
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def get(url: str, *, if_none_match: str = "") -> Answer:
     headers = {"If-None-Match": if_none_match} if if_none_match else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - a URL of this test's own
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Unjudged)
-    with opener.open(request, timeout=20) as response:
+    with opener.open(request, timeout=HANG_SECONDS) as response:
         said = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status, said.get("etag", ""), said, response.read())
 

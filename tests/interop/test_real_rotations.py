@@ -64,7 +64,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             for name in REVOKED:
                 revoke_one(told, watch, name, daemon)
                 rotate_in_an_emergency(told, daemon)
-            wait_for(lambda: watch.failed() or enough(told, keysets), daemon, "all have rotated", seconds=300)
+            wait_for(lambda: watch.failed() or enough(told, keysets), daemon, "all have rotated")
         told.accounts, told.etags = watch.accounts, watch.served
         told.signed = watch.signed()
         yield told

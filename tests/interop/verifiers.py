@@ -20,6 +20,7 @@ import yaml
 from jwcrypto import jwk, jwt
 
 from tests.interop.site import CACHE_SECONDS, ServedKeyset, free_port, get, wait_until_open
+from tests.patience import HANG_SECONDS
 from tests.readme import block_with
 
 TOLD_ISSUER: Final = "https://tokens.example.com"
@@ -130,7 +131,7 @@ def install_node_packages(place: Path) -> None:
         cwd=place,
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
     )
 
 
@@ -221,7 +222,7 @@ class EnvoyVerifier:
             f"http://127.0.0.1:{self._port}/{keyset}/", headers={"Authorization": f"Bearer {token}"}
         )
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20):
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=HANG_SECONDS):
                 return ""
         except urllib.error.HTTPError as error:
             return f"{error.code}: {error.read().decode(errors='replace')}"
@@ -295,7 +296,7 @@ def envoy(work: Path, jwks_port: int, keysets: Sequence[ServedKeyset]) -> Iterat
             yield EnvoyVerifier(port)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(HANG_SECONDS)
 
 
 # ------------------------------------------------------------------------------------------------------------------ all

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.patience import HANG_SECONDS
 from tests.simulation.__main__ import explanation
 from tests.simulation.setting import draw_setting
 from tests.simulation.story import Shrinker, draw_steps, tell
@@ -45,7 +46,7 @@ def test_the_same_seed_is_the_same_history() -> None:
     script = "from tests.simulation.story import *; s = draw_setting(5); print(tell(s, draw_steps(s, 6)).digest)"
     environ = {**os.environ, "PYTHONHASHSEED": "7"}
     other = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300, env=environ
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=HANG_SECONDS, env=environ
     )
     assert told.tokens > 0
     assert other.stdout.strip() == told.digest
