@@ -62,7 +62,7 @@ def _unlocked(config: Config) -> Iterator[tuple[Run, Reading]]:
         run = state.run
         with run.around.store.read() as snapshot:
             known = snapshot.keks()
-        run.sealer = run.around.keyring.unlock(known)
+        run.unlock(run.around.keyring.unlock(known))
         reading = run.around.clock.read()
         reconcile(run, reading)
         register(run, reading)

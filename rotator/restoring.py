@@ -301,7 +301,7 @@ def _unlock(run: Run) -> None:
     with run.around.store.read() as snapshot:
         known = snapshot.keks()
     try:
-        run.sealer = run.around.keyring.unlock(known)
+        run.unlock(run.around.keyring.unlock(known))
     except KekError as error:
         raise RefusedError(f"the KEK of this machine does not open the backup: {error}") from None
 

@@ -252,7 +252,7 @@ class Offline:
         )
         if secret is not None:
             with run.around.store.read() as snapshot:
-                run.sealer = run.around.keyring.unlock(snapshot.keks())
+                run.unlock(run.around.keyring.unlock(snapshot.keks()))
             draft = seal_request(run, draft, secret)
         with run.around.store.begin() as transaction:
             request_id = transaction.add_request(
@@ -274,7 +274,7 @@ class Offline:
         run = self.engine.run
         with run.around.store.read() as snapshot:
             try:
-                run.sealer = run.around.keyring.unlock(snapshot.keks())
+                run.unlock(run.around.keyring.unlock(snapshot.keks()))
                 record = run.around.witness.read()
             except (KekError, WitnessError):
                 return  # whoever works on the state says so

@@ -59,7 +59,7 @@ def key(kid: str, phase: Phase, sequence: int, **rest: object) -> KeyRow:
         has_private=phase in (Phase.PENDING, Phase.ACTIVE),
     )
     own = replace(base, **rest)  # type: ignore[arg-type]  # names and types are those of the record
-    return KeyRow(own, b"sealed" if own.has_private else None, KEK, b"mac")
+    return KeyRow(own, b"sealed" if own.has_private else None, KEK)
 
 
 def sighting(kid: str, *, days_ago: float, replica: ReplicaId = HERE) -> Sighting:

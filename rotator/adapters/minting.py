@@ -6,8 +6,9 @@ brings the key that signs it and the one that seals its tokens. They pass throug
 arguments, environment or a file; the KEK stays with the parent, and the text of the tokens with the child. The child
 ends when the other end is closed, so that it never outlives its parent.
 
-A request is the frames of a :class:`Batch` and its answer two (the length of each sealed token, and all of them in a
-row), each after its length; what is many in a frame is separated by newlines, which none of it can hold.
+A request is the frames of a :class:`Batch` and its answer three (the length of each sealed token, all of them in a row,
+and the MACs of their rows), each after its length; what is many in a frame is separated by newlines, which none of it
+can hold.
 """
 
 import socket
@@ -26,6 +27,7 @@ from rotator.adapters.sealing import AesGcmSealing
 from rotator.adapters.signing import compact, signing_function
 from rotator.core.model import Algorithm, KekId
 from rotator.core.secret import Secret
+from rotator.ports import Sealed
 
 PATIENCE_SECONDS: Final = 10.0
 """How long the child may do nothing at all before it is given up: it signs a batch in a tenth of a second."""
@@ -35,6 +37,7 @@ MOST_FAILURES: Final = 3
 
 LENGTHS: Final = "I"
 """How the lengths of many parts stand in a frame: each as the machine's own unsigned integer."""
+MAC_BYTES: Final = 32
 CHILD: Final = "rotator.adapters.minting_child"
 _LENGTH: Final = struct.Struct(">I")
 _PACKAGE_ROOT: Final = Path(__file__).resolve().parents[2]
@@ -50,9 +53,9 @@ class Batch:
     header: bytes
     """Encoded, with the dot that follows it."""
     sealing: AesGcmSealing
-    jtis: Sequence[str]
+    identities: Sequence[str]
     claims: Sequence[str]
-    """As JSON, one for each of ``jtis``."""
+    """As JSON, one for each of ``identities``."""
 
     def frames(self) -> Iterator[bytes]:
         """Yield what :meth:`read` reads."""
@@ -63,27 +66,32 @@ class Batch:
         yield self.sealing.key.reveal()
         yield self.sealing.before.encode()
         yield self.sealing.after.encode()
-        yield "\n".join(self.jtis).encode()
+        yield self.sealing.mac_key.reveal()
+        yield "\n".join(self.identities).encode()
         yield "\n".join(self.claims).encode()
 
     @classmethod
     def read(cls, connection: socket.socket) -> Self:
         """Receive one. Raise as :func:`receive` does."""
-        algorithm, private, header, kek_id, key, before, after, jtis, claims = (receive(connection) for _ in range(9))
+        algorithm, private, header, kek_id, key, before, after, mac_key, identities, claims = (
+            receive(connection) for _ in range(10)
+        )
         return cls(
             algorithm=Algorithm(algorithm.decode()),
             private=Secret(private),
             header=header,
-            sealing=AesGcmSealing(KekId(kek_id.decode()), Secret(key), before.decode(), after.decode()),
-            jtis=jtis.decode().split("\n"),
+            sealing=AesGcmSealing(
+                KekId(kek_id.decode()), Secret(key), before.decode(), after.decode(), Secret(mac_key)
+            ),
+            identities=identities.decode().split("\n"),
             claims=claims.decode().split("\n"),
         )
 
-    def mint(self) -> list[bytes]:
+    def mint(self) -> list[Sealed]:
         """Sign and seal it here."""
         sign = signing_function("a batch", self.algorithm, self.private)
         tokens = (compact(self.header, claims.encode(), sign) for claims in self.claims)
-        return self.sealing.seal_many(zip(self.jtis, tokens, strict=True))
+        return self.sealing.seal_many(zip(self.identities, tokens, strict=True))
 
 
 class MintingProcess:
@@ -103,7 +111,7 @@ class MintingProcess:
                 except OSError:  # no process can be had now
                     self._failures += 1
 
-    def mint(self, batch: Batch) -> list[bytes] | None:
+    def mint(self, batch: Batch) -> list[Sealed] | None:
         """Return the sealed token for each of the claims; None where the child is not ready, or has just been lost."""
         child = self._child
         if child is None:
@@ -177,7 +185,7 @@ class _Child:
                     self._ready = True
             return self._ready
 
-    def mint(self, batch: Batch) -> list[bytes]:
+    def mint(self, batch: Batch) -> list[Sealed]:
         """Have it sign. The next thread's batch goes out while an answer is waited for, so that the child never waits.
 
         Answers come in the order of the questions.
@@ -189,10 +197,17 @@ class _Child:
         try:
             lengths = memoryview(receive(self._socket)).cast(LENGTHS)
             sealed = receive(self._socket)
+            macs = receive(self._socket)
         finally:
             self._listening.release()
         ends = list(accumulate(lengths, initial=0))
-        return [sealed[start:end] for start, end in pairwise(ends)] if ends[-1] == len(sealed) else []
+        if ends[-1] != len(sealed) or len(macs) != len(lengths) * MAC_BYTES:
+            return []
+        each_mac = range(0, len(macs), MAC_BYTES)
+        return [
+            Sealed(sealed[start:end], macs[at : at + MAC_BYTES])
+            for (start, end), at in zip(pairwise(ends), each_mac, strict=True)
+        ]
 
     def close(self) -> None:
         self._socket.close()

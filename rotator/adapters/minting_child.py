@@ -17,8 +17,9 @@ def main() -> None:
         send(connection, b"")
         while True:
             sealed = Batch.read(connection).mint()
-            send(connection, array(LENGTHS, map(len, sealed)).tobytes())
-            send(connection, b"".join(sealed))
+            send(connection, array(LENGTHS, [len(each.record) for each in sealed]).tobytes())
+            send(connection, b"".join([each.record for each in sealed]))
+            send(connection, b"".join([each.mac for each in sealed]))
 
 
 if __name__ == "__main__":

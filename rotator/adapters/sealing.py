@@ -20,7 +20,7 @@ from rotator.adapters.kek import KekRing, check_value, require_known
 from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError, SealError
-from rotator.ports import KekRow, Sealer
+from rotator.ports import KekRow, Sealed, Sealer
 
 VERSION: Final = b"\x01"
 NONCE_BYTES: Final = 12
@@ -55,15 +55,21 @@ class AesGcmSealing:
     before: str
     """The associated data before a record's id, with its length, and after it."""
     after: str
+    mac_key: Secret[bytes]
+    """Derived for the same purpose: it authenticates nothing else."""
 
-    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
-        """Seal the secret of each record (its id and the secret), in order, as :meth:`AesGcmSealer.seal` does."""
-        encrypt = AESGCM(self.key.reveal()).encrypt
+    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[Sealed]:
+        """Seal the secret of each record (its id and the secret), in order, as :meth:`AesGcmSealer.seal` does.
+
+        The MAC is that of the id, as :meth:`AesGcmSealer.mac` has it.
+        """
+        encrypt, mac_key = AESGCM(self.key.reveal()).encrypt, self.mac_key.reveal()
         sealed = []
         for record_id, secret in records:
             nonce = os.urandom(NONCE_BYTES)
             bound = f"{self.before}{_part(record_id)}{self.after}".encode()
-            sealed.append(VERSION + nonce + encrypt(nonce, secret, bound))
+            mac = hmac.digest(mac_key, record_id.encode(), "sha256")
+            sealed.append(Sealed(VERSION + nonce + encrypt(nonce, secret, bound), mac))
         return sealed
 
 
@@ -90,7 +96,8 @@ class AesGcmSealer:
     def sealing(self, purpose: str, kid: str, algorithm: str) -> AesGcmSealing:
         """Return what seals many records that differ in their ids alone, as :meth:`seal` does."""
         key = Secret(self._ring.derive(self._kek_id, "seal", purpose))
-        return AesGcmSealing(self._kek_id, key, _before(purpose), _after(kid, algorithm, self._kek_id))
+        mac_key = Secret(self._mac_key(self._kek_id, purpose))
+        return AesGcmSealing(self._kek_id, key, _before(purpose), _after(kid, algorithm, self._kek_id), mac_key)
 
     def open(
         self, purpose: str, record_id: str, kid: str, algorithm: str, kek_id: KekId, sealed: bytes

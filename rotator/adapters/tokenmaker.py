@@ -27,7 +27,7 @@ from rotator.core.jwks import parse_set
 from rotator.core.model import Algorithm, Jti, Kid
 from rotator.core.secret import Secret
 from rotator.errors import InvariantError, SealError
-from rotator.ports import MintOrder, Sealing, Signer
+from rotator.ports import MintOrder, Sealed, Sealing, Signer
 
 PROBE_TYPE: Final = "probe+jwt"
 """``typ`` of a probe: what checks types never takes it for a token (RFC 8725 §3.11)."""
@@ -80,8 +80,8 @@ class JwtMaker:
         if expected >= WORTH_WARMING and self._threads > 1:
             self._process.start()
 
-    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[bytes]:
-        """Sign one JWT per order, in order, and return each one sealed, with its jti as the record's id."""
+    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[Sealed]:
+        """Sign one JWT per order, in order, and return each one sealed, bound to its order's identity."""
         loaded = _loaded(signer)
         if loaded.algorithm is not Algorithm.RS256 and self._pool is not None and isinstance(sealing, AesGcmSealing):
             sealed = self._mint_in_process(loaded, orders, sealing)
@@ -89,7 +89,7 @@ class JwtMaker:
                 return sealed
         tokens = self.mint_batch(loaded, orders)
         return sealing.seal_many(
-            (order.jti, token.reveal().encode("ascii")) for order, token in zip(orders, tokens, strict=True)
+            (order.identity, token.reveal().encode("ascii")) for order, token in zip(orders, tokens, strict=True)
         )
 
     def mint_batch(self, signer: Signer, orders: Sequence[MintOrder]) -> list[Secret[str]]:
@@ -103,7 +103,7 @@ class JwtMaker:
 
     def _mint_in_process(
         self, signer: JwtSigner, orders: Sequence[MintOrder], sealing: AesGcmSealing
-    ) -> list[bytes] | None:
+    ) -> list[Sealed] | None:
         """Return None where there is no process for it; one is then being started if the batch is large."""
         if len(orders) < WORTH_A_PROCESS:
             return None
@@ -112,7 +112,7 @@ class JwtMaker:
             private=signer.private,
             header=signer.header,
             sealing=sealing,
-            jtis=[order.jti for order in orders],
+            identities=[order.identity for order in orders],
             claims=list(map(claims_json, orders)),
         )
         sealed = self._process.mint(batch)

@@ -172,8 +172,6 @@ class DueWorkspace(NamedTuple):
     sequence: int
     current: Jti | None
     current_expires_at: datetime | None
-    claims_fingerprint: str
-    schedule_fingerprint: str
     due_reason: str
 
 

@@ -19,7 +19,7 @@ from rotator.core.policy import CommandSink, FileSink, Sink
 from rotator.core.schedule import share
 from rotator.core.secret import Secret
 from rotator.core.sinks import sink_id
-from rotator.engine.rows import PURPOSE_TOKEN
+from rotator.engine.rows import PURPOSE_TOKEN, identity_of
 from rotator.engine.run import Run, backoff
 from rotator.errors import RotatorError, SealError
 from rotator.ports import DeliveryRow, Parcel, Reading, Snapshot, TokenRow
@@ -236,7 +236,7 @@ def open_stored(run: Run, snapshot: Snapshot, row: DeliveryRow, stored: TokenRow
         return None
     token = stored.token
     algorithm = _algorithm(run, snapshot, stored.token.kid)
-    text = run.ready_sealer.open(PURPOSE_TOKEN, token.jti, token.kid, algorithm, stored.kek_id, stored.sealed)
+    text = run.ready_sealer.open(PURPOSE_TOKEN, identity_of(token), token.kid, algorithm, stored.kek_id, stored.sealed)
     return Parcel(
         workspace=token.workspace,
         jti=token.jti,

@@ -4,22 +4,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 from rotator.core.actions import IssueToken
 from rotator.core.events import Event, EventName
 from rotator.core.instants import epoch_seconds, whole_second
-from rotator.core.model import Algorithm, DueWorkspace, Jti, KekId, KeysetName, Phase, Token, WorkspaceId
+from rotator.core.model import Algorithm, DueWorkspace, KekId, KeysetName, Phase, Token, WorkspaceId
 from rotator.core.policy import WorkspacePolicy
 from rotator.core.schedule import share
 from rotator.core.sinks import sink_id
 from rotator.core.tokens import plan_token
-from rotator.engine.rows import PURPOSE_TOKEN
+from rotator.engine.rows import PURPOSE_TOKEN, identity_of
 from rotator.engine.run import Run, Signing, backoff
 from rotator.engine.sync import MISSING, NEVER
 from rotator.errors import KekError, RotatorError, StoreError
-from rotator.ports import IssuedToken, MintOrder, Reading, Transaction
+from rotator.ports import IssuedToken, MintOrder, Reading, Sealed, Transaction
 
 CHUNK: Final = 400
 """Tokens that are planned and minted together: few, so that the first commit need not wait long for them."""
@@ -139,44 +139,44 @@ def _mint(run: Run, chunk: _Chunk, reading: Reading) -> list[IssuedToken]:
     not_before = epoch_seconds(reading.now - signing.policy.clock_skew)
     jtis = run.around.tokenmaker.new_jtis(reading.now, len(planned))
     issuer = signing.policy.issuer
-    orders = [
-        MintOrder(jti, each.policy, issuer, not_before, epoch_seconds(each.action.expires_at))
+    tokens = [
+        Token(
+            jti=jti,
+            workspace=each.policy.id,
+            keyset=each.policy.keyset,
+            kid=signing.kid,
+            phase=Phase.ACTIVE,
+            sequence=each.action.sequence,
+            issued_at=issued_at,
+            expires_at=each.action.expires_at,
+            rotate_at=each.action.rotate_at,
+        )
         for jti, each in zip(jtis, planned, strict=True)
+    ]
+    orders = [
+        MintOrder(token.jti, identity_of(token), each.policy, issuer, not_before, epoch_seconds(token.expires_at))
+        for token, each in zip(tokens, planned, strict=True)
     ]
     sealing = run.ready_sealer.sealing(PURPOSE_TOKEN, signing.kid, signing.signer.algorithm)
     sealed = run.around.tokenmaker.mint_sealed(signing.signer, orders, sealing)
     return [
-        _issued(each, signing, jti, issued_at, record, sealing.kek_id)
-        for each, jti, record in zip(planned, jtis, sealed, strict=True)
+        _issued(each, token, record, sealing.kek_id)
+        for each, token, record in zip(planned, tokens, sealed, strict=True)
     ]
 
 
-def _issued(
-    planned: _Planned, signing: Signing, jti: Jti, issued_at: datetime, sealed: bytes, kek_id: KekId
-) -> IssuedToken:
+def _issued(planned: _Planned, token: Token, sealed: Sealed, kek_id: KekId) -> IssuedToken:
     action, due, policy = planned
-    token = Token(
-        jti=jti,
-        workspace=policy.id,
-        keyset=policy.keyset,
-        kid=signing.kid,
-        phase=Phase.ACTIVE,
-        sequence=action.sequence,
-        issued_at=issued_at,
-        expires_at=action.expires_at,
-        rotate_at=action.rotate_at,
-    )
     return IssuedToken(
         token=token,
-        sealed=sealed,
+        sealed=sealed.record,
+        mac=sealed.mac,
         kek_id=kek_id,
         reason=action.reason,
         prior=action.prior,
         prior_sequence=due.sequence,
         sinks=tuple([sink_id(sink) for sink in policy.sinks]),
-        delivery_deadline=due.current_expires_at or issued_at + policy.grace_period,
-        claims_fingerprint=due.claims_fingerprint,
-        schedule_fingerprint=due.schedule_fingerprint,
+        delivery_deadline=due.current_expires_at or token.issued_at + policy.grace_period,
     )
 
 

@@ -15,7 +15,7 @@ def register(run: Run, reading: Reading) -> None:
             details = {"installation": run.installation}
             events.append(Event(name=EventName.STATE_CREATED, at=reading.now, details=details))
         if kek_id not in known:
-            transaction.add_kek(KekRow(kek_id, run.around.keyring.check_value(kek_id)))
+            transaction.add_kek(KekRow(kek_id, run.around.keyring.check_value(kek_id), reading.now))
             events.append(Event(name=EventName.KEK_ADDED, at=reading.now, details={"kek_id": kek_id}))
         run.started_at = reading.now
         sign_of_life(run, transaction, reading)

@@ -1,23 +1,18 @@
-"""How key rows are bound to this installation: what their MAC covers, and how their private halves are sealed."""
+"""How rows are bound to this installation: what seals them, and what is believed of those that are read."""
 
-import json
 from dataclasses import replace
+from typing import Final
 
-from rotator.core.model import SigningKey
+from rotator.core.instants import to_us
+from rotator.core.integrity import TOKEN, token_identity
+from rotator.core.model import SigningKey, Token
 from rotator.core.secret import Secret
 from rotator.engine.run import Run
 from rotator.errors import SealError
 from rotator.ports import KeyMaterial, KeyRow, Sealer, Signer
 
-PURPOSE_KEY = "signing-key"
-PURPOSE_TOKEN = "token"  # noqa: S105 - the name of a purpose, no secret
-
-
-def mac_content(key: SigningKey) -> bytes:
-    """Return what never changes in a key's row, unambiguously encoded."""
-    return json.dumps(
-        [key.kid, key.keyset, key.sequence, key.algorithm, key.origin, key.public_jwk], separators=(",", ":")
-    ).encode()
+PURPOSE_KEY: Final = "signing-key"
+PURPOSE_TOKEN: Final = TOKEN
 
 
 def new_row(sealer: Sealer, key: SigningKey, material: KeyMaterial | None) -> KeyRow:
@@ -30,7 +25,7 @@ def sealed_row(sealer: Sealer, key: SigningKey, private: Secret[bytes] | None) -
     sealed = None
     if private is not None:
         sealed = sealer.seal(PURPOSE_KEY, key.kid, key.kid, key.algorithm, private.reveal())
-    return KeyRow(key, sealed, sealer.kek_id, sealer.mac(PURPOSE_KEY, mac_content(key)))
+    return KeyRow(key, sealed, sealer.kek_id)
 
 
 def examine(run: Run, row: KeyRow) -> tuple[SigningKey, Signer | None]:
@@ -39,13 +34,8 @@ def examine(run: Run, row: KeyRow) -> tuple[SigningKey, Signer | None]:
     Without the KEK no row can be believed.
     """
     sealer = run.sealer
-    if sealer is None:
+    if sealer is None or not row.key.authentic:
         return replace(row.key, authentic=False), None
-    content = mac_content(row.key)
-    if (content, row.mac) not in run.authentic:
-        if not sealer.verify_mac(PURPOSE_KEY, content, row.mac, row.kek_id):
-            return replace(row.key, authentic=False), None
-        run.authentic.add((content, row.mac))
     if row.sealed is None:
         return row.key, None
     signer = run.signers.get((row.key.kid, row.sealed))
@@ -57,3 +47,17 @@ def examine(run: Run, row: KeyRow) -> tuple[SigningKey, Signer | None]:
             return replace(row.key, opens=False), None
         run.signers[row.key.kid, row.sealed] = signer
     return row.key, signer
+
+
+def identity_of(token: Token) -> str:
+    """Return what a token's seal and the MAC of its row are bound to."""
+    return token_identity(
+        token.jti,
+        token.workspace,
+        token.keyset,
+        token.kid,
+        token.sequence,
+        to_us(token.issued_at),
+        to_us(token.expires_at),
+        to_us(token.rotate_at),
+    )

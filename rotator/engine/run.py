@@ -102,8 +102,6 @@ class Run:
     """None while the KEK is missing or wrong."""
     signers: dict[tuple[Kid, bytes], Signer] = field(default_factory=dict)
     """Opened private halves, by kid and sealed record, so that a changed record is opened anew."""
-    authentic: set[tuple[bytes, bytes]] = field(default_factory=set)
-    """Contents and MACs of rows that were verified."""
     signing: dict[KeysetName, Signing] = field(default_factory=dict)
     witnessed: dict[KeysetName, WitnessedKeyset] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
@@ -138,6 +136,12 @@ class Run:
     """What this run knows of time, once it trusted the clock."""
     caught_up: AuditHead | None = None
     """The head as of which this run knows what other replicas did."""
+
+    def unlock(self, sealer: Sealer | None) -> None:
+        """Work with the KEKs of ``sealer`` from now on, and believe the rows that they authenticate; None: without."""
+        if sealer is not self.sealer:
+            self.sealer = sealer
+            self.around.store.trust(sealer)
 
     @property
     def ready_sealer(self) -> Sealer:

@@ -134,15 +134,15 @@ class Engine:
         with run.around.store.read() as snapshot:
             known = snapshot.keks()
         try:
-            run.sealer = run.around.keyring.unlock(known)
+            run.unlock(run.around.keyring.unlock(known))
         except KekError as error:
-            run.sealer = None
+            run.unlock(None)
             run.signing.clear()
             run.signers.clear()
             run.fault("kek", str(error), "kek.missing")
             return
         run.healed("kek", "kek.restored")
-        if self._policy_applied and run.sealer.kek_id not in {row.kek_id for row in known}:
+        if self._policy_applied and run.ready_sealer.kek_id not in {row.kek_id for row in known}:
             register(run, reading)
 
     def _judge_clock(self, reading: Reading) -> bool:
@@ -163,6 +163,8 @@ class Engine:
         run.clock = verdict.mark
         stale = mark is None or verdict.mark.high_water_at - mark.high_water_at >= MARK_INTERVAL
         moved = mark is not None and (mark.boot_id, mark.offset) != (verdict.mark.boot_id, verdict.mark.offset)
+        if run.sealer is None:
+            return False  # what is remembered is authenticated, as soon as the KEK is back
         if stale or moved or (mark is not None and verdict.mark.high_water_at < mark.high_water_at):
             with run.around.store.begin() as transaction:
                 if mark is not None and mark.offset != verdict.mark.offset:

@@ -28,6 +28,8 @@ class KeysetRow:
     """Hex, of the set that ``generation`` stands for; empty before the first publication."""
     policy: str = ""
     """The last policy it had, as JSON: what a keyset that left the config ends by."""
+    authentic: bool = True
+    """Its row carries our MAC. Observed, not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,6 @@ class KeyRow:
     key: SigningKey
     sealed: bytes | None
     kek_id: KekId
-    mac: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class IssuedToken(NamedTuple):
 
     token: Token
     sealed: bytes
+    mac: bytes
+    """Of its row, under the same KEK."""
     kek_id: KekId
     reason: str
     prior: Jti | None
@@ -78,8 +81,6 @@ class IssuedToken(NamedTuple):
     sinks: tuple[SinkId, ...]
     delivery_deadline: datetime
     """When the prior token ends; a delivery still open then leaves the workspace without one."""
-    claims_fingerprint: str
-    schedule_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

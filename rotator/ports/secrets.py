@@ -17,18 +17,27 @@ class KekRow:
     kek_id: KekId
     check: bytes
     """A MAC that only the right KEK reproduces."""
+    created_at: datetime
+    """When it was registered."""
+
+
+class Sealed(NamedTuple):
+    """A sealed record, and the MAC of what it is bound to."""
+
+    record: bytes
+    mac: bytes
 
 
 class Sealing(Protocol):
-    """Seals records of one kind; its ``repr`` shows nothing of the key."""
+    """Seals records of one kind and authenticates their rows; its ``repr`` shows nothing of the keys."""
 
     @property
     def kek_id(self) -> KekId:
         """The id of the KEK that it seals with."""
         ...
 
-    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
-        """Seal the secret of each record (its id and the secret), in order."""
+    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[Sealed]:
+        """Seal the secret of each record (what it is bound to, and the secret), in order."""
         ...
 
 
@@ -48,7 +57,7 @@ class Sealer(Protocol):
         ...
 
     def sealing(self, purpose: str, kid: str, algorithm: str) -> Sealing:
-        """Return what seals many records that differ in their ids alone, as :meth:`seal` does."""
+        """Return what seals many records that differ in their ids alone, as :meth:`seal` and :meth:`mac` do."""
         ...
 
     def open(
@@ -114,6 +123,8 @@ class MintOrder(NamedTuple):
     """One token to mint."""
 
     jti: Jti
+    identity: str
+    """What its row says of it, which it is bound to: :func:`~rotator.core.integrity.token_identity`."""
     workspace: WorkspacePolicy
     issuer: str
     not_before: int
@@ -142,8 +153,8 @@ class TokenMaker(Protocol):
         """Load an opened private half (PKCS #8, DER). Raise :class:`~rotator.errors.SealError` if it is not one."""
         ...
 
-    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[bytes]:
-        """Sign one JWT per order, in order, and return each one sealed, with its jti as the record's id."""
+    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[Sealed]:
+        """Sign one JWT per order, in order, and return each one sealed, bound to its order's identity."""
         ...
 
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:

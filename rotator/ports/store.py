@@ -38,7 +38,7 @@ from rotator.ports.records import (
     Target,
     TokenRow,
 )
-from rotator.ports.secrets import KekRow
+from rotator.ports.secrets import KekRow, Sealer
 
 
 class Snapshot(Protocol):
@@ -212,8 +212,12 @@ class Transaction(Snapshot, Protocol):
         """Return one keyset with its row locked until the end of the transaction."""
         ...
 
-    def put_keyset(self, row: KeysetRow) -> None:
-        """Insert or replace a keyset."""
+    def put_keyset(self, row: KeysetRow, *, anew: bool = False) -> None:
+        """Insert or replace a keyset.
+
+        Where the stored row is not authentic only what decides nothing is stored, unless ``anew``: then ``row`` is made
+        from what is known besides.
+        """
         ...
 
     def insert_key(self, row: KeyRow) -> None:
@@ -221,7 +225,10 @@ class Transaction(Snapshot, Protocol):
         ...
 
     def update_key(self, key: SigningKey) -> None:
-        """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half."""
+        """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half.
+
+        Raise :class:`~rotator.errors.SealError` if its row is not authentic and it is to be anything but revoked.
+        """
         ...
 
     def complete_key(self, row: KeyRow) -> None:
@@ -379,6 +386,14 @@ class Transaction(Snapshot, Protocol):
 
 class Store(Protocol):
     """The database. Every method raises :class:`~rotator.errors.StoreError` when it cannot be used."""
+
+    def trust(self, sealer: Sealer | None) -> None:
+        """Verify and authenticate rows under the KEKs of ``sealer`` from now on.
+
+        None: the KEK is away. Rows are still verified by what was derived from it, and none is authenticated:
+        a change of one that decides raises :class:`~rotator.errors.KekError`.
+        """
+        ...
 
     def begin(self) -> AbstractContextManager[Transaction]:
         """Open a writing transaction: committed durably at the end of the block, rolled back on an exception."""

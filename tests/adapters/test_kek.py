@@ -26,6 +26,7 @@ from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError
 from rotator.ports import KekRow
+from tests.stand_ins import T0
 
 OLD, NEW = KekId("old"), KekId("new")
 KEYS = {OLD: bytes(range(32)), NEW: bytes(range(100, 132))}
@@ -277,7 +278,7 @@ def test_a_ring_cannot_be_changed_from_outside() -> None:
 
 
 def rows(*kek_ids: KekId) -> Sequence[KekRow]:
-    return [KekRow(kek_id, check_value(ring(kek_id), kek_id)) for kek_id in kek_ids]
+    return [KekRow(kek_id, check_value(ring(kek_id), kek_id), T0) for kek_id in kek_ids]
 
 
 def test_the_ring_that_was_registered_is_known_again() -> None:

@@ -47,7 +47,7 @@ def batch_of(*claims: str, algorithm: Algorithm = Algorithm.ES256, private: Secr
         private=MATERIAL[algorithm].private if private is None else private,
         header=b"header.",
         sealing=SEALER.sealing("token", "kid", algorithm),
-        jtis=[f"jti-{number}" for number in range(len(claims))],
+        identities=[f"jti-{number}" for number in range(len(claims))],
         claims=claims,
     )
 
@@ -56,8 +56,8 @@ def texts(maker: JwtMaker, signer: Signer, orders: list[MintOrder]) -> list[str]
     """Mint as the daemon does, and open what is sealed."""
     sealed = maker.mint_sealed(signer, orders, SEALER.sealing("token", signer.kid, signer.algorithm))
     return [
-        SEALER.open("token", order.jti, signer.kid, signer.algorithm, SEALER.kek_id, record).reveal().decode()
-        for order, record in zip(orders, sealed, strict=True)
+        SEALER.open("token", order.identity, signer.kid, signer.algorithm, SEALER.kek_id, record).reveal().decode()
+        for order, (record, _) in zip(orders, sealed, strict=True)
     ]
 
 
@@ -99,7 +99,7 @@ def test_process_signs_what_it_is_sent(process: MintingProcess) -> None:
     assert sealed is not None
     tokens = [
         SEALER.open("token", jti, "kid", Algorithm.ES256, SEALER.kek_id, record).reveal()
-        for jti, record in zip(batch.jtis, sealed, strict=True)
+        for jti, (record, _) in zip(batch.identities, sealed, strict=True)
     ]
     assert [token.rpartition(b".")[0] for token in tokens] == [b"header.e30", b"header.eyJhIjoiw6kifQ"]
 
@@ -112,7 +112,8 @@ def test_several_threads_get_each_its_own(process: MintingProcess) -> None:
         answers = list(threads.map(process.mint, batches))
     for batch, sealed in zip(batches, answers, strict=True):
         assert sealed is not None
-        for jti, claims, record in zip(batch.jtis, batch.claims, sealed, strict=True):
+        for jti, claims, (record, mac) in zip(batch.identities, batch.claims, sealed, strict=True):
+            assert SEALER.verify_mac("token", jti.encode(), mac, SEALER.kek_id)
             token = SEALER.open("token", jti, "kid", Algorithm.ES256, SEALER.kek_id, record).reveal()
             assert token.split(b".")[1] == base64url(claims.encode())
 

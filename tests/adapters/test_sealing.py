@@ -14,6 +14,7 @@ from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError, SealError
 from rotator.ports import KekRow, Keyring, Sealer
+from tests.stand_ins import T0
 
 OLD, NEW = KekId("old"), KekId("new")
 KEYS = {OLD: bytes(range(32)), NEW: bytes(range(100, 132))}
@@ -191,7 +192,7 @@ class Source:
 
 
 def registered(*kek_ids: KekId) -> list[KekRow]:
-    return [KekRow(kek_id, check_value(ring(kek_id), kek_id)) for kek_id in kek_ids]
+    return [KekRow(kek_id, check_value(ring(kek_id), kek_id), T0) for kek_id in kek_ids]
 
 
 def test_a_keyring_unlocks_with_every_known_kek() -> None:
@@ -225,7 +226,7 @@ def test_a_keyring_that_changed_its_order_seals_under_the_new_first() -> None:
 
 def test_a_keyring_gives_the_check_to_register() -> None:
     keyring = SourcedKeyring(Source(ring(NEW)))
-    assert keyring.unlock([KekRow(NEW, keyring.check_value(NEW))]).kek_id == NEW
+    assert keyring.unlock([KekRow(NEW, keyring.check_value(NEW), T0)]).kek_id == NEW
     with pytest.raises(KekError, match="KEK old is needed"):
         keyring.check_value(OLD)
 
@@ -237,7 +238,8 @@ def test_records_that_are_sealed_together_open_one_by_one() -> None:
 
     sealed = sealer.sealing("a purpose", "kid", "ES256").seal_many(records)
 
-    for (record_id, secret), blob in zip(records, sealed, strict=True):
+    for (record_id, secret), (blob, mac) in zip(records, sealed, strict=True):
+        assert sealer.verify_mac("a purpose", record_id.encode(), mac, sealer.kek_id)
         assert sealer.open("a purpose", record_id, "kid", "ES256", sealer.kek_id, blob).reveal() == secret
         with pytest.raises(SealError):
             sealer.open("a purpose", "another", "kid", "ES256", sealer.kek_id, blob)

@@ -68,7 +68,7 @@ def order(
         roles=tuple(roles),
         permissions=tuple(permissions),
     )
-    return MintOrder(Jti(jti), policy, issuer, not_before=1_767_268_740, expires=1_768_046_400)
+    return MintOrder(Jti(jti), f"identity of {jti}", policy, issuer, not_before=1_767_268_740, expires=1_768_046_400)
 
 
 def expected_claims(wanted: MintOrder) -> dict[str, object]:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from rotator.core.model import WorkspaceId
 from rotator.engine.issue import issue_due
 from rotator.engine.keysets import turn_keyset
+from rotator.engine.rows import PURPOSE_TOKEN, identity_of
 from rotator.engine.tick import Engine
 from tests.benchmarks.states import state_with
 
@@ -66,13 +67,29 @@ def measure_limit(directory: Path, count: int) -> Pace:
         algorithm = ec.ECDSA(SHA256(), deterministic_signing=True)
         signatures = [key.sign(message, algorithm) for _ in range(count)]
         text = message.ljust(length, b".")
+        mac = bytes(32)
         sealed = [sealer.seal("token", f"{n:032x}", "k" * 43, "ES256", text) for n in range(len(signatures))]
         rows = [
-            (f"{n:032x}", f"w{n:06}", "default", "k" * 43, "active", 1, now, now, now, "first", "k1-00000000", blob)
+            (
+                f"{n:032x}",
+                f"w{n:06}",
+                "default",
+                "k" * 43,
+                "active",
+                1,
+                now,
+                now,
+                now,
+                "first",
+                "k1-00000000",
+                mac,
+                blob,
+            )
             for n, blob in enumerate(sealed)
         ]
-        names = "jti, workspace, keyset, kid, phase, sequence, issued_at, expires_at, rotate_at, reason, kek_id, sealed"
-        statement = f"INSERT INTO tokens ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - two constants
+        names = "jti, workspace, keyset, kid, phase, sequence, issued_at, expires_at, rotate_at, reason, kek_id, mac"
+        names += ", sealed"
+        statement = f"INSERT INTO tokens ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - two constants
         with state.store._engine.begin() as connection:
             connection.exec_driver_sql(statement, rows)
         pace = begin.per_token(count)
@@ -89,7 +106,9 @@ def token_of(directory: Path) -> tuple[bytes, int]:
             (row,) = snapshot.current_tokens([WorkspaceId("w000000")]).values()
         assert row.sealed is not None
         token = row.token
-        text = state.run.ready_sealer.open("token", token.jti, token.kid, "ES256", row.kek_id, row.sealed).reveal()
+        text = state.run.ready_sealer.open(
+            PURPOSE_TOKEN, identity_of(token), token.kid, "ES256", row.kek_id, row.sealed
+        ).reveal()
         engine.close()
     return text.rpartition(b".")[0], len(text)
 

@@ -53,7 +53,7 @@ def key(
         public_jwk=f'{{"kid":"{kid}"}}',
         has_private=sealed is not None,
     )
-    return KeyRow(public, sealed, KEK, b"mac of " + kid.encode())
+    return KeyRow(public, sealed, KEK)
 
 
 def due_of(state: WorkspaceState) -> DueWorkspace:
@@ -63,8 +63,6 @@ def due_of(state: WorkspaceState) -> DueWorkspace:
         state.sequence,
         state.current,
         state.current_expires_at,
-        state.claims_fingerprint,
-        state.schedule_fingerprint,
         state.due_reason,
     )
 
@@ -100,14 +98,13 @@ def issued(
     return IssuedToken(
         token=token,
         sealed=f"sealed text of {token.jti}".encode(),
+        mac=b"mac",
         kek_id=KEK,
         reason="security_period",
         prior=state.current,
         prior_sequence=state.sequence,
         sinks=sinks,
         delivery_deadline=state.current_expires_at or at + DAY,
-        claims_fingerprint="claims of now",
-        schedule_fingerprint="schedule of now",
     )
 
 

@@ -85,8 +85,8 @@ def test_due_keysets_are_those_whose_time_has_come(store: SqlStore) -> None:
 
 
 def test_key_comes_back_as_it_was_stored(store: SqlStore) -> None:
-    """Every field of a key, its sealed private half and its MAC are kept."""
-    row = KeyRow(FULL_KEY, b"\x00sealed\xff", KEK, b"\x01mac")
+    """Every field of a key and its sealed private half are kept."""
+    row = KeyRow(FULL_KEY, b"\x00sealed\xff", KEK)
     with store.begin() as transaction:
         transaction.put_keyset(keyset())
         transaction.insert_key(row)
@@ -139,7 +139,7 @@ def adopted(**changed: object) -> KeyRow:
         last_exp=NOW + DAY,
         destroyed_at=NOW,
     )
-    return KeyRow(replace(public, **changed), None, KEK, b"mac before")  # type: ignore[arg-type]  # fields, by name
+    return KeyRow(replace(public, **changed), None, KEK)  # type: ignore[arg-type]  # fields, by name
 
 
 def test_adopted_key_is_given_its_private_half(store: SqlStore) -> None:
@@ -153,7 +153,7 @@ def test_adopted_key_is_given_its_private_half(store: SqlStore) -> None:
         grace_until=None,
         destroyed_at=None,
     )
-    row = KeyRow(completed, b"sealed", KekId("kek-2"), b"mac after")
+    row = KeyRow(completed, b"sealed", KekId("kek-2"))
     with store.begin() as transaction:
         transaction.put_keyset(keyset())
         transaction.insert_key(adopted())
@@ -175,7 +175,7 @@ def test_adopted_key_is_given_its_private_half(store: SqlStore) -> None:
     ],
 )
 def test_no_other_key_is_given_a_private_half(store: SqlStore, before: KeyRow) -> None:
-    completed = KeyRow(replace(key().key, origin=Origin.IMPORTED), b"sealed", KEK, b"mac")
+    completed = KeyRow(replace(key().key, origin=Origin.IMPORTED), b"sealed", KEK)
     with store.begin() as transaction:
         transaction.put_keyset(keyset())
         transaction.insert_key(before)
@@ -333,11 +333,11 @@ def test_keks_and_clock_are_remembered(store: SqlStore) -> None:
         for mark in marks:
             transaction.set_clock_mark(mark)
             assert transaction.clock_mark() == mark
-        transaction.add_kek(KekRow(KEK, b"check"))
-        transaction.add_kek(KekRow(KekId("kek-0"), b"other"))
+        transaction.add_kek(KekRow(KEK, b"check", NOW))
+        transaction.add_kek(KekRow(KekId("kek-0"), b"other", NOW))
         with pytest.raises(StoreError, match="registered already"):
-            transaction.add_kek(KekRow(KEK, b"another"))
-        assert transaction.keks() == (KekRow(KekId("kek-0"), b"other"), KekRow(KEK, b"check"))
+            transaction.add_kek(KekRow(KEK, b"another", NOW))
+        assert transaction.keks() == (KekRow(KekId("kek-0"), b"other", NOW), KekRow(KEK, b"check", NOW))
 
 
 def test_keyset_is_in_use_while_a_workspace_or_a_live_token_of_a_removed_one_is_on_it(store: SqlStore) -> None:

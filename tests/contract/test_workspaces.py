@@ -186,8 +186,6 @@ def test_issue_moves_the_workspace_on(transaction: Transaction) -> None:
         current_kid=KID,
         current_issued_at=token.issued_at,
         current_expires_at=token.expires_at,
-        claims_fingerprint="claims of now",
-        schedule_fingerprint="schedule of now",
     )
     row = transaction.token(token.jti)
     assert row is not None

@@ -48,8 +48,6 @@ DUE = DueWorkspace(
     sequence=3,
     current=Jti("t3"),
     current_expires_at=T0 + ACME.lifetime,
-    claims_fingerprint=ACME.claims_fingerprint(ISSUER),
-    schedule_fingerprint=ACME.schedule_fingerprint,
     due_reason="",
 )
 

@@ -99,7 +99,7 @@ def take_over(world: World) -> None:
     run = world.daemon.run
     with run.around.store.read() as snapshot:
         known = snapshot.keks()
-    run.sealer = run.around.keyring.unlock(known)
+    run.unlock(run.around.keyring.unlock(known))
     reading = run.around.clock.read()
     reconcile(run, reading)
     register(run, reading)
@@ -120,7 +120,7 @@ def set_aside(world: World) -> None:
     run = world.daemon.run
     with run.around.store.read() as snapshot:
         known = snapshot.keks()
-    run.sealer = run.around.keyring.unlock(known)
+    run.unlock(run.around.keyring.unlock(known))
     reading = run.around.clock.read()
     reconcile(run, reading)
     register(run, reading)

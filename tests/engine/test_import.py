@@ -344,7 +344,7 @@ def adopt(site: Site) -> None:
     """Do what `rotator published adopt` does."""
     site.main.start(settle=False)
     run, reading = site.main.run, site.clock.read()
-    run.sealer = run.around.keyring.unlock(())
+    run.unlock(run.around.keyring.unlock(()))
     reconcile(run, reading)
     register(run, reading)
     adopt_published(run, reading, LIFETIME)

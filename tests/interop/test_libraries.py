@@ -44,6 +44,7 @@ class World:
             signer = maker.load(material.kid, material.algorithm, material.private)
             order = MintOrder(
                 maker.new_jtis(now, 1)[0],
+                "identity",
                 WORKSPACE,
                 ISSUER,
                 not_before=epoch_seconds(now - SKEW),

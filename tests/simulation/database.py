@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from rotator.adapters.store import SqlStore, open_store
+from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.errors import StoreError
-from rotator.ports import Snapshot, Transaction
+from rotator.ports import Sealer, Snapshot, Transaction
 from tests.simulation.hazards import Hazards
 
 
@@ -31,7 +32,7 @@ class Database:
         """Open a consistent read as the store does, on a connection that is kept: fetching one is dear."""
         if self._reads is None:
             self._reads = self.store._for_reading.connect()
-        with self._reads.begin(), closing(SqlSnapshot(self._reads)) as snapshot:
+        with self._reads.begin(), closing(SqlSnapshot(self._reads, self.store._integrity)) as snapshot:
             yield snapshot
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -89,11 +90,16 @@ class HazardousStore:
         self._database = database
         self._real = database.store
         self._hazards = hazards
+        self._integrity = Integrity()
+
+    def trust(self, sealer: Sealer | None) -> None:
+        self._integrity = self._integrity.without_kek() if sealer is None else Integrity(sealer)
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
         if self._hazards.store_locked:
             raise StoreError("database is locked")
+        self._real._integrity = self._integrity
         with self._real.begin() as transaction:
             yield transaction
             self._hazards.before("commit")
@@ -101,6 +107,7 @@ class HazardousStore:
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
+        self._real._integrity = self._integrity
         with self._database.reading() as snapshot:
             yield snapshot
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rotator.core.model import Algorithm, Jti, KekId, Kid, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.errors import KekError, SealError
-from rotator.ports import KekRow, KeyMaterial, MintOrder, Sealer, Sealing, Signer
+from rotator.ports import KekRow, KeyMaterial, MintOrder, Sealed, Sealer, Sealing, Signer
 
 PRIVATE = "PRIVATE-HALF-OF-"
 """What every private half begins with: text that must stand nowhere but in a sealed record."""
@@ -107,7 +107,7 @@ class StandInTokenMaker:
             raise SealError(f"the private half of {kid} is not one")
         return ForgedSigner(kid, algorithm)
 
-    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[bytes]:
+    def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[Sealed]:
         forge, kid = self.forge, signer.kid
         for order in orders:
             if order.workspace.id in forge.failing:
@@ -117,7 +117,7 @@ class StandInTokenMaker:
         forge.tokens_minted += len(orders)
         forge.used.append(("mint", kid))
         return sealing.seal_many(
-            (order.jti, f"{TOKEN}{order.workspace.id}.{kid}.{order.jti}".encode()) for order in orders
+            (order.identity, f"{TOKEN}{order.workspace.id}.{kid}.{order.jti}".encode()) for order in orders
         )
 
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:
@@ -184,9 +184,14 @@ class StandInSealing:
     def kek_id(self) -> KekId:
         return self.sealer.kek_id
 
-    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[bytes]:
-        seal = self.sealer.seal
-        return [seal(self.purpose, record_id, self.kid, self.algorithm, secret) for record_id, secret in records]
+    def seal_many(self, records: Iterable[tuple[str, bytes]]) -> list[Sealed]:
+        seal, mac = self.sealer.seal, self.sealer.mac
+        return [
+            Sealed(
+                seal(self.purpose, record_id, self.kid, self.algorithm, secret), mac(self.purpose, record_id.encode())
+            )
+            for record_id, secret in records
+        ]
 
 
 @dataclass(frozen=True, slots=True)

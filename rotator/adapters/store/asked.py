@@ -1,31 +1,24 @@
 """What operators asked for and is not over yet: another signing key for a keyset, the end of a replaced token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 
 from rotator.adapters.store import rows, schema
-from rotator.adapters.store.bulk import Statement, insert, upsert
-from rotator.adapters.store.times import from_us, to_us
+from rotator.adapters.store.bulk import Statement
+from rotator.adapters.store.integrity import OVERLAPS as OVERLAPS_TABLE
+from rotator.adapters.store.integrity import WISHES as WISHES_TABLE
+from rotator.adapters.store.integrity import Integrity
+from rotator.adapters.store.times import from_us, noted, to_us
 from rotator.core.model import Jti, KeysetName, Overlap, Wish, WorkspaceId
-
-SINCE: Final = "0002"
-"""The revision that brought these tables. An older database is read as if nothing had been asked for."""
 
 WISHES: Final = schema.wishes.c
 OVERLAPS: Final = schema.token_overlaps.c
+KEYS: Final = schema.signing_keys.c
 
-PUT_WISH: Final = Statement(upsert(schema.wishes, ("keyset", "asked_at", "emergency", "actor", "reason")))
 DROP_WISH: Final = Statement("DELETE FROM wishes WHERE keyset = ?")
-
-# Who asks twice means the earlier end: nothing that was to count as revoked comes back to life.
-PUT_OVERLAP: Final = Statement(
-    insert(schema.token_overlaps, ("jti", "workspace", "ends_at", "actor", "reason"))
-    + " ON CONFLICT (jti) DO UPDATE SET ends_at = excluded.ends_at, actor = excluded.actor, reason = excluded.reason"
-    " WHERE token_overlaps.ends_at > excluded.ends_at"
-)
 DROP_OVERLAP: Final = Statement("DELETE FROM token_overlaps WHERE jti = ?")
 
 MAKE_DUE: Final = Statement(
@@ -40,6 +33,12 @@ _STILL_CURRENT: Final = sa.exists().where(
 )
 
 WISH: Final = sa.select(schema.wishes).where(WISHES.keyset == sa.bindparam("keyset"))
+SIGNED_LAST: Final = (
+    sa.select(KEYS.kid)
+    .where(KEYS.keyset == sa.bindparam("keyset"), KEYS.activated_at.is_not(None))
+    .order_by(KEYS.activated_at.desc(), KEYS.sequence.desc())
+    .limit(1)
+)
 ALL_OVERLAPS: Final = sa.select(schema.token_overlaps).order_by(OVERLAPS.ends_at, OVERLAPS.jti)
 ENDED_OVERLAPS: Final = ALL_OVERLAPS.where(OVERLAPS.ends_at <= sa.bindparam("now"), ~_STILL_CURRENT).limit(
     sa.bindparam("at_most")
@@ -47,18 +46,34 @@ ENDED_OVERLAPS: Final = ALL_OVERLAPS.where(OVERLAPS.ends_at <= sa.bindparam("now
 NEXT_END: Final = sa.select(sa.func.min(OVERLAPS.ends_at)).where(~_STILL_CURRENT)
 
 
-def wish(connection: sa.Connection, keyset: KeysetName) -> Wish | None:
-    """Return what was asked of a keyset."""
-    row = connection.execute(WISH, {"keyset": keyset}).first()
-    if row is None:
+def wish(connection: sa.Connection, integrity: Integrity, keyset: KeysetName) -> Wish | None:
+    """Return what was asked of a keyset; nothing where the row is not authentic, or was fulfilled and put back."""
+    row = connection.execute(WISH, {"keyset": keyset}).mappings().first()
+    if row is None or not integrity.holds("wishes", row) or row["signed"] != signed_last(connection, keyset):
         return None
-    return Wish(asked_at=from_us(row.asked_at), actor=row.actor, reason=row.reason, emergency=bool(row.emergency))
+    try:
+        asked_at = from_us(row["asked_at"])
+    except OverflowError:
+        return None
+    return Wish(asked_at=asked_at, actor=row["actor"], reason=row["reason"], emergency=bool(row["emergency"]))
 
 
-def put_wish(connection: sa.Connection, keyset: KeysetName, wanted: Wish) -> None:
-    """Insert or replace a wish."""
-    values = (keyset, to_us(wanted.asked_at), int(wanted.emergency), wanted.actor, wanted.reason)
-    PUT_WISH.run(connection, [values])
+def signed_last(connection: sa.Connection, keyset: KeysetName) -> str:
+    """Return the key of a keyset that began to sign last, whatever became of it; empty: none ever did."""
+    return connection.execute(SIGNED_LAST, {"keyset": keyset}).scalar() or ""
+
+
+def put_wish(connection: sa.Connection, integrity: Integrity, keyset: KeysetName, wanted: Wish) -> None:
+    """Insert or replace a wish. It is for the key that signs now: once another one does, it is fulfilled for good."""
+    values = {
+        "keyset": keyset,
+        "asked_at": to_us(wanted.asked_at),
+        "emergency": int(wanted.emergency),
+        "signed": signed_last(connection, keyset),
+        "actor": wanted.actor,
+        "reason": wanted.reason,
+    }
+    WISHES_TABLE.put(connection, integrity, values, anew=True)
 
 
 def drop_wish(connection: sa.Connection, keyset: KeysetName) -> None:
@@ -66,26 +81,37 @@ def drop_wish(connection: sa.Connection, keyset: KeysetName) -> None:
     DROP_WISH.run(connection, [(keyset,)])
 
 
-def overlaps(connection: sa.Connection) -> tuple[Overlap, ...]:
-    """Return every overlap, the first to end first."""
-    return tuple(map(_overlap, connection.execute(ALL_OVERLAPS)))
+def overlaps(connection: sa.Connection, integrity: Integrity) -> tuple[Overlap, ...]:
+    """Return every overlap whose row is authentic, the first to end first."""
+    return _overlaps(connection.execute(ALL_OVERLAPS), integrity)
 
 
-def ended_overlaps(connection: sa.Connection, now: datetime, limit: int) -> tuple[Overlap, ...]:
+def ended_overlaps(connection: sa.Connection, integrity: Integrity, now: datetime, limit: int) -> tuple[Overlap, ...]:
     """Return overlaps that are over and whose token is not the current one any more."""
-    return tuple(map(_overlap, connection.execute(ENDED_OVERLAPS, {"now": to_us(now), "at_most": limit})))
+    return _overlaps(connection.execute(ENDED_OVERLAPS, {"now": to_us(now), "at_most": limit}), integrity)
 
 
 def next_end(connection: sa.Connection) -> datetime | None:
     """Return when the first overlap ends whose token is not the current one any more."""
-    return from_us(connection.execute(NEXT_END).scalar())
+    return noted(connection.execute(NEXT_END).scalar())
 
 
-def put_overlaps(connection: sa.Connection, wanted: Sequence[Overlap]) -> None:
-    """Store overlaps; of two for one token the one that ends first stands."""
-    PUT_OVERLAP.run(
-        connection, [(each.jti, each.workspace, to_us(each.ends_at), each.actor, each.reason) for each in wanted]
-    )
+def put_overlaps(connection: sa.Connection, integrity: Integrity, wanted: Sequence[Overlap]) -> None:
+    """Store overlaps; of two for one token the one that ends first stands.
+
+    Who asks twice means the earlier end: nothing that was to count as revoked comes back to life.
+    """
+    for each in wanted:
+        values = {
+            "jti": each.jti,
+            "workspace": each.workspace,
+            "ends_at": to_us(each.ends_at),
+            "actor": each.actor,
+            "reason": each.reason,
+        }
+        before = OVERLAPS_TABLE.lock(connection, values)
+        if before is None or before["ends_at"] > values["ends_at"] or not integrity.holds("token_overlaps", before):
+            OVERLAPS_TABLE.put(connection, integrity, values, anew=True)
 
 
 def drop_overlaps(connection: sa.Connection, jtis: Sequence[Jti]) -> None:
@@ -99,6 +125,10 @@ def make_due(
     """Make a workspace's next token due, and let its current one end by ``current_ends_at``, if one is given."""
     at_us, ends_us = to_us(at), to_us(current_ends_at)
     return MAKE_DUE.run(connection, [(at_us, at_us, reason, ends_us, ends_us, workspace)]) == 1
+
+
+def _overlaps(found: Iterable[rows.AnyRow], integrity: Integrity) -> tuple[Overlap, ...]:
+    return tuple(rows.believed("token_overlaps", found, integrity, _overlap))
 
 
 def _overlap(row: rows.AnyRow) -> Overlap:

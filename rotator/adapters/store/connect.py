@@ -21,12 +21,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.migrate import Prepared, prepare
 from rotator.adapters.store.problems import place, reported
 from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.transaction import SqlTransaction
 from rotator.errors import StoreError, StoreLostError
-from rotator.ports import Snapshot, Transaction
+from rotator.ports import Sealer, Snapshot, Transaction
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
 ASK_AGAIN_SECONDS: Final = 0.01
@@ -61,9 +62,16 @@ class SqlStore:
         self._for_reading = engine.execution_options(**reading)
         self._for_writing = engine.execution_options(**{WRITES: True})
         self._files: Final = _files(engine.url) if self._sqlite and not read_only else {}
-        self._revision: Final = prepared.revision
+        self._integrity = Integrity()
         self.created: Final = prepared.made
         """This open made the database."""
+
+    def trust(self, sealer: Sealer | None) -> None:
+        """Verify and authenticate rows under the KEKs of ``sealer`` from now on.
+
+        None: the KEK is away. Rows are still verified by what was derived from it, and none is authenticated.
+        """
+        self._integrity = self._integrity.without_kek() if sealer is None else Integrity(sealer)
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
@@ -75,7 +83,7 @@ class SqlStore:
         with (
             reported(self._where),
             self._for_writing.begin() as connection,
-            closing(SqlTransaction(connection)) as transaction,
+            closing(SqlTransaction(connection, self._integrity)) as transaction,
         ):
             yield transaction
 
@@ -85,7 +93,7 @@ class SqlStore:
         with (
             reported(self._where),
             self._for_reading.connect() as connection,
-            closing(SqlSnapshot(connection, self._revision)) as snapshot,
+            closing(SqlSnapshot(connection, self._integrity)) as snapshot,
         ):
             yield snapshot
 

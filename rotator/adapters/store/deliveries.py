@@ -7,7 +7,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from rotator.adapters.store import schema
-from rotator.adapters.store.bulk import Statement, upsert
+from rotator.adapters.store.bulk import Statement, Values, upsert
+from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.times import to_us
 from rotator.core.model import SinkId, WorkspaceId
 from rotator.ports import DeliveryRow
@@ -33,6 +34,8 @@ WANT_DELIVERY: Final = Statement(
             "attempts",
             "due_at",
             "last_error",
+            "kek_id",
+            "mac",
         ),
         only_where="deliveries.sequence <= excluded.sequence",
     )
@@ -40,13 +43,14 @@ WANT_DELIVERY: Final = Statement(
 DROP_DELIVERY: Final = Statement("DELETE FROM deliveries WHERE workspace = ? AND sink = ?")
 # Where a later token is wanted already, the sink now holds the delivered one, and its end is the new deadline.
 DELIVERED_EARLIER: Final = Statement(
-    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, wanted_at = ?, deadline = coalesce((SELECT"
-    " expires_at FROM tokens WHERE tokens.workspace = deliveries.workspace AND tokens.sequence = ?), deadline)"
+    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, kek_id = ?, mac = ?, wanted_at = ?,"
+    " deadline = coalesce((SELECT expires_at FROM tokens WHERE tokens.workspace = deliveries.workspace"
+    " AND tokens.sequence = ?), deadline)"
     " WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence > ?"
 )
 DELIVERED_WANTED: Final = Statement(
-    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, due_at = NULL, attempts = 0, last_error = ''"
-    " WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence <= ?"
+    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, kek_id = ?, mac = ?, due_at = NULL,"
+    " attempts = 0, last_error = '' WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence <= ?"
 )
 DELIVERY_FAILED: Final = Statement(
     "UPDATE deliveries SET attempts = attempts + 1, due_at = ?, last_error = ?"
@@ -61,7 +65,7 @@ REDELIVER: Final = Statement(
 )
 
 
-def want_deliveries(connection: sa.Connection, rows: Sequence[DeliveryRow]) -> None:
+def want_deliveries(connection: sa.Connection, integrity: Integrity, rows: Sequence[DeliveryRow]) -> None:
     """Insert or replace deliveries, in bulk; one that wants a later token by now is left alone."""
     WANT_DELIVERY.run(
         connection,
@@ -78,6 +82,7 @@ def want_deliveries(connection: sa.Connection, rows: Sequence[DeliveryRow]) -> N
                 row.attempts,
                 to_us(row.due_at),
                 row.last_error,
+                *_mac(integrity, row.workspace, row.sink, row.delivered_sequence),
             )
             for row in rows
         ],
@@ -91,17 +96,32 @@ def drop_deliveries(connection: sa.Connection, pairs: Sequence[tuple[WorkspaceId
     ERASE_SUPERSEDED.run(connection, [(workspace, workspace) for workspace in gone])
 
 
-def delivered(connection: sa.Connection, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> bool:
+def delivered(
+    connection: sa.Connection,
+    integrity: Integrity,
+    workspace: WorkspaceId,
+    sink: SinkId,
+    sequence: int,
+    at: datetime,
+) -> bool:
     """Record a delivery. When no sink of the workspace is open any more, erase the text of superseded tokens.
 
     Return False, with nothing changed, if that sink is gone, or its delivered sequence is at or past ``sequence``.
     """
-    at_us = to_us(at)
-    if DELIVERED_WANTED.run(connection, [(sequence, at_us, workspace, sink, sequence, sequence)]):
+    at_us, mac = to_us(at), _mac(integrity, workspace, sink, sequence)
+    if DELIVERED_WANTED.run(connection, [(sequence, at_us, *mac, workspace, sink, sequence, sequence)]):
         ERASE_SUPERSEDED.run(connection, [(workspace, workspace)])
         return True
-    values = (sequence, at_us, at_us, sequence, workspace, sink, sequence, sequence)
+    values = (sequence, at_us, *mac, at_us, sequence, workspace, sink, sequence, sequence)
     return DELIVERED_EARLIER.run(connection, [values]) == 1
+
+
+def _mac(integrity: Integrity, workspace: WorkspaceId, sink: SinkId, delivered_sequence: int) -> Values:
+    """Return the KEK and the MAC of what a sink holds; none where it holds nothing."""
+    if delivered_sequence == 0:
+        return None, None
+    values = {"workspace": workspace, "sink": sink, "delivered_sequence": delivered_sequence}
+    return tuple(integrity.seal("deliveries", values).values())
 
 
 def delivery_failed(

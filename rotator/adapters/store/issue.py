@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from rotator.adapters.store import schema
 from rotator.adapters.store.bulk import Statement, Values, insert, update
+from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.times import to_us
 from rotator.core import instants
 from rotator.core.model import WorkspaceId, WorkspaceState
@@ -31,11 +32,14 @@ INSERT_WORKSPACES: Final = Statement(
             "schedule_fingerprint",
             "sinks_fingerprint",
             "due_reason",
+            "kek_id",
+            "mac",
         ),
     )
     + " ON CONFLICT (id) DO UPDATE SET keyset = excluded.keyset, due_at = excluded.due_at, next_at = excluded.next_at,"
     " claims_fingerprint = excluded.claims_fingerprint, schedule_fingerprint = excluded.schedule_fingerprint,"
     " sinks_fingerprint = excluded.sinks_fingerprint, due_reason = excluded.due_reason, removed_at = NULL,"
+    " kek_id = excluded.kek_id, mac = excluded.mac,"
     " failures = 0, retry_at = NULL, fault = '' WHERE workspaces.removed_at IS NOT NULL"
 )
 
@@ -43,7 +47,7 @@ INSERT_WORKSPACES: Final = Statement(
 UPDATE_WORKSPACES: Final = Statement(
     "UPDATE workspaces SET keyset = ?, sequence = CASE WHEN sequence < ? THEN ? ELSE sequence END, due_at = ?,"
     " next_at = ?, claims_fingerprint = ?, schedule_fingerprint = ?, sinks_fingerprint = ?, due_reason = ?,"
-    " removed_at = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
+    " removed_at = ?, kek_id = ?, mac = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
 )
 
 FAIL_WORKSPACES: Final = Statement(
@@ -61,22 +65,25 @@ MOVE_WORKSPACES_ON: Final = update(
         "current_expires_at",
         "due_at",
         "next_at",
-        "claims_fingerprint",
-        "schedule_fingerprint",
     ),
     ("id", "sequence"),
     always="due_reason = '', failures = 0, retry_at = NULL, fault = ''",
     only_where="workspaces.removed_at IS NULL",
 )
 
+# The workspace as well: whose token it is does not follow from what the workspace's row calls the current one.
 SUPERSEDE_TOKENS: Final = update(
-    schema.tokens, ("superseded_at",), ("jti",), always="phase = 'grace'", only_where="tokens.phase = 'active'"
+    schema.tokens,
+    ("superseded_at",),
+    ("jti", "workspace"),
+    always="phase = 'grace'",
+    only_where="tokens.phase = 'active'",
 )
 
 SUPERSEDE_AND_ERASE_TOKENS: Final = update(
     schema.tokens,
     ("superseded_at",),
-    ("jti",),
+    ("jti", "workspace"),
     always="phase = 'grace', sealed = NULL",
     only_where="tokens.phase = 'active'",
 )
@@ -96,6 +103,7 @@ INSERT_TOKENS: Final = Statement(
             "rotate_at",
             "reason",
             "kek_id",
+            "mac",
             "sealed",
         ),
     )
@@ -111,7 +119,7 @@ WANT_NEW_TOKENS: Final = Statement(
 )
 
 
-def insert_workspaces(connection: sa.Connection, states: Sequence[WorkspaceState]) -> None:
+def insert_workspaces(connection: sa.Connection, integrity: Integrity, states: Sequence[WorkspaceState]) -> None:
     """Insert new workspaces, or bring removed ones back; a sequence that was reached before is kept."""
     INSERT_WORKSPACES.run(
         connection,
@@ -130,13 +138,14 @@ def insert_workspaces(connection: sa.Connection, states: Sequence[WorkspaceState
                 state.schedule_fingerprint,
                 state.sinks_fingerprint,
                 state.due_reason,
+                *_mac(integrity, state._replace(removed_at=None)),
             )
             for state in states
         ],
     )
 
 
-def update_workspaces(connection: sa.Connection, states: Sequence[WorkspaceState]) -> None:
+def update_workspaces(connection: sa.Connection, integrity: Integrity, states: Sequence[WorkspaceState]) -> None:
     """Store what a config or a restore changes; an earlier failure is forgotten, and the next try is at ``due_at``."""
     UPDATE_WORKSPACES.run(
         connection,
@@ -152,11 +161,24 @@ def update_workspaces(connection: sa.Connection, states: Sequence[WorkspaceState
                 state.sinks_fingerprint,
                 state.due_reason,
                 to_us(state.removed_at),
+                *_mac(integrity, state),
                 state.id,
             )
             for state in states
         ],
     )
+
+
+def _mac(integrity: Integrity, state: WorkspaceState) -> Values:
+    values = {
+        "id": state.id,
+        "keyset": state.keyset,
+        "claims_fingerprint": state.claims_fingerprint,
+        "schedule_fingerprint": state.schedule_fingerprint,
+        "sinks_fingerprint": state.sinks_fingerprint,
+        "removed_at": to_us(state.removed_at),
+    }
+    return tuple(integrity.seal("workspaces", values).values())
 
 
 def fail_workspaces(
@@ -192,6 +214,7 @@ def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:
                 rotate_at,
                 str(issued.reason),
                 issued.kek_id,
+                bytearray(issued.mac),
                 bytearray(issued.sealed),
             )
         )
@@ -204,14 +227,12 @@ def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:
                 expires_at,
                 rotate_at,
                 rotate_at,
-                issued.claims_fingerprint,
-                issued.schedule_fingerprint,
                 workspace,
                 issued.prior_sequence,
             )
         )
         if issued.prior is not None:
-            (superseded if issued.sinks else erased).append((issued_at, issued.prior))
+            (superseded if issued.sinks else erased).append((issued_at, issued.prior, workspace))
         if issued.sinks:
             deadline = us(issued.delivery_deadline)
             wanted += [

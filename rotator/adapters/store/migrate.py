@@ -19,7 +19,7 @@ from rotator.adapters.store.schema import audit_head, installation, metadata
 from rotator.core.events import GENESIS
 from rotator.errors import StoreError
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001",)
 """Every migration in ``migrations/versions``, oldest first."""
 
 HEAD: Final = REVISIONS[-1]
@@ -54,6 +54,9 @@ def prepare(engine: sa.Engine, for_writing: sa.Engine, where: str, *, create: bo
         found = _revision(connection)
     if found is None and (read_only or not create):
         raise StoreError(f"{where} is empty. `rotator run` fills it at its first start; start the daemon first")
+    if found is not None:
+        with engine.connect() as connection:
+            _refuse_unreleased(connection, where)
     if found is not None and found not in REVISIONS:
         raise StoreError(_newer(found, where))
     if read_only:
@@ -93,6 +96,17 @@ def _newer(found: str, where: str) -> str:
         f"{where} was made by a newer rotator: its schema is {found}, this version knows {HEAD} and before. Install "
         "the version that made it, or put back a backup from before the upgrade"
     )
+
+
+def _refuse_unreleased(connection: sa.Connection, where: str) -> None:
+    """Refuse a database from before the first release: its rows bear no MAC that anybody could believe."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_table("keks") or "mac" not in {column["name"] for column in inspector.get_columns("keks")}:
+        raise StoreError(
+            f"{where} was made by an unreleased version of rotator, whose rows this one cannot authenticate. Begin a "
+            "new state: move the database and the witness away, then `rotator published adopt` keeps the keys that are "
+            "published until the tokens on them have ended"
+        )
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -31,6 +31,11 @@ TOKEN_WITHOUT_TEXT: Final = [
         "superseded_at",
         "revoked_at",
         "retired_at",
+        "revoke_reason",
+        "status_list",
+        "status_index",
+        "kek_id",
+        "mac",
     )
 ]
 
@@ -80,19 +85,16 @@ ONE_KEY: Final = sa.select(schema.signing_keys).where(KEYS.kid == sa.bindparam("
 
 SIGHTINGS_OF_KEYSET: Final = (
     sa.select(schema.sightings)
-    .where(
-        SIGHTINGS.keyset == sa.bindparam("keyset"),
-        SIGHTINGS.replica.not_in(sa.select(REPLICAS.replica).where(REPLICAS.forgotten_at.is_not(None))),
-    )
+    .where(SIGHTINGS.keyset == sa.bindparam("keyset"))
     .order_by(SIGHTINGS.replica, SIGHTINGS.kid)
 )
 
-KNOWN_REPLICAS: Final = sa.select(schema.replicas).where(REPLICAS.forgotten_at.is_(None)).order_by(REPLICAS.replica)
+ALL_REPLICAS: Final = sa.select(schema.replicas).order_by(REPLICAS.replica)
 
 # ----------------------------------------------------------------------------------------------------------- workspaces
 
-ALL_WORKSPACES: Final = sa.select(*rows.WORKSPACE).order_by(WORKSPACES.id)
-ONE_WORKSPACE: Final = sa.select(*rows.WORKSPACE).where(WORKSPACES.id == sa.bindparam("id"))
+ALL_WORKSPACES: Final = sa.select(*rows.WORKSPACE_WITH_MAC).order_by(WORKSPACES.id)
+ONE_WORKSPACE: Final = sa.select(*rows.WORKSPACE_WITH_MAC).where(WORKSPACES.id == sa.bindparam("id"))
 
 DUE_WORKSPACES: Final = (
     sa.select(*rows.DUE_WORKSPACE)

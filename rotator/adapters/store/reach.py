@@ -6,7 +6,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from rotator.adapters.store import rows, schema
-from rotator.adapters.store.times import from_us, to_us
+from rotator.adapters.store.integrity import Integrity
+from rotator.adapters.store.times import noted, to_us
 from rotator.ports import Reach, Target
 
 TOKENS: Final = schema.tokens.c
@@ -19,7 +20,12 @@ ENDED: Final = sa.text(f"tokens.{schema.ENDED}")
 
 
 def reach(
-    connection: sa.Connection, target: Target, now: datetime, revoked_since: datetime | None, limit: int
+    connection: sa.Connection,
+    integrity: Integrity,
+    target: Target,
+    now: datetime,
+    revoked_since: datetime | None,
+    limit: int,
 ) -> Reach:
     """Count what hangs on ``target``: what would be revoked at ``now``, or what was ``revoked_since`` then."""
     hit = [_named(target), *_standing(now, revoked_since)]
@@ -63,14 +69,14 @@ def reach(
         )
     return Reach(
         tokens=tokens[0],
-        last_exp=from_us(tokens[1]),
+        last_exp=noted(tokens[1]),
         workspaces=workspaces[0],
         waiting=int(workspaces[1] or 0),
         left=int(workspaces[2] or 0),
         deliveries=deliveries[0],
         deliveries_open=int(deliveries[1] or 0),
         deliveries_failing=int(deliveries[2] or 0),
-        open_deliveries=tuple(map(rows.delivery, first)),
+        open_deliveries=tuple(rows.delivery(row, integrity) for row in first),
     )
 
 

@@ -1,13 +1,14 @@
 """Rows of the database as the records of the ports."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Row
 
 from rotator.adapters.store import schema
-from rotator.adapters.store.times import from_us, span_from_us
+from rotator.adapters.store.integrity import Columns, Integrity
+from rotator.adapters.store.times import from_us, noted, span_from_us
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import Algorithm, DueWorkspace, Origin, Phase, SigningKey, Token, WorkspaceState
 from rotator.errors import StoreError
@@ -15,6 +16,7 @@ from rotator.ports import (
     AuditRow,
     ClockMark,
     DeliveryRow,
+    KekRow,
     KeyRow,
     KeysetRow,
     ReplicaRow,
@@ -29,8 +31,20 @@ T = TypeVar("T")
 WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in WorkspaceState._fields)
 """The columns that :func:`workspace` reads."""
 
+WORKSPACE_WITH_MAC: Final = (*WORKSPACE, schema.workspaces.c.kek_id, schema.workspaces.c.mac)
+"""And those that it is verified by."""
+
+KNOWN: Final = frozenset({*map(str, Algorithm), *map(str, Origin), *map(str, Phase)})
+
+UNREADABLE: Final = (ValueError, OverflowError, TypeError)
+"""What a row raises in which there is something that nobody wrote."""
+
 DUE_WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in DueWorkspace._fields)
 """The columns that :func:`due_workspace` reads."""
+
+
+def _columns(row: AnyRow) -> Columns:
+    return row._mapping  # noqa: SLF001 - public by its documentation, and named so for the columns' sake
 
 
 def clock_mark(row: AnyRow) -> ClockMark:
@@ -38,7 +52,12 @@ def clock_mark(row: AnyRow) -> ClockMark:
     return ClockMark(high_water_at=from_us(row.high_water_at), boot_id=row.boot_id, offset=span_from_us(row.offset_us))
 
 
-def keyset(row: AnyRow) -> KeysetRow:
+def kek(row: AnyRow) -> KekRow:
+    """Read a row of ``keks``."""
+    return KekRow(row.kek_id, row.check_value, noted(row.created_at))
+
+
+def keyset(row: AnyRow, integrity: Integrity) -> KeysetRow:
     """Read a row of ``keysets``."""
     return KeysetRow(
         name=row.name,
@@ -46,39 +65,44 @@ def keyset(row: AnyRow) -> KeysetRow:
         schedule_fingerprint=row.schedule_fingerprint,
         next_sequence=row.next_sequence,
         ever_active=bool(row.ever_active),
-        due_at=from_us(row.due_at),
-        ended_at=from_us(row.ended_at),
+        due_at=noted(row.due_at),
+        ended_at=noted(row.ended_at),
         failures=row.failures,
-        retry_at=from_us(row.retry_at),
+        retry_at=noted(row.retry_at),
         fault=row.fault,
         set_sha256=row.set_sha256,
         policy=row.policy,
+        authentic=integrity.holds("keysets", _columns(row)),
     )
 
 
-def key(row: AnyRow) -> KeyRow:
-    """Read a row of ``signing_keys``."""
+def key(row: AnyRow, integrity: Integrity) -> KeyRow:
+    """Read a row of ``signing_keys``. One that is not authentic says what can be read of it, and nobody believes it."""
+    authentic = integrity.holds("signing_keys", _columns(row))
+    algorithm, origin, phase = row.algorithm, row.origin, row.phase
+    readable = algorithm in KNOWN and origin in KNOWN and phase in KNOWN
     public = SigningKey(
         kid=row.kid,
         keyset=row.keyset,
         sequence=row.sequence,
-        algorithm=Algorithm(row.algorithm),
-        phase=Phase(row.phase),
-        created_at=from_us(row.created_at),
-        origin=Origin(row.origin),
+        algorithm=Algorithm(algorithm) if algorithm in KNOWN else Algorithm.ES256,
+        phase=Phase(phase) if phase in KNOWN else Phase.PENDING,
+        created_at=noted(row.created_at),
+        origin=Origin(origin) if origin in KNOWN else Origin.ADOPTED,
         public_jwk=row.public_jwk,
         has_private=row.sealed is not None,
-        proven_at=from_us(row.proven_at),
-        activated_at=from_us(row.activated_at),
-        rotate_at=from_us(row.rotate_at),
-        demoted_at=from_us(row.demoted_at),
-        grace_until=from_us(row.grace_until),
-        last_exp=from_us(row.last_exp),
-        retired_at=from_us(row.retired_at),
-        revoked_at=from_us(row.revoked_at),
-        destroyed_at=from_us(row.destroyed_at),
+        authentic=authentic and readable,
+        proven_at=noted(row.proven_at),
+        activated_at=noted(row.activated_at),
+        rotate_at=noted(row.rotate_at),
+        demoted_at=noted(row.demoted_at),
+        grace_until=noted(row.grace_until),
+        last_exp=noted(row.last_exp),
+        retired_at=noted(row.retired_at),
+        revoked_at=noted(row.revoked_at),
+        destroyed_at=noted(row.destroyed_at),
     )
-    return KeyRow(public, row.sealed, row.kek_id, row.mac)
+    return KeyRow(public, row.sealed, row.kek_id)
 
 
 def sighting(row: AnyRow) -> Sighting:
@@ -94,14 +118,29 @@ def sighting(row: AnyRow) -> Sighting:
     )
 
 
-def replica(row: AnyRow) -> ReplicaRow:
-    """Read a row of ``replicas``."""
+def replica(row: AnyRow, integrity: Integrity) -> ReplicaRow:
+    """Read a row of ``replicas``. One that is not authentic is that of a replica of which no more is known."""
+    authentic = integrity.holds("replicas", _columns(row))
     return ReplicaRow(
         replica=row.replica,
-        started_at=from_us(row.started_at),
-        seen_at=from_us(row.seen_at),
-        forgotten_at=from_us(row.forgotten_at),
+        started_at=noted(row.started_at),
+        seen_at=noted(row.seen_at),
+        forgotten_at=noted(row.forgotten_at) if authentic else None,
     )
+
+
+def believed(table: str, found: Iterable[AnyRow], integrity: Integrity, read: Callable[[AnyRow], T]) -> Iterator[T]:
+    """Yield the records of those rows of ``table`` that are authentic and can be read. Who looks at all names others.
+
+    One row that is not ours holds up no other.
+    """
+    for row in found:
+        if integrity.holds(table, _columns(row)):
+            try:
+                record = read(row)
+            except UNREADABLE:
+                continue
+            yield record
 
 
 class Lazily(Collection[T]):
@@ -124,29 +163,46 @@ class Lazily(Collection[T]):
 def due_workspace(row: AnyRow) -> DueWorkspace:
     """Read :data:`DUE_WORKSPACE` of a row of ``workspaces``."""
     values: tuple[Any, ...] = tuple(row)
-    name, sequence, jti, expires, claims, schedule, due_reason = values
-    return DueWorkspace(name, sequence, jti, from_us(expires), claims, schedule, due_reason)
+    name, sequence, jti, expires, due_reason = values
+    return DueWorkspace(name, sequence, jti, noted(expires), due_reason)
 
 
-def workspace(row: AnyRow) -> WorkspaceState:
-    """Read :data:`WORKSPACE` of a row of ``workspaces``: unpacked, for thousands are read at a time."""
+def workspace(row: AnyRow, integrity: Integrity) -> WorkspaceState:
+    """Read :data:`WORKSPACE_WITH_MAC` of a row of ``workspaces``: unpacked, for thousands are read at a time.
+
+    Of one that is not authentic nothing is believed that the config has to say: so the config is applied to it anew.
+    """
     values: tuple[Any, ...] = tuple(row)
-    name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, removed = values
+    name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, removed, _, _ = values
+    if integrity.verifies and not integrity.holds("workspaces", _columns(row)):
+        claims = schedule = sinks = ""
+        removed = None
     return WorkspaceState(
         name,
         keyset,
         sequence,
-        from_us(due),
+        noted(due),
         jti,
         kid,
-        from_us(issued),
-        from_us(expires),
+        noted(issued),
+        noted(expires),
         claims,
         schedule,
         sinks,
         due_reason,
-        from_us(removed),
+        noted(removed),
     )
+
+
+def tokens(found: Iterable[AnyRow], integrity: Integrity) -> Iterator[Token]:
+    """Yield the tokens of those rows of ``tokens`` that are authentic and can be read."""
+    for row in found:
+        if integrity.token_holds(_columns(row)):
+            try:
+                record = token(row)
+            except UNREADABLE:
+                continue
+            yield record
 
 
 def token(row: AnyRow) -> Token:
@@ -161,9 +217,9 @@ def token(row: AnyRow) -> Token:
         issued_at=from_us(row.issued_at),
         expires_at=from_us(row.expires_at),
         rotate_at=from_us(row.rotate_at),
-        superseded_at=from_us(row.superseded_at),
-        revoked_at=from_us(row.revoked_at),
-        retired_at=from_us(row.retired_at),
+        superseded_at=noted(row.superseded_at),
+        revoked_at=noted(row.revoked_at),
+        retired_at=noted(row.retired_at),
     )
 
 
@@ -172,19 +228,20 @@ def sealed_token(row: AnyRow) -> TokenRow:
     return TokenRow(token(row), row.sealed, row.kek_id, row.reason)
 
 
-def delivery(row: AnyRow) -> DeliveryRow:
-    """Read a row of ``deliveries``."""
+def delivery(row: AnyRow, integrity: Integrity) -> DeliveryRow:
+    """Read a row of ``deliveries``. What its sink is said to hold, and nothing authenticates, it does not hold."""
+    holds = row.delivered_sequence == 0 or integrity.holds("deliveries", _columns(row))
     return DeliveryRow(
         workspace=row.workspace,
         sink=row.sink,
         jti=row.jti,
         sequence=row.sequence,
-        wanted_at=from_us(row.wanted_at),
-        deadline=from_us(row.deadline),
-        delivered_sequence=row.delivered_sequence,
-        delivered_at=from_us(row.delivered_at),
+        wanted_at=noted(row.wanted_at),
+        deadline=noted(row.deadline),
+        delivered_sequence=row.delivered_sequence if holds else 0,
+        delivered_at=noted(row.delivered_at),
         attempts=row.attempts,
-        due_at=from_us(row.due_at),
+        due_at=noted(row.due_at),
         last_error=row.last_error,
     )
 

@@ -61,6 +61,11 @@ def _phases() -> sa.CheckConstraint:
     return sa.CheckConstraint(f"phase IN ({names})", name="phase")
 
 
+def _authenticated() -> tuple[sa.Column[Any], sa.Column[Any]]:
+    """Return what :data:`~rotator.core.integrity.COVERED` is authenticated by: the KEK, and the MAC under it."""
+    return _must("kek_id"), _must("mac", Bytes)
+
+
 def _index(name: str, *columns: sa.Column[Any], unique: bool = False, where: str | None = None) -> sa.Index:
     condition: TextClause | None = None if where is None else sa.text(where)
     return sa.Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
@@ -79,10 +84,11 @@ clock = _table(
     _must("high_water_at", Int64),
     _must("boot_id"),
     _must("offset_us", Int64),
+    *_authenticated(),
     sa.CheckConstraint("single = 1", name="single"),
 )
 
-keks = _table("keks", _id("kek_id"), _must("check_value", Bytes))
+keks = _table("keks", _id("kek_id"), _must("check_value", Bytes), _must("created_at", Int64), _must("mac", Bytes))
 
 keysets = _table(
     "keysets",
@@ -99,6 +105,7 @@ keysets = _table(
     _must("fault"),
     _must("set_sha256"),
     _must("policy"),
+    *_authenticated(),
     sa.CheckConstraint("ever_active IN (0, 1)", name="ever_active"),
     sa.CheckConstraint("next_at >= due_at", name="next_at"),
 )
@@ -109,8 +116,10 @@ wishes = _table(
     sa.Column("keyset", Text, sa.ForeignKey("keysets.name"), primary_key=True, nullable=False),
     _must("asked_at", Int64),
     _must("emergency", Int64),
+    _must("signed"),
     _must("actor"),
     _must("reason"),
+    *_authenticated(),
     sa.CheckConstraint("emergency IN (0, 1)", name="emergency"),
 )
 
@@ -152,6 +161,7 @@ sightings = _table(
     _may("absent_until", Int64),
     _must("boot_id"),
     _must("since_boot_us", Int64),
+    *_authenticated(),
 )
 _index("ix_sightings_keyset", sightings.c.keyset)
 
@@ -165,7 +175,12 @@ publications = _table(
 )
 
 replicas = _table(
-    "replicas", _id("replica"), _must("started_at", Int64), _must("seen_at", Int64), _may("forgotten_at", Int64)
+    "replicas",
+    _id("replica"),
+    _must("started_at", Int64),
+    _must("seen_at", Int64),
+    _may("forgotten_at", Int64),
+    *_authenticated(),
 )
 
 workspaces = _table(
@@ -187,6 +202,7 @@ workspaces = _table(
     _must("failures", Int64, default="0"),
     _may("retry_at", Int64),
     _must("fault", default="''"),
+    *_authenticated(),
     sa.CheckConstraint("next_at >= due_at", name="next_at"),
 )
 _index("ix_workspaces_due", workspaces.c.keyset, workspaces.c.next_at, where=NOT_REMOVED)
@@ -209,7 +225,7 @@ tokens = _table(
     _may("retired_at", Int64),
     _must("reason"),
     _must("revoke_reason", default="''"),
-    _must("kek_id"),
+    *_authenticated(),
     _may("status_list"),
     _may("status_index", Int64),
     _may("sealed", Bytes),  # last: it is the long one, and SQLite reads a row up to the column that it needs
@@ -227,6 +243,7 @@ token_overlaps = _table(
     _must("ends_at", Int64),
     _must("actor"),
     _must("reason"),
+    *_authenticated(),
 )
 
 deliveries = _table(
@@ -242,6 +259,8 @@ deliveries = _table(
     _must("attempts", Int64),
     _may("due_at", Int64),
     _must("last_error"),
+    _may("kek_id"),  # what a sink holds is authenticated once it holds something
+    _may("mac", Bytes),
 )
 _index("ix_deliveries_due", deliveries.c.due_at, where=OPEN_DELIVERY)
 _index("ix_deliveries_failed", deliveries.c.deadline, where=FAILED_DELIVERY)

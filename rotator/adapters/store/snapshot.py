@@ -8,9 +8,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from rotator.adapters.store import asked, queries, reach, rows
-from rotator.adapters.store.migrate import HEAD
+from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.revoke import revoked_tokens
-from rotator.adapters.store.times import from_us, to_us
+from rotator.adapters.store.times import noted, to_us
 from rotator.core.model import DueWorkspace, Jti, KeysetName, Kid, Overlap, Token, Wish, WorkspaceId, WorkspaceState
 from rotator.ports import (
     AuditHead,
@@ -41,9 +41,9 @@ NAMED_AT_ONCE: Final = 5_000
 class SqlSnapshot:
     """A :class:`~rotator.ports.Snapshot` on one connection, whose transaction its maker began and ends."""
 
-    def __init__(self, connection: sa.Connection, revision: str = HEAD) -> None:
+    def __init__(self, connection: sa.Connection, integrity: Integrity) -> None:
         self._connection = connection
-        self._asks: Final = revision >= asked.SINCE
+        self._integrity: Final = integrity
         self._under_way: set[sa.CursorResult[Any]] = set()
 
     def close(self) -> None:
@@ -75,22 +75,23 @@ class SqlSnapshot:
     def clock_mark(self) -> ClockMark | None:
         """Return what is remembered of time; None before the first tick."""
         row = self._first(queries.CLOCK_MARK)
-        return None if row is None else rows.clock_mark(row)
+        found = () if row is None else (row,)
+        return next(rows.believed("clock", found, self._integrity, rows.clock_mark), None)
 
     def keks(self) -> tuple[KekRow, ...]:
         """Return every KEK in use."""
-        return tuple(KekRow(row.kek_id, row.check_value) for row in self._all(queries.KEKS))
+        return tuple(map(rows.kek, self._all(queries.KEKS)))
 
     # -------------------------------------------------------------------------------------------------- keysets, keys
 
     def keysets(self) -> tuple[KeysetRow, ...]:
         """Return every keyset, ended ones included, by name."""
-        return tuple(map(rows.keyset, self._all(queries.ALL_KEYSETS)))
+        return tuple(rows.keyset(row, self._integrity) for row in self._all(queries.ALL_KEYSETS))
 
     def keyset(self, name: KeysetName) -> KeysetRow | None:
         """Return one keyset."""
         row = self._first(queries.ONE_KEYSET, name=name)
-        return None if row is None else rows.keyset(row)
+        return None if row is None else rows.keyset(row, self._integrity)
 
     def due_keysets(self, now: datetime) -> tuple[KeysetName, ...]:
         """Return the keysets with ``due_at`` ≤ ``now`` and no ``retry_at`` after it, most overdue first."""
@@ -102,39 +103,45 @@ class SqlSnapshot:
 
     def keys(self, keyset: KeysetName) -> tuple[KeyRow, ...]:
         """Return its keys by sequence, without those that are retired or revoked and destroyed."""
-        return tuple(map(rows.key, self._all(queries.KEYS_NOT_GONE, keyset=keyset)))
+        return tuple(rows.key(row, self._integrity) for row in self._all(queries.KEYS_NOT_GONE, keyset=keyset))
 
     def all_keys(self) -> tuple[KeyRow, ...]:
         """Return every key ever, by keyset and sequence."""
-        return tuple(map(rows.key, self._all(queries.ALL_KEYS)))
+        return tuple(rows.key(row, self._integrity) for row in self._all(queries.ALL_KEYS))
 
     def key(self, kid: Kid) -> KeyRow | None:
         """Return one key."""
         row = self._first(queries.ONE_KEY, kid=kid)
-        return None if row is None else rows.key(row)
+        return None if row is None else rows.key(row, self._integrity)
 
     def sightings(self, keyset: KeysetName) -> tuple[Sighting, ...]:
-        """Return every sighting of the keyset's kids, forgotten replicas left out."""
-        return tuple(map(rows.sighting, self._all(queries.SIGHTINGS_OF_KEYSET, keyset=keyset)))
+        """Return every sighting of the keyset's kids, forgotten replicas left out, and rows that are not authentic."""
+        found = self._all(queries.SIGHTINGS_OF_KEYSET, keyset=keyset)
+        forgotten = {row.replica for row in self._every_replica() if row.forgotten_at is not None}
+        believed = rows.believed("sightings", found, self._integrity, rows.sighting)
+        return tuple(sighting for sighting in believed if sighting.replica not in forgotten)
 
     def replicas(self) -> tuple[ReplicaRow, ...]:
-        """Return the replicas that are not forgotten."""
-        return tuple(map(rows.replica, self._all(queries.KNOWN_REPLICAS)))
+        """Return the replicas that are not forgotten. One whose row is not authentic is none that was forgotten."""
+        return tuple(row for row in self._every_replica() if row.forgotten_at is None)
+
+    def _every_replica(self) -> tuple[ReplicaRow, ...]:
+        return tuple(rows.replica(row, self._integrity) for row in self._all(queries.ALL_REPLICAS))
 
     def wish(self, keyset: KeysetName) -> Wish | None:
         """Return what an operator asked of a keyset, if it is not fulfilled yet."""
-        return asked.wish(self._connection, keyset) if self._asks else None
+        return asked.wish(self._connection, self._integrity, keyset)
 
     # ------------------------------------------------------------------------------------------------------ workspaces
 
     def workspaces(self) -> Iterator[WorkspaceState]:
         """Yield every workspace, removed ones included, by id."""
-        return map(rows.workspace, self._each(queries.ALL_WORKSPACES))
+        return (rows.workspace(row, self._integrity) for row in self._each(queries.ALL_WORKSPACES))
 
     def workspace(self, workspace: WorkspaceId) -> WorkspaceState | None:
         """Return one workspace."""
         row = self._first(queries.ONE_WORKSPACE, id=workspace)
-        return None if row is None else rows.workspace(row)
+        return None if row is None else rows.workspace(row, self._integrity)
 
     def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[DueWorkspace]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
@@ -161,8 +168,8 @@ class SqlSnapshot:
     def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
         """Yield tokens, of one workspace or of all, by workspace and sequence."""
         if workspace is None:
-            return map(rows.token, self._each(queries.ALL_TOKENS))
-        return map(rows.token, self._each(queries.TOKENS_OF_WORKSPACE, workspace=workspace))
+            return rows.tokens(self._each(queries.ALL_TOKENS), self._integrity)
+        return rows.tokens(self._each(queries.TOKENS_OF_WORKSPACE, workspace=workspace), self._integrity)
 
     def current_tokens(self, workspaces: Sequence[WorkspaceId]) -> Mapping[WorkspaceId, TokenRow]:
         """Return the current token of each of ``workspaces`` that has one."""
@@ -174,11 +181,12 @@ class SqlSnapshot:
 
     def expired_tokens(self, before: datetime, limit: int) -> tuple[Token, ...]:
         """Return tokens with ``exp`` < ``before`` that are active or in grace, oldest first."""
-        return tuple(map(rows.token, self._all(queries.EXPIRED_TOKENS, before=to_us(before), at_most=limit)))
+        found = self._all(queries.EXPIRED_TOKENS, before=to_us(before), at_most=limit)
+        return tuple(rows.tokens(found, self._integrity))
 
     def revoked_tokens(self, after: datetime) -> Mapping[Jti, datetime]:
         """Return the ends, above ``after``, of the tokens that were revoked by themselves, not with their key."""
-        return revoked_tokens(self._connection, after)
+        return revoked_tokens(self._connection, self._integrity, after)
 
     def tokens_on_key(self, kid: Kid, after: datetime, limit: int) -> KeyLoad:
         """Return how many tokens with ``exp`` > ``after`` hang on a key, and the first ``limit`` workspaces by id."""
@@ -187,33 +195,36 @@ class SqlSnapshot:
         return KeyLoad(
             tokens=load[0],
             workspaces=load[1],
-            last_exp=from_us(load[2]),
-            holders=tuple(KeyHolder(row.workspace, row.number, from_us(row.last)) for row in holders),
+            last_exp=noted(load[2]),
+            holders=tuple(KeyHolder(row.workspace, row.number, noted(row.last)) for row in holders),
         )
 
     def overlaps(self) -> tuple[Overlap, ...]:
         """Return every overlap that an operator set and that is not over yet, the first to end first."""
-        return asked.overlaps(self._connection) if self._asks else ()
+        return asked.overlaps(self._connection, self._integrity)
 
     def ended_overlaps(self, now: datetime, limit: int) -> tuple[Overlap, ...]:
         """Return overlaps with ``ends_at`` ≤ ``now`` whose token has a successor or is no longer valid anyway."""
-        return asked.ended_overlaps(self._connection, now, limit) if self._asks else ()
+        return asked.ended_overlaps(self._connection, self._integrity, now, limit)
 
     def reach(self, target: Target, now: datetime, *, revoked_since: datetime | None, limit: int) -> Reach:
         """Count what hangs on ``target``: what would be revoked at ``now``, or what was ``revoked_since`` then."""
-        return reach.reach(self._connection, target, now, revoked_since, limit)
+        return reach.reach(self._connection, self._integrity, target, now, revoked_since, limit)
 
     # ------------------------------------------------------------------------------------------------------ deliveries
 
     def due_deliveries(self, now: datetime, limit: int) -> tuple[DeliveryRow, ...]:
         """Return deliveries with ``due_at`` ≤ ``now``, longest due first."""
-        return tuple(map(rows.delivery, self._all(queries.DUE_DELIVERIES, now=to_us(now), at_most=limit)))
+        return self._deliveries(self._all(queries.DUE_DELIVERIES, now=to_us(now), at_most=limit))
 
     def deliveries(self, workspace: WorkspaceId | None = None) -> tuple[DeliveryRow, ...]:
         """Return the deliveries of one workspace or of all."""
         if workspace is None:
-            return tuple(map(rows.delivery, self._all(queries.ALL_DELIVERIES)))
-        return tuple(map(rows.delivery, self._all(queries.DELIVERIES_OF_WORKSPACE, workspace=workspace)))
+            return self._deliveries(self._all(queries.ALL_DELIVERIES))
+        return self._deliveries(self._all(queries.DELIVERIES_OF_WORKSPACE, workspace=workspace))
+
+    def _deliveries(self, found: Sequence[rows.AnyRow]) -> tuple[DeliveryRow, ...]:
+        return tuple(rows.delivery(row, self._integrity) for row in found)
 
     def delivery_alarms(self) -> tuple[DeliveryAlarm, ...]:
         """Return open deliveries with at least one failed attempt."""
@@ -221,8 +232,8 @@ class SqlSnapshot:
             DeliveryAlarm(
                 workspace=row.workspace,
                 sink=row.sink,
-                wanted_at=from_us(row.wanted_at),
-                deadline=from_us(row.deadline),
+                wanted_at=noted(row.wanted_at),
+                deadline=noted(row.deadline),
                 attempts=row.attempts,
                 last_error=row.last_error,
             )
@@ -267,9 +278,8 @@ class SqlSnapshot:
 
         None: nothing is.
         """
-        moments = [from_us(moment) for moment in self._one(queries.NEXT_DUE, signing=list(signing))]
-        if self._asks:
-            moments.append(asked.next_end(self._connection))
+        moments = [noted(moment) for moment in self._one(queries.NEXT_DUE, signing=list(signing))]
+        moments.append(asked.next_end(self._connection))
         return min((moment for moment in moments if moment is not None), default=None)
 
     def counts(self) -> Mapping[str, int]:

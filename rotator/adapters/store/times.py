@@ -1,7 +1,7 @@
 """Instants and durations as the database holds them: integer microseconds, since the epoch for instants."""
 
-from datetime import datetime, timedelta
-from typing import overload
+from datetime import UTC, datetime, timedelta
+from typing import Final, overload
 
 from rotator.core import instants
 
@@ -36,3 +36,17 @@ def from_us(moment_us: int | None) -> datetime | None: ...
 def from_us(moment_us: int | None) -> datetime | None:
     """Return the instant, aware UTC, that :func:`to_us` stored; None stays None."""
     return None if moment_us is None else instants.from_us(moment_us)
+
+
+_LATEST_US: Final = instants.to_us(datetime(9990, 1, 1, tzinfo=UTC))
+
+
+@overload
+def noted(moment_us: int) -> datetime: ...
+@overload
+def noted(moment_us: None) -> None: ...
+@overload
+def noted(moment_us: int | None) -> datetime | None: ...
+def noted(moment_us: int | None) -> datetime | None:
+    """Return an instant that no MAC covers: one that lies outside of all reason is the nearest that does not."""
+    return None if moment_us is None else instants.from_us(min(max(moment_us, 0), _LATEST_US))

@@ -6,8 +6,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import asked, chain, deliveries, issue, pruning, queries, revoke, rows, schema
-from rotator.adapters.store.bulk import Statement, Value, insert, upsert
+from rotator.adapters.store import asked, chain, deliveries, integrity, issue, pruning, queries, revoke, rows, schema
+from rotator.adapters.store.bulk import Statement, Value, upsert
 from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.times import span_to_us, to_us
 from rotator.core.events import Detail, Event, encode_details
@@ -15,7 +15,9 @@ from rotator.core.model import (
     Jti,
     KeysetName,
     Kid,
+    Origin,
     Overlap,
+    Phase,
     ReplicaId,
     SigningKey,
     SinkId,
@@ -24,7 +26,7 @@ from rotator.core.model import (
     WorkspaceState,
 )
 from rotator.core.timeguard import ClockMark
-from rotator.errors import StoreError
+from rotator.errors import SealError, StoreError
 from rotator.ports import (
     SEALED,
     AuditHead,
@@ -41,32 +43,7 @@ from rotator.ports import (
 LOCK_KEYSET: Final = queries.ONE_KEYSET.with_for_update()
 LOCK_WORKSPACE: Final = queries.ONE_WORKSPACE.with_for_update()
 
-PUT_CLOCK: Final = Statement(upsert(schema.clock, ("single", "high_water_at", "boot_id", "offset_us")))
-PUT_KEYSET: Final = Statement(upsert(schema.keysets, [column.name for column in schema.keysets.columns]))
-INSERT_KEY: Final = Statement(insert(schema.signing_keys, [column.name for column in schema.signing_keys.columns]))
-
-# last_exp only ever grows: a batch of tokens may have raised it since the caller looked.
-UPDATE_KEY: Final = Statement(
-    "UPDATE signing_keys SET phase = ?, proven_at = ?, activated_at = ?, rotate_at = ?, demoted_at = ?,"
-    " grace_until = ?, retired_at = ?, revoked_at = ?, destroyed_at = ?,"
-    " sealed = CASE WHEN ? = 1 THEN sealed ELSE NULL END,"
-    " last_exp = CASE WHEN last_exp IS NULL OR last_exp < ? THEN ? ELSE last_exp END WHERE kid = ?"
-)
-COMPLETE_KEY: Final = Statement(
-    "UPDATE signing_keys SET origin = ?, phase = ?, sealed = ?, kek_id = ?, mac = ?, proven_at = NULL,"
-    " demoted_at = NULL, grace_until = NULL, destroyed_at = NULL"
-    " WHERE kid = ? AND keyset = ? AND sequence = ? AND public_jwk = ? AND origin = 'adopted' AND phase = 'grace'"
-)
-RAISE_LAST_EXP: Final = Statement(
-    "UPDATE signing_keys SET last_exp = CASE WHEN last_exp > ? THEN last_exp ELSE ? END"
-    " WHERE kid = ? AND phase = 'active'"
-)
-
-PUT_SIGHTING: Final = Statement(
-    upsert(schema.sightings, ("replica", "kid", "keyset", "seen_at", "absent_until", "boot_id", "since_boot_us"))
-)
 DELETE_SIGHTING: Final = Statement("DELETE FROM sightings WHERE replica = ? AND kid = ?")
-PUT_REPLICA: Final = Statement(upsert(schema.replicas, ("replica", "started_at", "seen_at", "forgotten_at")))
 PUT_PUBLICATION: Final = Statement(
     upsert(schema.publications, ("replica", "keyset", "generation", "sha256", "published_at"))
 )
@@ -76,30 +53,85 @@ RETIRE_TOKEN: Final = Statement(
 )
 
 
+CHANGES_OF_KEY: Final = frozenset(
+    {
+        "phase",
+        "proven_at",
+        "activated_at",
+        "rotate_at",
+        "demoted_at",
+        "grace_until",
+        "last_exp",
+        "retired_at",
+        "revoked_at",
+        "destroyed_at",
+    }
+)
+"""Columns that :meth:`SqlTransaction.update_key` changes, beside the sealed half."""
+
+
+def _key_values(key: SigningKey) -> dict[str, Value]:
+    return {
+        "kid": key.kid,
+        "keyset": key.keyset,
+        "sequence": key.sequence,
+        "algorithm": key.algorithm,
+        "origin": key.origin,
+        "phase": key.phase,
+        "public_jwk": key.public_jwk,
+        "created_at": to_us(key.created_at),
+        "proven_at": to_us(key.proven_at),
+        "activated_at": to_us(key.activated_at),
+        "rotate_at": to_us(key.rotate_at),
+        "demoted_at": to_us(key.demoted_at),
+        "grace_until": to_us(key.grace_until),
+        "last_exp": to_us(key.last_exp),
+        "retired_at": to_us(key.retired_at),
+        "revoked_at": to_us(key.revoked_at),
+        "destroyed_at": to_us(key.destroyed_at),
+    }
+
+
+def _private(row: KeyRow) -> dict[str, Value]:
+    return {"sealed": row.sealed, "kek_id": row.kek_id}
+
+
 class SqlTransaction(SqlSnapshot):
     """A :class:`~rotator.ports.Transaction` on one connection, whose transaction its maker began and ends."""
 
     # -------------------------------------------------------------------------------------------------------- itself
 
     def set_clock_mark(self, mark: ClockMark) -> None:
-        """Remember ``mark``."""
-        PUT_CLOCK.run(self._connection, [(1, to_us(mark.high_water_at), mark.boot_id, span_to_us(mark.offset))])
+        """Remember ``mark``, whatever was remembered before."""
+        values = {
+            "single": 1,
+            "high_water_at": to_us(mark.high_water_at),
+            "boot_id": mark.boot_id,
+            "offset_us": span_to_us(mark.offset),
+        }
+        integrity.CLOCK.put(self._connection, self._integrity, values, anew=True)
 
     def add_kek(self, row: KekRow) -> None:
         """Register a KEK. Raise :class:`StoreError` if one of its name is registered."""
         if any(known.kek_id == row.kek_id for known in self.keks()):
             raise StoreError(f"a KEK {row.kek_id} is registered already; give the new one another id")
-        self._connection.execute(sa.insert(schema.keks).values(kek_id=row.kek_id, check_value=row.check))
+        values = {"kek_id": row.kek_id, "check_value": row.check, "created_at": to_us(row.created_at)}
+        mac = self._integrity.seal("keks", values, row.kek_id)
+        self._connection.execute(sa.insert(schema.keks).values({**values, **mac}))
 
     # -------------------------------------------------------------------------------------------------- keysets, keys
 
     def lock_keyset(self, name: KeysetName) -> KeysetRow | None:
         """Return one keyset with its row locked until the end of the transaction."""
         row = self._first(LOCK_KEYSET, name=name)
-        return None if row is None else rows.keyset(row)
+        return None if row is None else rows.keyset(row, self._integrity)
 
-    def put_keyset(self, row: KeysetRow) -> None:
-        """Insert or replace a keyset."""
+    def put_keyset(self, row: KeysetRow, *, anew: bool = False) -> None:
+        """Insert or replace a keyset.
+
+        Where the stored row is not authentic only what decides nothing is stored, unless ``anew``: then ``row`` is made
+        from what is known besides.
+        """
         next_at = row.due_at if row.retry_at is None else max(row.due_at, row.retry_at)
         values: dict[str, Value] = {
             "name": row.name,
@@ -116,64 +148,41 @@ class SqlTransaction(SqlSnapshot):
             "set_sha256": row.set_sha256,
             "policy": row.policy,
         }
-        PUT_KEYSET.run(self._connection, [tuple(values[column.name] for column in schema.keysets.columns)])
+        integrity.KEYSETS.put(self._connection, self._integrity, values, anew=anew)
 
     def insert_key(self, row: KeyRow) -> None:
         """Store a new key. Raise :class:`StoreError` if its kid was ever used."""
-        key = row.key
-        used = self.key(key.kid)
+        used = self.key(row.key.kid)
         if used is not None:
             raise StoreError(
-                f"kid {key.kid} was used before: it is {used.key.phase} in keyset {used.key.keyset}. A kid is never "
-                "used twice; make a new key"
+                f"kid {row.key.kid} was used before: it is {used.key.phase} in keyset {used.key.keyset}. A kid is "
+                "never used twice; make a new key"
             )
-        values: dict[str, Value] = {
-            "kid": key.kid,
-            "keyset": key.keyset,
-            "sequence": key.sequence,
-            "algorithm": key.algorithm,
-            "origin": key.origin,
-            "phase": key.phase,
-            "public_jwk": key.public_jwk,
-            "sealed": row.sealed,
-            "kek_id": row.kek_id,
-            "mac": row.mac,
-            "created_at": to_us(key.created_at),
-            "proven_at": to_us(key.proven_at),
-            "activated_at": to_us(key.activated_at),
-            "rotate_at": to_us(key.rotate_at),
-            "demoted_at": to_us(key.demoted_at),
-            "grace_until": to_us(key.grace_until),
-            "last_exp": to_us(key.last_exp),
-            "retired_at": to_us(key.retired_at),
-            "revoked_at": to_us(key.revoked_at),
-            "destroyed_at": to_us(key.destroyed_at),
-        }
-        INSERT_KEY.run(self._connection, [tuple(values[column.name] for column in schema.signing_keys.columns)])
+        integrity.SIGNING_KEYS.put(self._connection, self._integrity, _key_values(row.key) | _private(row))
 
     def update_key(self, key: SigningKey) -> None:
         """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half.
 
-        ``last_exp`` is never lowered. Raise :class:`StoreError` if there is no such key.
+        ``last_exp`` is never lowered. Raise :class:`StoreError` if there is no such key, and :class:`SealError` if its
+        row is not authentic and says more than that it is revoked: revoked it can always be.
         """
-        last_exp = to_us(key.last_exp)
-        values = (
-            key.phase,
-            to_us(key.proven_at),
-            to_us(key.activated_at),
-            to_us(key.rotate_at),
-            to_us(key.demoted_at),
-            to_us(key.grace_until),
-            to_us(key.retired_at),
-            to_us(key.revoked_at),
-            to_us(key.destroyed_at),
-            int(key.has_private),
-            last_exp,
-            last_exp,
-            key.kid,
-        )
-        if UPDATE_KEY.run(self._connection, [values]) != 1:
+        before = self._locked_key(key.kid)
+        if before is None:
             raise StoreError(f"key {key.kid} is not in the database, and cannot become {key.phase}")
+        believed = self._integrity.holds("signing_keys", before)
+        if not believed and key.phase is not Phase.REVOKED:
+            raise SealError(
+                f"the row of key {key.kid} was not written by this installation, or was changed since: it cannot "
+                f"become {key.phase}. Revoke the key, or restore the database from a backup"
+            )
+        values = _key_values(key)
+        if believed:  # else no more is known of it than what is to be written
+            values = {name: value for name, value in values.items() if name == "kid" or name in CHANGES_OF_KEY}
+        if believed and before["last_exp"] is not None:
+            values["last_exp"] = max(before["last_exp"], values["last_exp"] or before["last_exp"])
+        if not key.has_private:
+            values["sealed"] = None
+        integrity.SIGNING_KEYS.put(self._connection, self._integrity, values, anew=True)
 
     def complete_key(self, row: KeyRow) -> None:
         """Give an adopted key its private half: store ``row`` in its place, but for ``last_exp``, which stays.
@@ -181,27 +190,38 @@ class SqlTransaction(SqlSnapshot):
         Raise :class:`StoreError` where there is no adopted key of its kid, keyset, sequence and public half in grace.
         """
         key = row.key
-        values = (
-            key.origin,
-            key.phase,
-            row.sealed,
-            row.kek_id,
-            row.mac,
-            key.kid,
-            key.keyset,
-            key.sequence,
-            key.public_jwk,
-        )
-        if COMPLETE_KEY.run(self._connection, [values]) != 1:
+        before = self._locked_key(key.kid)
+        wanted = (key.keyset, key.sequence, key.public_jwk, Origin.ADOPTED, Phase.GRACE)
+        same = ("keyset", "sequence", "public_jwk", "origin", "phase")
+        if (
+            before is None
+            or tuple(before[name] for name in same) != wanted
+            or not self._integrity.holds("signing_keys", before)
+        ):
             raise StoreError(f"key {key.kid} is no adopted key in grace, and cannot be given a private half")
+        values = _key_values(key) | _private(row)
+        kept = {name: before[name] for name in ("last_exp", "created_at", "activated_at", "rotate_at")}
+        integrity.SIGNING_KEYS.put(self._connection, self._integrity, values | kept)
 
     def raise_last_exp(self, kid: Kid, exp: datetime) -> bool:
-        """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active."""
-        return RAISE_LAST_EXP.run(self._connection, [(to_us(exp), to_us(exp), kid)]) == 1
+        """Raise ``last_exp`` of an active key, locking its row; False, with nothing changed, if it is not active.
+
+        Where the row was changed by somebody else it stays as it is: nobody believes it, and the witness knows how long
+        tokens on the key can live.
+        """
+        row = self._locked_key(kid)
+        if row is None or row["phase"] != Phase.ACTIVE:
+            return False
+        values = {"kid": kid, "last_exp": max(to_us(exp), row["last_exp"] or 0)}
+        integrity.SIGNING_KEYS.put(self._connection, self._integrity, values)
+        return True
+
+    def _locked_key(self, kid: Kid) -> integrity.Columns | None:
+        return integrity.SIGNING_KEYS.lock(self._connection, {"kid": kid})
 
     def put_wish(self, keyset: KeysetName, wish: Wish) -> None:
         """Remember what an operator asks of a keyset, in place of what was asked before."""
-        asked.put_wish(self._connection, keyset, wish)
+        asked.put_wish(self._connection, self._integrity, keyset, wish)
 
     def drop_wish(self, keyset: KeysetName) -> None:
         """Forget what was asked of a keyset: it is fulfilled."""
@@ -211,16 +231,16 @@ class SqlTransaction(SqlSnapshot):
 
     def put_sighting(self, sighting: Sighting) -> None:
         """Insert or replace a sighting (one per replica and kid)."""
-        values = (
-            sighting.replica,
-            sighting.kid,
-            sighting.keyset,
-            to_us(sighting.seen_at),
-            to_us(sighting.absent_until),
-            sighting.boot_id,
-            span_to_us(sighting.since_boot),
-        )
-        PUT_SIGHTING.run(self._connection, [values])
+        values = {
+            "replica": sighting.replica,
+            "kid": sighting.kid,
+            "keyset": sighting.keyset,
+            "seen_at": to_us(sighting.seen_at),
+            "absent_until": to_us(sighting.absent_until),
+            "boot_id": sighting.boot_id,
+            "since_boot_us": span_to_us(sighting.since_boot),
+        }
+        integrity.SIGHTINGS.put(self._connection, self._integrity, values, anew=True)
 
     def delete_sightings(self, replica: ReplicaId, kids: Sequence[Kid]) -> None:
         """Forget that ``replica`` holds ``kids``."""
@@ -228,8 +248,13 @@ class SqlTransaction(SqlSnapshot):
 
     def put_replica(self, row: ReplicaRow) -> None:
         """Insert or replace a replica."""
-        values = (row.replica, to_us(row.started_at), to_us(row.seen_at), to_us(row.forgotten_at))
-        PUT_REPLICA.run(self._connection, [values])
+        values = {
+            "replica": row.replica,
+            "started_at": to_us(row.started_at),
+            "seen_at": to_us(row.seen_at),
+            "forgotten_at": to_us(row.forgotten_at),
+        }
+        integrity.REPLICAS.put(self._connection, self._integrity, values, anew=True)
 
     def put_publication(
         self, replica: ReplicaId, keyset: KeysetName, generation: int, sha256: str, at: datetime
@@ -241,11 +266,11 @@ class SqlTransaction(SqlSnapshot):
 
     def insert_workspaces(self, rows: Sequence[WorkspaceState]) -> None:
         """Insert new workspaces, or bring removed ones back, in bulk."""
-        issue.insert_workspaces(self._connection, rows)
+        issue.insert_workspaces(self._connection, self._integrity, rows)
 
     def update_workspaces(self, rows: Sequence[WorkspaceState]) -> None:
         """Store what a config or a restore changes of existing workspaces, in bulk; the sequence never goes back."""
-        issue.update_workspaces(self._connection, rows)
+        issue.update_workspaces(self._connection, self._integrity, rows)
 
     def fail_workspaces(self, workspaces: Sequence[WorkspaceId], retry_at: datetime, fault: str) -> None:
         """Count a failed issue and put off the next try."""
@@ -264,7 +289,7 @@ class SqlTransaction(SqlSnapshot):
 
     def revoke_token(self, jti: Jti, at: datetime, reason: str) -> None:
         """Mark one token as revoked and erase its sealed text; the first revocation stands."""
-        revoke.revoke_token(self._connection, jti, at, reason)
+        revoke.revoke_token(self._connection, self._integrity, jti, at, reason)
 
     def revoke_tokens_of_key(self, kid: Kid, at: datetime, due_at: datetime) -> RevokedTokens:
         """Mark the tokens on ``kid`` that live at ``due_at``, erase their texts, make their workspaces due; in bulk."""
@@ -273,7 +298,7 @@ class SqlTransaction(SqlSnapshot):
     def lock_workspace(self, workspace: WorkspaceId) -> WorkspaceState | None:
         """Return one workspace with its row locked until the end of the transaction."""
         row = self._first(LOCK_WORKSPACE, id=workspace)
-        return None if row is None else rows.workspace(row)
+        return None if row is None else rows.workspace(row, self._integrity)
 
     def make_due(self, workspace: WorkspaceId, at: datetime, reason: str, current_ends_at: datetime | None) -> bool:
         """Make a workspace's next token due at ``at``, and let its current one end by ``current_ends_at``, if given.
@@ -284,7 +309,7 @@ class SqlTransaction(SqlSnapshot):
 
     def put_overlaps(self, overlaps: Sequence[Overlap]) -> None:
         """Store how long replaced tokens stay valid; of two for one token the one that ends first stands."""
-        asked.put_overlaps(self._connection, overlaps)
+        asked.put_overlaps(self._connection, self._integrity, overlaps)
 
     def drop_overlaps(self, jtis: Sequence[Jti]) -> None:
         """Forget overlaps that are over."""
@@ -294,7 +319,7 @@ class SqlTransaction(SqlSnapshot):
 
     def want_deliveries(self, rows: Sequence[DeliveryRow]) -> None:
         """Insert or replace deliveries, in bulk; one that wants a later token by now is left alone."""
-        deliveries.want_deliveries(self._connection, rows)
+        deliveries.want_deliveries(self._connection, self._integrity, rows)
 
     def drop_deliveries(self, pairs: Sequence[tuple[WorkspaceId, SinkId]]) -> None:
         """Delete the deliveries of sinks that are gone; what only they waited for is erased."""
@@ -305,7 +330,7 @@ class SqlTransaction(SqlSnapshot):
 
         Return False, with nothing changed, if that sink is gone, or its delivered sequence is at or past ``sequence``.
         """
-        return deliveries.delivered(self._connection, workspace, sink, sequence, at)
+        return deliveries.delivered(self._connection, self._integrity, workspace, sink, sequence, at)
 
     def delivery_failed(
         self, workspace: WorkspaceId, sink: SinkId, sequence: int, retry_at: datetime, error: str
