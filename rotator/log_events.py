@@ -39,6 +39,7 @@ class LogEvent(StrEnum):
     STORE_LOST = "store.lost"
     PUBLISH_FAILED = "publish.failed"
     PUBLISH_REPAIRED = "publish.repaired"
+    PUBLISH_META_REFUSED = "publish.meta_refused"
     PUBLISH_FOREIGN_KEY = "publish.foreign_key"
     KEY_UNAUTHENTIC = "key.unauthentic"
     KEY_UNUSABLE = "key.unusable"
@@ -129,8 +130,8 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         ),
         LogEvent.RESTORE_FOUND: _entry(
             Level.CRITICAL,
-            "The database is older than the witness: a backup was restored, and the state was brought in line.",
-            "database_seq witness_seq missing",
+            "The database is older than the witness or a published meta: a backup was restored, and brought in line.",
+            "database_seq witness_seq missing found_by",
         ),
         LogEvent.STORE_FAILED: _entry(Level.CRITICAL, "The database cannot be used; it is tried again.", "problem"),
         LogEvent.STORE_LOST: _entry(
@@ -147,6 +148,11 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             Level.WARNING,
             "A published file was missing or changed by someone else, and was written again.",
             "keyset generation",
+        ),
+        LogEvent.PUBLISH_META_REFUSED: _entry(
+            Level.WARNING,
+            "A jwks.meta.json was not written by this installation, or was changed: it is written again.",
+            "keyset problem",
         ),
         LogEvent.PUBLISH_FOREIGN_KEY: _entry(
             Level.ERROR,
@@ -211,8 +217,8 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.STATE_CREATED: _entry(Level.INFO, "A new database was set up.", "installation"),
         EventName.STATE_RESTORED: _entry(
             Level.CRITICAL,
-            "An older database was found and brought in line with the witness.",
-            "database_seq witness_seq witness_hash",
+            "An older database was found and brought in line with the witness or a published meta.",
+            "database_seq witness_seq witness_hash found_by",
         ),
         EventName.BACKUP_RESTORED: _entry(
             Level.WARNING,

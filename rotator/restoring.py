@@ -32,7 +32,8 @@ from rotator.backing_up import require_sqlite
 from rotator.config.settings import Config
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, Phase, SigningKey
-from rotator.engine.recover import carry_over_revocations, is_behind_witness, reconcile
+from rotator.engine.knowledge import Known
+from rotator.engine.recover import carry_over_revocations, look_beside, reconcile
 from rotator.engine.run import Run
 from rotator.errors import KekError, PublishError, RefusedError, RotatorError, StoreError, WitnessError
 from rotator.ports import AuditRow, Snapshot, WitnessRecord
@@ -131,8 +132,8 @@ class Restoration:
     database: Path
     prepared: Path
     forecast: Forecast
-    witnessed: WitnessRecord | None
-    """What the witness beside the state says; None: there is none."""
+    known: Known
+    """What the witness beside the state, and the published metas, say."""
     disk: Disk = REAL_DISK
 
     def put_in_place(self, reason: str, now: datetime) -> tuple[str, ...]:
@@ -158,10 +159,7 @@ class Restoration:
                     reason=reason,
                     details=self._details(),
                 )
-                revoked: Sequence[Event] = ()
-                if self.witnessed is not None:
-                    revoked = carry_over_revocations(transaction, self.witnessed, now)
-                transaction.append([event, *revoked])
+                transaction.append([event, *carry_over_revocations(transaction, self.known, now)])
             if not store.purge_erased():
                 raise StoreError(f"{self.prepared} is being read by another process; try again")
         finally:
@@ -173,8 +171,8 @@ class Restoration:
             "database_seq": self.forecast.audit_seq,
             "command": "restore",
         }
-        if self.forecast.older and self.witnessed is not None:
-            details |= {"witness_seq": self.witnessed.audit_seq, "witness_hash": self.witnessed.audit_hash}
+        if self.known.behind and self.known.record is not None:
+            details |= {"witness_seq": self.known.record.audit_seq, "witness_hash": self.known.record.audit_hash}
         return details
 
     def _set_aside(self, now: datetime) -> tuple[Path, ...]:
@@ -252,22 +250,23 @@ def _prepare(config: Config, file: Path, database: Path, directory: Path, disk: 
         raise RefusedError(str(error)) from None
     except OSError as error:
         raise RefusedError(f"{file} cannot be looked at: {describe(error)}") from None
-    forecast, record = _foresee(config, file, facts, tried)
-    return Restoration(config, database, prepared, forecast, record, disk)
+    forecast, known = _foresee(config, file, facts, tried)
+    return Restoration(config, database, prepared, forecast, known, disk)
 
 
 # ------------------------------------------------------------------------------------------------------------ foresight
 
 
-def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> tuple[Forecast, WitnessRecord | None]:
-    """Let the code of the next start work on the copy ``tried``; return what it did, and what the witness says."""
+def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> tuple[Forecast, Known]:
+    """Let the code of the next start work on the copy ``tried``; return what it did, and what the witnesses say."""
     notes = _Notes()
     with open_copy(config, tried, notes) as run:
         _unlock(run)
-        record = _read_witness(run, facts)
+        witness = _read_witness(run, facts)
         with run.around.store.read() as snapshot:
             proof = prove(snapshot)
-            older = record is not None and is_behind_witness(snapshot, record)
+            known = look_beside(run, snapshot, witness)
+            record, older = known.record, known.behind
             before = {row.key.kid: row.key for row in snapshot.all_keys()}
         reconcile(run, run.around.clock.read())
         with run.around.store.read() as snapshot:
@@ -278,8 +277,13 @@ def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> t
     warnings = [] if proof.intact else [f"the audit chain of the backup is broken: {proof.problem}"]
     if record is None:
         warnings.append(
-            "there is no witness beside the state, so nobody can tell what came after the backup: what was revoked "
-            "since is not known, and tokens on keys that were made since will be refused"
+            "there is no witness beside the state or the published sets, so nobody can tell what came after the "
+            "backup: what was revoked since is not known, and tokens on keys that were made since will be refused"
+        )
+    elif witness is None:
+        warnings.append(
+            "there is no witness beside the state: what is published says which keys were revoked since, and not which "
+            "tokens"
         )
     forecast = Forecast(
         file=str(file),
@@ -294,7 +298,7 @@ def _foresee(config: Config, file: Path, facts: DatabaseFacts, tried: Path) -> t
         workspaces=workspaces,
         warnings=(*warnings, *notes.problems),
     )
-    return forecast, record
+    return forecast, known
 
 
 def _unlock(run: Run) -> None:

@@ -29,7 +29,7 @@ from rotator.core.events import Detail
 from rotator.core.model import ReplicaId, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.engine.housekeeping import Chores
-from rotator.engine.recover import is_behind_witness
+from rotator.engine.recover import look_beside
 from rotator.engine.requests.importing import pack
 from rotator.engine.requests.sealed import with_secret
 from rotator.engine.run import Run, Surroundings
@@ -278,14 +278,14 @@ class Offline:
                 record = run.around.witness.read()
             except (KekError, WitnessError):
                 return  # whoever works on the state says so
-            if record is None or record.installation != snapshot.installation():
+            if record is not None and record.installation != snapshot.installation():
                 return
-            behind = is_behind_witness(snapshot, record)
-        if behind:
+            known = look_beside(run, snapshot, record)
+        if known.behind:
             raise RefusedError(
-                "the database is older than the witness, as a restored backup is, and no start has seen to that yet: "
-                "what it has as the current token may not be the one that was issued last. Start the daemon first, or: "
-                "rotator run --once"
+                f"the database is older than the {known.by}, as a restored backup is, and no start has seen to that "
+                "yet: what it has as the current token may not be the one that was issued last. Start the daemon "
+                "first, or: rotator run --once"
             )
 
 

@@ -3,7 +3,7 @@
     .well-known/jwks.json                            the set of the keyset ``default``
     .well-known/openid-configuration                 its discovery document
     keysets/NAME/jwks.json                           every keyset's set, ``default`` included
-    keysets/NAME/jwks.meta.json                      how fresh it is
+    keysets/NAME/jwks.meta.json                      how fresh it is, and a witness for a lost state
     keysets/NAME/.well-known/openid-configuration    discovery of every other keyset, each an issuer of its own
 
 Rules:
@@ -21,8 +21,8 @@ import json
 import operator
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -54,6 +54,7 @@ ASIDE_LIMIT: Final = 100
 _META: Final = "jwks.meta.json"
 _DISCOVERY: Final = ".well-known/openid-configuration"
 _UNCOMPARED: Final = frozenset({"generation", "published_at", "next_change_at"})
+_WITNESS: Final = "witness"
 _NO_FILE: Final = frozenset(
     {
         errno.ENOENT,
@@ -160,7 +161,7 @@ class TreePublisher:
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:
         """Tell whether every file of the keyset stands as :meth:`publish` would write it.
 
-        ``published_at``, ``next_change_at`` and the generation in the meta file are not compared.
+        ``published_at``, ``next_change_at``, the generation and the witness in the meta file are not compared.
         """
         self._require_place()
         if fully:
@@ -169,6 +170,11 @@ class TreePublisher:
             self._stands(path, content, compare=_same_meta if path.endswith(_META) else operator.eq)
             for path, content in self._files(publication)
         )
+
+    def meta(self, keyset: KeysetName) -> bytes | None:
+        """Return the keyset's meta file as it stands; None where there is none."""
+        self._require_place()
+        return self._content(_meta_path(keyset))
 
     def unchanged(self, keyset: KeysetName) -> bool:
         """Tell, by the status of its files alone, whether all of them are those that were last read."""
@@ -214,6 +220,8 @@ class TreePublisher:
         whether a set may be empty.
         """
         self._require_place()
+        if publication.witness is None:
+            publication = replace(publication, witness=self._standing_witness(publication.policy.name))
         files = self._files(publication)
         try:
             ensure_directory(self._directory, DIRECTORY_MODE, disk=self._disk)
@@ -233,6 +241,25 @@ class TreePublisher:
             f"{self._directory}/{path} does not hold what was just written: something else writes there; give the tree "
             "to rotator alone"
         )
+
+    def attest(self, keyset: KeysetName, witness: Mapping[str, object]) -> bool:
+        """Replace the witness part of the meta file, durably; False where no meta file describes the set that stands.
+
+        The set keeps its files, and so its ETag; the rest of the meta file says what it said.
+        """
+        self._require_place()
+        path, standing, published = _meta_path(keyset), self.meta(keyset), self.read(keyset)
+        members = None if standing is None else jwks.meta_members(standing)
+        if members is None or published is None or members.get("sha256") != published.sha256:
+            return False
+        self._put(path, jwks.attested(members, witness))
+        return True
+
+    def _standing_witness(self, keyset: KeysetName) -> Mapping[str, object] | None:
+        try:
+            return jwks.meta_witness(self._content(_meta_path(keyset)))
+        except PublishError:
+            return None  # writing it says so, or puts it right
 
     def _put(self, path: str, content: bytes) -> None:
         try:
@@ -325,6 +352,7 @@ class TreePublisher:
             published_at=publication.published_at,
             next_change_at=publication.next_change_at,
             max_age=self._max_age,
+            witness=publication.witness,
         )
         present = {policy.algorithm, *(json.loads(jwk)["alg"] for jwk in publication.jwks)}
         algorithms = [algorithm for algorithm in Algorithm if algorithm in present]
@@ -399,6 +427,6 @@ def _same_meta(expected: bytes, found: bytes) -> bool:
     wanted = json.loads(expected)
     return (
         isinstance(document, dict)
-        and document.keys() == wanted.keys()
-        and all(document[member] == value for member, value in wanted.items() if member not in _UNCOMPARED)
+        and document.keys() - {_WITNESS} == wanted.keys() - {_WITNESS}
+        and all(document[member] == value for member, value in wanted.items() if member not in _UNCOMPARED | {_WITNESS})
     )

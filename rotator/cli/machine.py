@@ -82,7 +82,7 @@ def _opening_step(path: Path) -> str:
 
 def _database(config: Config) -> Iterator[Finding]:
     settings = config.settings
-    witnessed = see_witness(settings)
+    witnessed = see_witness(config)
     if lost_database(settings) is not None:
         yield Finding("database", "", "made at the first start")
         yield _kek_alone(settings)

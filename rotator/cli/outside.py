@@ -7,7 +7,7 @@ the published sets are read as well, and it is told what ``rotator run`` will do
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,11 +19,11 @@ from rotator.config.settings import Config, Settings
 from rotator.core.counting import counted
 from rotator.core.model import KeysetName
 from rotator.core.timeguard import Reading, judge
-from rotator.engine.recover import is_behind_witness
+from rotator.engine.knowledge import BY_META, Known, hold_against
+from rotator.engine.second_witness import Metas, read_metas
 from rotator.errors import KekError, PublishError, WitnessError
 from rotator.ports import Snapshot, WitnessRecord
 from rotator.report.restores import Beside
-from rotator.told import told
 from rotator.wiring import WITNESS, read_kek
 
 
@@ -58,32 +58,48 @@ def empty_state() -> Iterator[Snapshot]:
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """What the witness says; to be read before the database, which a running daemon moves on first."""
+    """What the witnesses say; to be read before the database, which a running daemon moves on first."""
 
     record: WitnessRecord | None
+    """What the witness in the state directory says."""
     problem: str = ""
+    metas: Metas = field(default_factory=Metas)
+
+    def held_against(self, snapshot: Snapshot) -> Known:
+        """Return what those of this installation know, held against its database."""
+        installation = snapshot.installation()
+        record = self.record if self.record is not None and self.record.installation == installation else None
+        return hold_against(
+            snapshot, record, [meta for meta in self.metas.authentic if meta.installation == installation]
+        )
 
 
-def see_witness(settings: Settings) -> Witnessed:
-    """Read the witness. One that the KEK cannot open is no problem of its own: the KEK is told of."""
+def see_witness(config: Config) -> Witnessed:
+    """Read the witness and the metas. What the KEK cannot open is no problem of its own: the KEK is told of."""
+    settings = config.settings
     keyring = SourcedKeyring(lambda: read_kek(settings.kek))
+    record, problem = None, ""
     try:
-        return Witnessed(FileWitness(settings.state_directory / WITNESS, lambda: keyring.unlock(())).read())
+        sealer = keyring.unlock(())
     except KekError:
         return Witnessed(None)
+    try:
+        record = FileWitness(settings.state_directory / WITNESS, lambda: sealer).read()
     except WitnessError as error:
-        return Witnessed(None, str(error))
+        problem = str(error)
+    names = config.policy.keysets.keys() | (set() if record is None else record.keysets.keys())
+    return Witnessed(record, problem, read_metas(publisher_of(settings), sealer, sorted(names)))
 
 
 def beside(snapshot: Snapshot, witnessed: Witnessed) -> Beside:
-    """Return what the witness knows that an older database may lack; nothing where it is of another one."""
-    record = witnessed.record
-    if record is None or record.installation != snapshot.installation():
+    """Return what the witnesses know that an older database may lack; nothing where they are of another one."""
+    known = witnessed.held_against(snapshot)
+    if known.record is None:
         return Beside()
     return Beside(
-        revoked_kids=record.revoked_kids,
-        revoked_jtis=record.revoked_jtis,
-        ahead=record if is_behind_witness(snapshot, record) else None,
+        revoked_kids=known.record.revoked_kids,
+        revoked_jtis=known.record.revoked_jtis,
+        ahead=known.record if known.behind else None,
     )
 
 
@@ -165,6 +181,10 @@ def misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> dict[st
     if problem:
         found["witness"] = problem
     publisher = publisher_of(config.settings)
+    for name, problem in _refused_metas(config, snapshot, witnessed.metas).items():
+        found[f"meta:{name}"] = (
+            f"the meta file of keyset {name} does not count: {problem}; `rotator run` writes it again"
+        )
     for name in config.policy.keysets:
         problem = _foreign_set(publisher, snapshot, name)
         if problem:
@@ -172,42 +192,56 @@ def misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> dict[st
     return found
 
 
+def _refused_metas(config: Config, snapshot: Snapshot, metas: Metas) -> dict[KeysetName, str]:
+    """Return why metas of keysets that the database knows say nothing, by keyset; under another KEK none can."""
+    problems = {} if not metas.problems or kek_problem(config, snapshot) else dict(metas.problems)
+    for meta in metas.authentic:
+        if meta.installation != snapshot.installation():
+            problems[meta.keyset] = f"it is of another installation, {meta.installation}"
+    return {name: problem for name, problem in problems.items() if snapshot.keyset(name) is not None}
+
+
 def _witness_problem(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> str:
     settings, record = config.settings, witnessed.record
-    if record is None:  # under another KEK it cannot be authentic, and that KEK is the problem
-        return witnessed.problem if witnessed.problem and not kek_problem(config, snapshot) else ""
+    if witnessed.problem:  # under another KEK nothing can be authentic, and that KEK is the problem
+        return "" if kek_problem(config, snapshot) else witnessed.problem
     path = settings.state_directory / WITNESS
     way_out = (
         "`rotator run` issues, publishes and delivers nothing until the right database is put back, or, if it is lost "
-        f"for good, the witness is moved away ({told('mv', path, f'{path}.lost')}): nothing then tells what was revoked"
+        "for good, a new one is begun that knows what was published and revoked: rotator published adopt"
     )
     lost = lost_database(settings)
-    if lost is not None:
+    if record is not None and lost is not None:
         return f"the database {lost} is missing or empty, and the witness {path} knows of one. {way_out}"
     installation = snapshot.installation()
-    if record.installation != installation:
+    if record is not None and record.installation != installation:
         return (
             f"the database is of installation {installation}, and the witness {path} knows another one,"
             f" {record.installation}. {way_out}"
         )
-    if is_behind_witness(snapshot, record):
+    known = witnessed.held_against(snapshot)
+    if known.record is not None and known.behind:
+        source = f"the witness {path}"
+        if known.by == BY_META:
+            names = ", ".join(sorted(known.keysets))
+            source = f"the published {BY_META} of keyset {names} in {settings.publish_directory}"
         return (
-            f"{_how_it_differs(snapshot, record, path)}. `rotator run` takes it for a restored backup: what was "
-            "revoked stays revoked, what was published stays published, and every workspace is given a fresh token. If "
-            "a newer database is at hand, put that one in place before"
+            f"{_how_it_differs(snapshot, known.record, source)}. `rotator run` takes it for a restored backup: what "
+            "was revoked stays revoked, what was published stays published, and every workspace is given a fresh "
+            "token. If a newer database is at hand, put that one in place before"
         )
     return ""
 
 
-def _how_it_differs(snapshot: Snapshot, record: WitnessRecord, path: Path) -> str:
+def _how_it_differs(snapshot: Snapshot, record: WitnessRecord, source: str) -> str:
     last, known = snapshot.audit_head().seq, record.audit_seq
     if known > last:
-        return (
-            f"the database is older than the witness {path}: it ends at event {last}, the witness knows event {known}"
-        )
+        return f"the database is older than {source}: it ends at event {last}, and event {known} is known there"
+    if snapshot.audit_hash(known) == record.audit_hash:
+        return f"the database is older than {source}: that is of a later set, written after event {known}"
     return (
-        f"the database has another history than the one that the witness {path} knows: its event {known} has the hash "
-        f"{snapshot.audit_hash(known)}, where the witness knows the hash {record.audit_hash}. So it is an older one "
+        f"the database has another history than the one that is known to {source}: its event {known} has the hash "
+        f"{snapshot.audit_hash(known)}, where the hash {record.audit_hash} is known there. So it is an older one "
         f"with events of its own since, up to {last}, or another copy"
     )
 

@@ -164,7 +164,7 @@ def _read_state(config: Config, command: str, arguments: Arguments) -> Any:
     from rotator.cli import outside  # noqa: PLC0415 - heavy
     from rotator.wiring import open_readonly  # noqa: PLC0415 - heavy
 
-    witnessed = outside.see_witness(config.settings)
+    witnessed = outside.see_witness(config)
     if command == "status" and outside.lost_database(config.settings) is not None:
         with outside.empty_state() as snapshot:
             if outside.misfits(config, snapshot, witnessed):

@@ -166,18 +166,47 @@ def discovery(issuer: str, jwks_uri: str, algorithms: Iterable[Algorithm]) -> by
 
 
 def meta(
-    *, generation: int, sha256: str, published_at: datetime, next_change_at: datetime | None, max_age: timedelta
+    *,
+    generation: int,
+    sha256: str,
+    published_at: datetime,
+    next_change_at: datetime | None,
+    max_age: timedelta,
+    witness: Mapping[str, object] | None = None,
 ) -> bytes:
-    """Return the document that tells a consumer how fresh a set is; ``max_age`` is how long it may be cached."""
-    return _document(
-        {
-            "generation": generation,
-            "sha256": sha256,
-            "published_at": _rfc3339(published_at),
-            "next_change_at": None if next_change_at is None else _rfc3339(next_change_at),
-            "max_age": int(max_age.total_seconds()),
-        }
-    )
+    """Return the document that says how fresh a set is; ``max_age`` is how long it may be cached.
+
+    ``witness``: what only the issuer has a use for, should its state be lost or put back.
+    """
+    document = {
+        "generation": generation,
+        "sha256": sha256,
+        "published_at": _rfc3339(published_at),
+        "next_change_at": None if next_change_at is None else _rfc3339(next_change_at),
+        "max_age": int(max_age.total_seconds()),
+    }
+    return _document(document if witness is None else {**document, "witness": witness})
+
+
+def attested(members: Mapping[str, object], witness: Mapping[str, object]) -> bytes:
+    """Return a meta document that was read before, with another witness part."""
+    return _document({**members, "witness": witness})
+
+
+def meta_members(content: bytes) -> Mapping[str, object] | None:
+    """Read a meta document; None for what is none, or could be read in two ways."""
+    try:
+        document = parse(content.decode())
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def meta_witness(content: bytes | None) -> Mapping[str, object] | None:
+    """Return the witness part of a meta document, whoever wrote it; None where there is none."""
+    document = None if content is None else meta_members(content)
+    part = None if document is None else document.get("witness")
+    return part if isinstance(part, dict) else None
 
 
 def meta_without(content: bytes, *, sha256: str, published_at: datetime) -> bytes | None:
@@ -185,11 +214,8 @@ def meta_without(content: bytes, *, sha256: str, published_at: datetime) -> byte
 
     It has no ``generation``: nobody numbered what is left. None for what is no meta document.
     """
-    try:
-        document = parse(content.decode())
-    except ValueError:
-        return None
-    if not isinstance(document, dict):
+    document = meta_members(content)
+    if document is None:
         return None
     kept = {name: value for name, value in document.items() if name != "generation"}
     return _document({**kept, "sha256": sha256, "published_at": _rfc3339(published_at)})

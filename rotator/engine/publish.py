@@ -11,7 +11,8 @@ from rotator.core.model import KeysetName, Kid
 from rotator.core.planner import IN_SET, desired_kids
 from rotator.engine.observe import Observed, begin_anew, observe, publication, record_sightings, revoked_kids
 from rotator.engine.run import Run
-from rotator.engine.witnessing import witnessed_jwks
+from rotator.engine.second_witness import facts_of, part_of
+from rotator.engine.witnessing import witnessed_jwks, witnessed_keyset
 from rotator.errors import PublishError
 from rotator.ports import Publication, Reading, Transaction
 
@@ -112,8 +113,13 @@ def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Wanted) -> No
             row = replace(row, generation=row.generation + 1, set_sha256=digest)
             transaction.put_keyset(row)
         _keep_foreign_aside(run, transaction, observed, reading)
+        known = replace(witnessed_keyset(run, observed, reading), generation=row.generation)
+        facts = facts_of(run, transaction, keyset, known)
+        witness = part_of(run, keyset, facts, transaction.audit_head())
     nothing_stood = run.around.publisher.found(keyset) is None  # in one of two places is not nothing
-    standing = run.around.publisher.publish(replace(content, generation=row.generation))
+    standing = run.around.publisher.publish(replace(content, generation=row.generation, witness=witness))
+    if facts is not None and run.reconciled:
+        run.attested[keyset] = facts
     if standing.sha256 != digest:
         raise PublishError(f"keyset {keyset}: what was read back from the published file is not what was written")
     # The one second look at the clocks in a tick: a slow disk must not make a key look older in public than it is.
@@ -150,11 +156,19 @@ def _digest(content: Publication) -> str:
 
 
 def _keep_foreign_aside(run: Run, transaction: Transaction, observed: Observed, reading: Reading) -> None:
-    """Keep a file that holds keys which nobody here knows, before it is replaced."""
+    """Keep a file that holds keys which nobody here knows, before it is replaced.
+
+    A key that an older database lacks, and the witness names, is no stranger.
+    """
     published = run.around.publisher.found(observed.row.name)
     if published is None:
         return
-    foreign = [kid for kid in published.kids if transaction.key(kid) is None]
+    strangers = [
+        kid
+        for kid, text in parse_set(published.content) or ()
+        if run.once_ours.get(kid) != text and kid not in run.revoked_kids
+    ]
+    foreign = [kid for kid in strangers if transaction.key(kid) is None]
     if foreign:
         path = run.around.publisher.keep_aside(observed.row.name, published.content, reading.now)
         run.around.log.event("publish.foreign_key", keyset=observed.row.name, kids=foreign, kept_at=path)

@@ -1,8 +1,8 @@
-"""Holds the database against the witness, and makes a restored backup harmless.
+"""Holds the database against the witness and the published metas, and makes a restored backup harmless.
 
-A witness ahead of the database means that an older database was put back. Then revocations stand, only the key that
-the witness names active may sign, every other private half is erased, what was published stays published until the
-last token on it has ended, and every workspace is given a fresh token.
+One of them ahead of the database means that an older database was put back. Then revocations stand, only the key that
+it names active may sign, every other private half is erased, what was published stays published until the last token
+on it has ended, and every workspace is given a fresh token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,20 +11,22 @@ from datetime import datetime, timedelta
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
-from rotator.core.audit import Mark, is_behind
 from rotator.core.events import Event, EventName
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
 from rotator.core.schedule import share
 from rotator.core.stored_policy import policy_to_json
 from rotator.core.timeguard import ClockMark
 from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
+from rotator.engine.knowledge import Known, hold_against
 from rotator.engine.rows import new_row
-from rotator.engine.run import Run
+from rotator.engine.run import Attested, Run
+from rotator.engine.second_witness import read_metas, report_metas
 from rotator.engine.witnessing import recall_revoked
 from rotator.errors import WitnessError
 from rotator.ports import (
     AuditHead,
     KeysetRow,
+    PublishedWitness,
     Reading,
     ReplicaRow,
     Snapshot,
@@ -36,43 +38,73 @@ from rotator.ports import (
 
 
 def reconcile(run: Run, reading: Reading) -> None:
-    """Compare database and witness; restore or carry over revocations as needed. Needs the KEK."""
+    """Compare the database with what is known beside it; restore or carry over revocations as needed. Needs the KEK."""
     record = run.around.witness.read()
     with run.around.store.read() as snapshot:
         head = snapshot.audit_head()
         run.installation = snapshot.installation()
+        run.revoked_in.clear()
         recall_revoked(run, snapshot, reading)
-        behind = record is not None and is_behind_witness(snapshot, record)
-        own_seq = _own_seq(snapshot, record) if record is not None and behind else head.seq
     run.head = head
-    if record is not None:
-        if record.installation != run.installation:
-            raise WitnessError(
-                "the witness in the state directory belongs to another database "
-                f"(installation {record.installation}, this one is {run.installation}). Put that database back, or, if "
-                "it is lost for good, move the witness file away: nothing then tells which keys and tokens were revoked"
-            )
+    if record is not None and record.installation != run.installation:
+        raise WitnessError(
+            "the witness in the state directory belongs to another database "
+            f"(installation {record.installation}, this one is {run.installation}). Put that database back, or, if "
+            "it is lost for good, begin a new one that knows what was published and revoked: rotator published adopt"
+        )
+    with run.around.store.read() as snapshot:
+        known = look_beside(run, snapshot, record)
+        own_seq = _own_seq(snapshot, known.record) if known.record is not None and known.behind else head.seq
+    if known.record is not None:
+        record = known.record
         run.revoked_kids |= record.revoked_kids
         run.revoked_jtis |= record.revoked_jtis
         run.replicas |= record.replicas
         run.witnessed = dict(record.keysets)  # until each keyset was looked at: what is published must not be forgotten
+        run.once_ours = {key.kid: key.public_jwk for known in record.keysets.values() for key in known.published}
         with run.around.store.begin() as transaction:
-            events = list(_revocations(transaction, record, reading.now, reading.now, behind=behind))
-            if behind:
-                events = [*_restore(run, transaction, record, own_seq, reading), *events]
+            events = list(_revocations(transaction, record, reading.now, reading.now, behind=known.behind))
+            if known.behind:
+                events = [*_restore(run, transaction, known, record, own_seq, reading), *events]
             if events:
                 first = max(head.seq, record.audit_seq) + 1
                 run.head = transaction.append(events, first_seq=first if first > head.seq + 1 else None)
-        if behind:
+        if known.behind:
             run.around.log.event(
                 "restore.found",
                 database_seq=own_seq,
                 witness_seq=record.audit_seq,
                 missing=max(0, record.audit_seq - own_seq),
+                found_by=known.by,
             )
     run.signers.clear()
     run.signing.clear()
     run.reconciled = True
+
+
+def look_beside(run: Run, snapshot: Snapshot, record: WitnessRecord | None) -> Known:
+    """Return what the witness and the metas of this tree know, held against the database; report metas that do not fit.
+
+    ``record``: the witness of this installation, if there is one.
+    """
+    installation = snapshot.installation()
+    names = {row.name for row in snapshot.keysets()} | run.policy.keysets.keys()
+    names |= set() if record is None else record.keysets.keys()
+    metas = read_metas(run.around.publisher, run.ready_sealer, sorted(names))
+    problems = dict(metas.problems)
+    mine: list[PublishedWitness] = []
+    for meta in metas.authentic:
+        row = snapshot.keyset(meta.keyset)
+        if meta.installation != installation:
+            problems[meta.keyset] = f"it is of another installation, {meta.installation}"
+            continue
+        mine.append(meta)
+        if row is not None and meta.known.generation < row.generation:
+            generations = f"generation {meta.known.generation}, where the database is at {row.generation}"
+            problems[meta.keyset] = f"it is an older one: {generations}"
+    report_metas(run, problems)
+    run.attested = {meta.keyset: Attested(meta.kek_id, installation, meta.known, meta.revoked_kids) for meta in mine}
+    return hold_against(snapshot, record, mine)
 
 
 def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
@@ -84,14 +116,18 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
     """
     record = run.around.witness.read()
     with run.around.store.begin() as transaction:
-        if record is None or record.installation != transaction.installation():
+        installation = transaction.installation()
+        known = look_beside(run, transaction, record if _is_of(record, installation) else None)
+        record = known.record
+        if record is None:
             return ()
-        if not is_behind_witness(transaction, record):
+        run.revoked_kids |= record.revoked_kids  # whatever is published now says so
+        if not known.behind:
             return ()
         due_at = _certain(record, reading.now)
         events = list(_revocations(transaction, record, reading.now, due_at, behind=True))
-        for name, witnessed in sorted(record.keysets.items()):
-            row = transaction.lock_keyset(name)
+        for name in sorted(known.keysets & record.keysets.keys()):
+            witnessed, row = record.keysets[name], transaction.lock_keyset(name)
             if row is not None:
                 numbered = _numbered_on(row, witnessed)
                 if numbered != row:
@@ -103,7 +139,7 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
                 events.extend(_adopt_missing(run, transaction, name, record, reading))
         if events:
             run.head = transaction.append(events)
-    return tuple(sorted(record.keysets))
+    return tuple(sorted(known.keysets))
 
 
 def witnessed_clock(run: Run, snapshot: Snapshot) -> ClockMark | None:
@@ -114,9 +150,13 @@ def witnessed_clock(run: Run, snapshot: Snapshot) -> ClockMark | None:
         record = run.around.witness.read()
     except WitnessError:
         return None  # whoever reconciles says so
-    if record is None or record.installation != snapshot.installation() or not is_behind_witness(snapshot, record):
+    if record is None or not _is_of(record, snapshot.installation()) or not hold_against(snapshot, record, ()).behind:
         return None
     return record.clock
+
+
+def _is_of(record: WitnessRecord | None, installation: str) -> bool:
+    return record is not None and record.installation == installation
 
 
 def continues(run: Run, head: AuditHead) -> bool:
@@ -126,33 +166,15 @@ def continues(run: Run, head: AuditHead) -> bool:
     return head.seq > run.head.seq or (head.seq, head.hash) == (run.head.seq, run.head.hash)
 
 
-def is_behind_witness(snapshot: Snapshot, record: WitnessRecord) -> bool:
-    """Tell whether the witness knows what the database lacks: an older one, or another copy, was put in its place."""
-    head = snapshot.audit_head()
-    known_ahead = is_behind(
-        Mark(head.seq, head.hash),
-        Mark(head.anchor_seq, head.anchor_hash),
-        Mark(record.audit_seq, record.audit_hash),
-        snapshot.audit_hash(record.audit_seq),
-    )
-    return known_ahead and not _was_followed(snapshot, record)
-
-
-def _was_followed(snapshot: Snapshot, record: WitnessRecord) -> bool:
-    """Tell whether this very witness was followed by a run that was stopped before it wrote a witness of its own."""
-    return any(
-        row.event.name is EventName.STATE_RESTORED and row.event.details.get("witness_hash") == record.audit_hash
-        for row in snapshot.audit(after=record.audit_seq)
-    )
-
-
-def carry_over_revocations(transaction: Transaction, record: WitnessRecord, now: datetime) -> Sequence[Event]:
-    """Revoke what the witness knows as revoked, in a database that no daemon works on; return the events of it.
+def carry_over_revocations(transaction: Transaction, known: Known, now: datetime) -> Sequence[Event]:
+    """Revoke what is known as revoked, in a database that no daemon works on; return the events of it.
 
     They are the first that :func:`reconcile` does at the next start, which then finds them done.
     """
-    behind = is_behind_witness(transaction, record)
-    return list(_revocations(transaction, record, now, _certain(record, now), behind=behind))
+    if known.record is None:
+        return ()
+    due_at = _certain(known.record, now)
+    return list(_revocations(transaction, known.record, now, due_at, behind=known.behind))
 
 
 def _certain(record: WitnessRecord, now: datetime) -> datetime:
@@ -210,17 +232,21 @@ def _own_seq(snapshot: Snapshot, record: WitnessRecord) -> int:
 
 
 def _restore(
-    run: Run, transaction: Transaction, record: WitnessRecord, own_seq: int, reading: Reading
+    run: Run, transaction: Transaction, known: Known, record: WitnessRecord, own_seq: int, reading: Reading
 ) -> Iterator[Event]:
     yield Event(
         name=EventName.STATE_RESTORED,
         at=reading.now,
-        details={"database_seq": own_seq, "witness_seq": record.audit_seq, "witness_hash": record.audit_hash},
+        details={
+            "database_seq": own_seq,
+            "witness_seq": record.audit_seq,
+            "witness_hash": record.audit_hash,
+            "found_by": known.by,
+        },
     )
     for replica in record.replicas - {row.replica for row in transaction.replicas()}:
         transaction.put_replica(ReplicaRow(replica=replica, started_at=reading.now, seen_at=reading.now))
-    names = {row.name for row in transaction.keysets()} | set(record.keysets)
-    for name in sorted(names):
+    for name in sorted(known.keysets):
         yield from _restore_keyset(run, transaction, name, record, reading)
     transaction.insert_workspaces(plan_sync(transaction.workspaces(), run.policy, reading.now, run.around.calendar).new)
     states = [state for state in transaction.workspaces() if state.removed_at is None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.model import Algorithm, Jti, KeysetName, Kid, ReplicaId
+from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
@@ -69,6 +69,16 @@ class Signing:
     policy: KeysetPolicy
 
 
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What the meta file of a published set says under its MAC, beside the head of the audit when it was written."""
+
+    kek_id: KekId
+    installation: str
+    known: WitnessedKeyset
+    revoked_kids: frozenset[Kid]
+
+
 def mint_workers() -> Executor:
     """Return a few threads: while one waits for its signatures, the next is made ready and another is taken in."""
     return ThreadPoolExecutor(max_workers=3, thread_name_prefix="rotator-mint")
@@ -114,6 +124,14 @@ class Run:
     """The id of the database."""
     revoked_kids: set[Kid] = field(default_factory=set)
     revoked_jtis: dict[Jti, datetime] = field(default_factory=dict)
+    revoked_in: dict[Kid, KeysetName | None] = field(default_factory=dict)
+    """Whose revoked keys those were; None: no row says so."""
+    attested: dict[KeysetName, Attested] = field(default_factory=dict)
+    """What the metas in the published tree say, as far as this run read or wrote them."""
+    refused_metas: dict[KeysetName, str] = field(default_factory=dict)
+    """Metas that were reported, and why."""
+    once_ours: dict[Kid, str] = field(default_factory=dict)
+    """Public JWKs of keys that the witness or a meta names, whether the database has them or not."""
     replicas: frozenset[ReplicaId] = frozenset()
     """Those that publish a tree, this one among them, as far as the witness or the database said so last."""
     refused_policy: Policy | None = None

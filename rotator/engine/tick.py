@@ -25,6 +25,7 @@ from rotator.engine.recover import continues, reconcile, secure, witnessed_clock
 from rotator.engine.register import register, sign_of_life
 from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
 from rotator.engine.run import Outcome, Run
+from rotator.engine.second_witness import write_metas
 from rotator.engine.sync import apply_policy
 from rotator.engine.witnessing import write_witness
 from rotator.errors import KekError, RefusedError, StoreLostError, WitnessError
@@ -104,6 +105,7 @@ class Engine:
         if run.reconciled:
             catch_up(run, reading)
             write_witness(run)
+            more = write_metas(run, beat=beat) or more
         if not self.deliveries.giving_way:
             self._pump_log()
         return Outcome(self._next_due(reading, held=held), more)

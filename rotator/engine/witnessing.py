@@ -15,7 +15,12 @@ from rotator.ports import Reading, Snapshot, WitnessedKey, WitnessedKeyset, Witn
 
 
 def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
-    """Take what the witness is to know of a keyset from a fresh look at it.
+    """Take what the witness is to know of a keyset from a fresh look at it."""
+    run.witnessed[observed.row.name] = witnessed_keyset(run, observed, reading)
+
+
+def witnessed_keyset(run: Run, observed: Observed, reading: Reading) -> WitnessedKeyset:
+    """Return what a witness is to know of a keyset by a fresh look at it.
 
     Of a key whose row cannot be believed, or is gone, it goes on knowing what it knew: a backup may be put back because
     of that very row, and tokens on the key need it then as before.
@@ -32,7 +37,7 @@ def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
         elif key.kid in known and not key.authentic and key.phase in IN_SET:
             ends = [end for end in (known[key.kid].ends_at, _ends_at(run, key, reading.now)) if end is not None]
             published.append(replace(known[key.kid], ends_at=max(ends, default=None)))
-    run.witnessed[observed.row.name] = WitnessedKeyset(
+    return WitnessedKeyset(
         generation=observed.row.generation,
         active=None if active is None else active.kid,
         published=tuple(published),

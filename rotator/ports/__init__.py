@@ -43,7 +43,7 @@ from rotator.ports.secrets import (
 )
 from rotator.ports.store import Snapshot, Store, Transaction
 from rotator.ports.time import Clock
-from rotator.ports.witness import Witness, WitnessedKey, WitnessedKeyset, WitnessRecord
+from rotator.ports.witness import PublishedWitness, Witness, WitnessedKey, WitnessedKeyset, WitnessRecord
 
 __all__ = [
     "SEALED",
@@ -71,6 +71,7 @@ __all__ = [
     "Parcel",
     "Publication",
     "PublishedSet",
+    "PublishedWitness",
     "Publisher",
     "Reach",
     "Reading",

@@ -1,6 +1,6 @@
 """The published tree, and how it is seen from outside."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -29,6 +29,8 @@ class Publication:
     """Public JWKs as canonical JSON, in order of the keys' sequence."""
     published_at: datetime
     next_change_at: datetime | None
+    witness: Mapping[str, object] | None = None
+    """The witness part of the meta file; None: nobody can authenticate one now, and the one that stands is kept."""
 
 
 class Publisher(Protocol):
@@ -60,7 +62,18 @@ class Publisher(Protocol):
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:
         """Tell whether every file of the keyset stands as :meth:`publish` would write it.
 
-        ``published_at``, ``next_change_at`` and the generation in the meta file are not compared.
+        ``published_at``, ``next_change_at``, the generation and the witness in the meta file are not compared.
+        """
+        ...
+
+    def meta(self, keyset: KeysetName) -> bytes | None:
+        """Return the keyset's meta file as it stands; None where there is none."""
+        ...
+
+    def attest(self, keyset: KeysetName, witness: Mapping[str, object]) -> bool:
+        """Replace the witness part of the meta file, durably, and touch nothing else.
+
+        False where no meta file describes the set that stands: publishing it puts that right.
         """
         ...
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from rotator.core.model import Algorithm, Jti, KeysetName, Kid, ReplicaId
+from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.core.timeguard import ClockMark
 
 
@@ -45,6 +45,20 @@ class WitnessRecord:
     """Whose trees are served: an older database may know fewer, and no key signs before each of them shows it."""
     clock: ClockMark | None = None
     """What was known of time, to the hour: an older database may let a clock pass that is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedWitness:
+    """What the meta file beside a published set says under a MAC: a witness outside the state directory."""
+
+    installation: str
+    keyset: KeysetName
+    kek_id: KekId
+    audit_seq: int
+    audit_hash: str
+    known: WitnessedKeyset
+    revoked_kids: frozenset[Kid] = frozenset()
+    """Revoked keys of this keyset, and those of which it is not known whose they were."""
 
 
 class Witness(Protocol):

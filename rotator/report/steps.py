@@ -13,6 +13,7 @@ _STEPS: Final[dict[str, str]] = {
     "kek": "put the key-encryption key back where the config says it is (rotator check); it is read again by itself",
     "key": "do not trust it: rotator audit list --key {name}; if the database was changed, restore it from a backup",
     "keyset": "rotator audit list --limit 20, and the log: journalctl -u rotator; it is tried again by itself",
+    "meta": "nothing, if you know why; else see that the published directory can be written (rotator check)",
     "publish": "see that the published directory can be written and is not full (rotator check); it is tried again",
     "replica": "start it again, or make it known that it is gone for good",
     "state": "start the daemon: systemctl start rotator, or: rotator run",

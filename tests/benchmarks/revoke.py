@@ -14,7 +14,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -70,6 +70,12 @@ class Watched:
 
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:
         return self.real.intact(publication, fully=fully)
+
+    def meta(self, keyset: KeysetName) -> bytes | None:
+        return self.real.meta(keyset)
+
+    def attest(self, keyset: KeysetName, witness: Mapping[str, object]) -> bool:
+        return self.real.attest(keyset, witness)
 
     def unchanged(self, keyset: KeysetName) -> bool:
         return self.real.unchanged(keyset)

@@ -122,6 +122,7 @@ def test_a_restore_and_what_it_leaves(started: Shell, site: Site) -> None:
     last = [event for event in site.events() if event["name"] in ("backup.restored", "state.restored")]
     assert [event["name"] for event in last] == ["backup.restored", "state.restored"]
     put, found = (json.loads(event["details"]) for event in last)
+    assert found.pop("found_by") == "witness"
     assert found == {name: put[name] for name in ("database_seq", "witness_seq", "witness_hash")}
     assert found["witness_seq"] == found["database_seq"] + 1
     assert last[0]["reason"] == "the wrong disk was wiped"

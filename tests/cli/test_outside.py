@@ -49,7 +49,7 @@ def files(site: Site) -> list[str]:
         (_delete, "rotator.db is missing or empty, and the witness"),
         (_empty, "rotator.db is missing or empty, and the witness"),
         (_begin_anew, "knows another one"),
-        (_put_back_an_older_one, "it ends at event 12, the witness knows event 13"),
+        (_put_back_an_older_one, "it ends at event 12, and event 13 is known there"),
         (_put_back_an_older_one, "takes it for a restored backup"),
         (_put_another_history_there, "its event 13 has the hash ffff"),
     ],

@@ -11,11 +11,14 @@ from rotator.core.jwks import (
     PRIVATE_MEMBERS,
     PUBLIC_MEMBERS,
     JwksError,
+    attested,
     canonical,
     discovery,
     jwks_uri,
     meta,
+    meta_members,
     meta_without,
+    meta_witness,
     parse_kids,
     parse_set,
     publishable,
@@ -263,3 +266,26 @@ def test_the_meta_document_of_what_is_left_of_a_set_has_no_generation() -> None:
     }
     assert meta_without(b"[]", sha256="bb", published_at=NOW) is None
     assert meta_without(b"\xff", sha256="bb", published_at=NOW) is None
+
+
+def test_the_witness_part_of_a_meta_document_is_replaced_and_nothing_else() -> None:
+    described = meta(
+        generation=7,
+        sha256="aa",
+        published_at=NOW,
+        next_change_at=None,
+        max_age=timedelta(hours=1),
+        witness={"active": "one"},
+    )
+    assert meta_witness(described) == {"active": "one"}
+    members = meta_members(described)
+    assert members is not None
+    after = attested(members, {"active": "two"})
+    assert json.loads(after) == {**json.loads(described), "witness": {"active": "two"}}
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[]", b"{}", b'{"witness": 1}', b'{"witness": {}, "witness": {}}', b"\xff"]
+)
+def test_what_is_no_meta_document_has_no_witness_part(content: bytes | None) -> None:
+    assert not meta_witness(content)

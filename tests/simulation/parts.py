@@ -3,7 +3,13 @@
 from datetime import timedelta
 
 from rotator.core.model import WorkspaceId
-from tests.simulation.world import World
+from rotator.engine.knowledge import Known, hold_against
+from rotator.engine.second_witness import read_metas
+from rotator.ports import Snapshot
+from tests.simulation.hazards import Hazards
+from tests.simulation.keys import StandInKeyring
+from tests.simulation.tree import StandInPublisher
+from tests.simulation.world import Replica, World
 
 
 def stop_all(world: World, down_for: timedelta) -> None:
@@ -44,6 +50,16 @@ def chosen(world: World, first: int, count: int) -> list[WorkspaceId]:
     """Return ``count`` of the workspaces, from the ``first`` on."""
     names = sorted(world.policy.workspaces)
     return [names[number % len(names)] for number in range(first, first + min(count, len(names)))] if names else []
+
+
+def known_beside(world: World, replica: Replica, snapshot: Snapshot) -> Known:
+    """Return what the witness of a replica and the metas of its tree know, held against the database."""
+    publisher = StandInPublisher(replica.tree, Hazards(), lambda: world.now)
+    sealer = StandInKeyring(world.kek).unlock(())
+    installation = snapshot.installation()
+    metas = read_metas(publisher, sealer, sorted({row.name for row in snapshot.keysets()} | set(world.wanted.keysets)))
+    mine = [meta for meta in metas.authentic if meta.installation == installation]
+    return hold_against(snapshot, replica.witness.record, mine)
 
 
 def witnessed(world: World) -> bool:

@@ -54,6 +54,16 @@ def places(keyset: KeysetName) -> tuple[str, ...]:
     return (own, ".well-known/jwks.json") if keyset == DEFAULT_KEYSET else (own,)
 
 
+def _meta(keyset: KeysetName) -> str:
+    return f"keysets/{keyset}/jwks.meta.json"
+
+
+def _described(issuer: str, content: bytes, witness: Mapping[str, object] | None) -> bytes:
+    """Return the meta file of a set, and in one with it what must change with the issuer."""
+    members: dict[str, object] = {"issuer": issuer, "sha256": hashlib.sha256(content).hexdigest()}
+    return jwks.attested(members, {} if witness is None else witness)
+
+
 def keyset_of(path: str) -> KeysetName:
     """Return the keyset whose set stands at ``path``."""
     return DEFAULT_KEYSET if path.startswith(".well-known") else KeysetName(path.split("/")[1])
@@ -148,8 +158,10 @@ class StandInPublisher:
             content = jwks.render(publication.jwks)
         except jwks.JwksError as error:
             raise PublishError(str(error)) from error
-        for path in (*places(name), f"keysets/{name}/meta"):
-            self._put(path, content if path.endswith("jwks.json") else publication.policy.issuer.encode())
+        part = publication.witness if publication.witness is not None else jwks.meta_witness(self.meta(name))
+        for path in places(name):
+            self._put(path, content)
+        self._put(_meta(name), _described(publication.policy.issuer, content, part))
         standing = self.read(name)
         if standing is None:
             raise PublishError("the tree does not hold what was just written")
@@ -172,18 +184,31 @@ class StandInPublisher:
         for path, content in left.items():
             if content is not None:
                 self._put(path, content)
-                self._put(f"keysets/{keyset}/meta", b"of another set")
+                kept = jwks.meta_witness(self.meta(keyset)) or {}
+                self._put(_meta(keyset), jwks.attested({"sha256": "of another set"}, kept))
         return any(content is not None for content in left.values())
 
     def intact(self, publication: Publication, *, fully: bool = False) -> bool:
         name = publication.policy.name
         content = jwks.render(publication.jwks)
+        standing = self.meta(name) or b""
         return all(self._content(path) == content for path in places(name)) and (
-            self._content(f"keysets/{name}/meta") == publication.policy.issuer.encode()
+            _described(publication.policy.issuer, content, jwks.meta_witness(standing)) == standing
         )
 
+    def meta(self, keyset: KeysetName) -> bytes | None:
+        return self._content(_meta(keyset))
+
+    def attest(self, keyset: KeysetName, witness: Mapping[str, object]) -> bool:
+        standing, published = self.meta(keyset), self.read(keyset)
+        members = None if standing is None else jwks.meta_members(standing)
+        if members is None or published is None or members.get("sha256") != published.sha256:
+            return False
+        self._put(_meta(keyset), jwks.attested(members, witness))
+        return True
+
     def unchanged(self, keyset: KeysetName) -> bool:
-        paths = (*places(keyset), f"keysets/{keyset}/meta")
+        paths = (*places(keyset), _meta(keyset))
         return all(path in self._read and self._read[path] == self._tree.stamps.get(path) for path in paths)
 
     def keep_aside(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
@@ -191,6 +216,6 @@ class StandInPublisher:
         return f"aside/{len(self.aside)}"
 
     def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
-        for path in (f"keysets/{keyset}/meta", *places(keyset)):
+        for path in (_meta(keyset), *places(keyset)):
             self._tree.put(path, None, self._now())
         return self.keep_aside(keyset, content, now)

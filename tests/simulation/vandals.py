@@ -8,7 +8,7 @@ from rotator.core.model import Algorithm
 from rotator.engine.recover import carry_over_revocations
 from tests.simulation.database import Backup
 from tests.simulation.keys import forge_key
-from tests.simulation.parts import stop_all, witnessed
+from tests.simulation.parts import known_beside, stop_all, witnessed
 from tests.simulation.tree import places
 from tests.simulation.world import BrokenPromiseError, World
 
@@ -62,12 +62,12 @@ class Restore:
             return
         stop_all(world, world.setting.grain)
         backup = world.backups[self.which % len(world.backups)]
-        record = world.replica(self.replica).witness.record
-        assert record is not None  # so it is witnessed
+        replica = world.replica(self.replica)
         world.database.put_back(backup)
         with world.database.store.begin() as transaction:
+            known = known_beside(world, replica, transaction)
             event = Event(name=EventName.BACKUP_RESTORED, at=world.clock.wall, actor="ada(1000)", reason="because")
-            transaction.append([event, *carry_over_revocations(transaction, record, world.clock.wall)])
+            transaction.append([event, *carry_over_revocations(transaction, known, world.clock.wall)])
         _now_older(world, backup)
         _refuse_what_is_revoked(world)
 

@@ -1,0 +1,314 @@
+"""What was published once is a witness of its own: the meta beside each set, should the whole state be put back."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rotator.core.events import EventName
+from rotator.core.instants import to_us
+from rotator.core.model import Kid, Phase
+from rotator.core.policy import Policy
+from rotator.engine.knowledge import BY_META
+from tests.engine.site import (
+    DAY,
+    HOUR,
+    MINUTE,
+    PROPAGATION,
+    Site,
+    keyset,
+    policy_of,
+    workspace,
+)
+
+
+def meta_of(site: Site, name: str = "default") -> Path:
+    return site.main.jwks(name).with_name("jwks.meta.json")
+
+
+def part_of(site: Site, name: str = "default") -> dict[str, Any]:
+    part = json.loads(meta_of(site, name).read_bytes())["witness"]
+    assert isinstance(part, dict)
+    return part
+
+
+def snapshot(site: Site, *, witness: bool = True) -> Path:
+    """Copy the whole state directory as it stands, or the database alone."""
+    site.main.stop()
+    kept = site.root / "snapshot"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    shutil.copy(site.database, kept / "rotator.db")
+    if witness:
+        shutil.copy(site.main.witness, kept / "witness.json")
+    site.main.start()
+    return kept
+
+
+def put_back(site: Site, kept: Path) -> None:
+    """Put the state directory back, and leave the published tree as it is."""
+    site.main.stop()
+    for name in ("rotator.db-wal", "rotator.db-shm"):
+        site.database.with_name(name).unlink(missing_ok=True)
+    shutil.copy(kept / "rotator.db", site.database)
+    site.main.witness.unlink(missing_ok=True)
+    if (kept / "witness.json").exists():
+        shutil.copy(kept / "witness.json", site.main.witness)
+
+
+def revoke(site: Site, kid: Kid | None) -> None:
+    assert kid is not None
+    site.revoked.add(kid)
+    answer = site.ask("key.revoke", kid=kid, choice="wait")
+    assert answer.succeeded
+
+
+def with_another_keyset(site: Site) -> Policy:
+    on_default = [workspace(name, site.sink(name)) for name in ("acme", "umbrella")]
+    return policy_of([keyset(), keyset("other")], [*on_default, workspace("beta", site.sink("beta"), on="other")])
+
+
+@pytest.fixture(params=[True, False], ids=["with its witness", "without a witness"])
+def witness(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def test_a_meta_says_what_must_be_known_of_its_keyset(site: Site) -> None:
+    site.main.start()
+    site.advance(30 * DAY, pace=12 * HOUR)
+    first = site.active()
+    revoke(site, first)
+    site.advance(MINUTE)
+    part = part_of(site)
+    record = site.main.run.around.witness.read()
+    assert record is not None
+    known = record.keysets[keyset().name]
+    assert (part["format"], part["keyset"], part["installation"]) == (1, "default", record.installation)
+    assert part["kek_id"] == site.main.run.ready_sealer.kek_id
+    assert (part["generation"], part["active"]) == (known.generation, known.active)
+    assert part["generation"] == json.loads(meta_of(site).read_bytes())["generation"]
+    assert [key["kid"] for key in part["published"]] == [key.kid for key in known.published] == site.main.kids()
+    assert part["revoked"] == [first]
+    assert {row.seq: row.hash for row in site.audit()}[part["audit_seq"]] == part["audit_hash"]
+
+
+def test_an_idle_daemon_writes_a_meta_once_an_hour_at_most_and_leaves_the_set_alone(site: Site) -> None:
+    """The ends of tokens are rounded to the hour, and nothing else changes."""
+    site.main.start()
+    site.advance(DAY, pace=HOUR)
+    written = []
+    before, meta_before = site.main.jwks().stat(), meta_of(site).read_bytes()
+    for _ in range(6 * 60):
+        site.clock.elapse(MINUTE)
+        site.main.settle()
+        if meta_of(site).read_bytes() != meta_before:
+            meta_before = meta_of(site).read_bytes()
+            written.append(site.clock.true)
+    assert 0 < len(written) <= 6
+    after = site.main.jwks().stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert site.log.named("publish.repaired") == []
+
+
+def test_a_start_does_not_write_metas_that_say_what_is_so(site: Site) -> None:
+    site.main.start()
+    site.advance(HOUR + MINUTE)
+    site.main.restart()
+    before = meta_of(site).stat()
+    site.main.restart()
+    site.main.settle()
+    assert meta_of(site).stat().st_mtime_ns == before.st_mtime_ns
+    assert site.log.named("publish.meta_refused") == []
+
+
+def test_what_was_revoked_stays_so_when_the_whole_state_directory_is_put_back(site: Site, witness: bool) -> None:
+    """Neither the database nor the witness knows of it any more; the meta of the newer tree does."""
+    site.main.start()
+    site.advance(30 * DAY, pace=12 * HOUR)
+    signed = site.active()
+    kept = snapshot(site, witness=witness)
+    revoke(site, signed)
+    site.advance(PROPAGATION + HOUR, pace=HOUR)
+    signs, generation = site.active(), part_of(site)["generation"]
+    assert signs not in (None, signed)
+
+    put_back(site, kept)
+    site.clock.elapse(5 * MINUTE)
+    site.main.start()
+    assert {key.kid: key.phase for key in site.signing_keys()}[Kid(str(signed))] is Phase.REVOKED
+    assert signed not in site.main.kids()
+    assert signs in site.main.kids()
+    (restored,) = site.events(EventName.STATE_RESTORED)
+    assert restored.event.details["found_by"] == BY_META
+    assert len(site.log.named("restore.found")) == 1
+    assert part_of(site)["generation"] >= generation
+    assert signed in part_of(site)["revoked"]
+    site.advance(40 * DAY, pace=12 * HOUR)
+    assert all(signed not in version.kids for version in site.history["local", "default"][-5:])
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.assert_sound()
+
+
+@pytest.mark.parametrize("later", [2, 12, 29], ids=lambda days: f"{days} days later")
+def test_no_live_token_is_refused_when_the_whole_state_directory_is_put_back(
+    site: Site, later: int, witness: bool
+) -> None:
+    """The live key stays in the set though no row knows it; every number goes on from the last that was out."""
+    site.main.start()
+    site.advance(10 * DAY + HOUR, pace=12 * HOUR)
+    kept = snapshot(site, witness=witness)
+    site.advance(later * DAY + 2 * HOUR, pace=12 * HOUR)
+    part, head = part_of(site), site.audit()[-1]
+    before = {name: site.held_sequence(name) for name in ("acme", "umbrella")}
+
+    put_back(site, kept)
+    site.clock.elapse(5 * MINUTE)
+    site.main.start()
+    had = {key.kid for key in site.signing_keys() if key.origin == "made" and key.created_at < site.clock.wall - HOUR}
+    (restored,) = site.events(EventName.STATE_RESTORED)
+    assert restored.seq > part["audit_seq"]
+    assert part["audit_seq"] <= head.seq
+    assert site.active() in (None, part["active"])
+    assert (site.active() is not None) == (part["active"] in had)
+    now = to_us(site.clock.wall)
+    live = {key["kid"] for key in part["published"] if key["ends_at_us"] is not None and key["ends_at_us"] > now}
+    assert live <= set(site.main.kids())
+    site.advance(40 * DAY, pace=12 * HOUR)
+    assert all(site.held_sequence(name) > before[name] for name in before)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    site.assert_sound()
+
+
+def test_no_generation_is_given_twice_when_the_whole_state_directory_is_put_back(site: Site, witness: bool) -> None:
+    site.main.start()
+    site.advance(DAY)
+    kept = snapshot(site, witness=witness)
+    site.advance(70 * DAY, pace=12 * HOUR)
+    generation = part_of(site)["generation"]
+    put_back(site, kept)
+    site.main.start()
+    published = [row.event for row in site.events(EventName.KEYSET_PUBLISHED)]
+    after = [event.details["generation"] for event in published if event.at >= site.clock.wall - MINUTE]
+    assert after
+    assert min(int(str(number)) for number in after) > generation
+    site.assert_sound()
+
+
+def test_a_keyset_that_the_old_database_does_not_have_is_taken_from_its_meta(site: Site, witness: bool) -> None:
+    """Its set is not a stranger's: nobody is asked to adopt or replace it."""
+    site.main.start()
+    site.advance(DAY)
+    kept = snapshot(site, witness=witness)
+    both = with_another_keyset(site)
+    site.main.load(both)
+    site.advance(5 * DAY, pace=12 * HOUR)
+    signs = site.active("other")
+    assert signs is not None
+    put_back(site, kept)
+    site.main.start(both)
+    assert signs in site.main.kids("other")
+    assert site.log.named("publish.foreign_key") == []
+    site.advance(30 * DAY, pace=12 * HOUR)
+    site.assert_sound()
+
+
+def test_a_keyset_that_did_not_change_since_goes_on_as_the_database_says(site: Site) -> None:
+    """Of it nothing newer is known: the key that signs there goes on signing."""
+    both = with_another_keyset(site)
+    site.main.start(both)
+    site.advance(5 * DAY, pace=12 * HOUR)
+    signs = site.active("other")
+    kept = snapshot(site)
+    revoke(site, site.active())
+    put_back(site, kept)
+    site.main.start(both)
+    assert site.events(EventName.STATE_RESTORED)
+    assert site.active("other") == signs
+    site.advance(30 * DAY, pace=12 * HOUR)
+    site.assert_sound()
+
+
+def test_a_meta_that_was_followed_is_not_followed_again(site: Site) -> None:
+    """A run that is killed before it writes a witness and metas of its own leaves both behind its database."""
+    site.main.start()
+    site.advance(10 * DAY, pace=12 * HOUR)
+    kept = snapshot(site)
+    site.advance(30 * DAY, pace=12 * HOUR)
+    tree = site.root / "newer"
+    shutil.copytree(site.main.tree, tree)
+    put_back(site, kept)
+    site.main.start()
+    site.advance(5 * DAY, pace=12 * HOUR)
+    signs = site.active()
+    site.main.stop()
+    shutil.copy(kept / "witness.json", site.main.witness)
+    shutil.rmtree(site.main.tree)
+    shutil.copytree(tree, site.main.tree)
+    site.main.start()
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    assert site.active() == signs
+
+
+@pytest.mark.parametrize("member", ["active", "generation", "revoked", "mac", "kek_id", "keyset", "format"])
+def test_a_meta_that_somebody_changed_is_reported_once_and_written_again(site: Site, member: str) -> None:
+    """Whoever serves the tree can write it; what they write does not count."""
+    site.main.start()
+    site.advance(30 * DAY, pace=12 * HOUR)
+    signs, kids = site.active(), site.main.kids()
+    site.main.stop()
+    document = json.loads(meta_of(site).read_bytes())
+    document["witness"][member] = {"generation": 99, "revoked": [signs], "format": 1.5}.get(member, "0" * 64)
+    meta_of(site).write_text(json.dumps(document))
+    site.main.start()
+    site.advance(HOUR)
+    assert site.active() == signs
+    assert site.main.kids() == kids
+    assert len(site.log.named("publish.meta_refused")) == 1
+    site.main.restart()
+    assert len(site.log.named("publish.meta_refused")) == 1
+    assert site.events(EventName.STATE_RESTORED) == []
+    site.assert_sound()
+
+
+def test_the_meta_of_another_keyset_does_not_count(site: Site) -> None:
+    both = with_another_keyset(site)
+    site.main.start(both)
+    site.advance(5 * DAY, pace=12 * HOUR)
+    site.main.stop()
+    meta_of(site).write_bytes(meta_of(site, "other").read_bytes())
+    site.main.start()
+    (refused,) = site.log.named("publish.meta_refused")
+    assert refused["keyset"] == "default"
+    assert part_of(site)["keyset"] == "default"
+    site.assert_sound()
+
+
+def test_an_old_tree_that_is_put_back_changes_nothing_but_itself(site: Site) -> None:
+    site.main.start()
+    site.advance(10 * DAY, pace=12 * HOUR)
+    shutil.copytree(site.main.tree, site.root / "old")
+    site.advance(30 * DAY, pace=12 * HOUR)
+    signs, kids = site.active(), site.main.kids()
+    site.main.stop()
+    shutil.rmtree(site.main.tree)
+    shutil.copytree(site.root / "old", site.main.tree)
+    site.main.start()
+    assert (site.active(), site.main.kids()) == (signs, kids)
+    assert len(site.log.named("publish.meta_refused")) == 1
+    assert site.events(EventName.STATE_RESTORED) == []
+
+
+def test_a_meta_that_cannot_be_written_is_a_fault_and_keeps_nothing_waiting(site: Site) -> None:
+    site.main.start()
+    site.advance(DAY, pace=HOUR)
+    site.main.tree_disk.full = True
+    sequence = site.held_sequence("acme")
+    site.advance(4 * DAY, pace=HOUR)
+    assert "No space left" in site.main.run.faults["meta:default"]
+    assert site.held_sequence("acme") > sequence
+    site.main.tree_disk.full = False
+    site.advance(MINUTE)
+    assert dict(site.main.run.faults) == {}
+    site.assert_sound()
