@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.postgresql import new_postgresql_url, postgresql
+from tests.scratch import Scratch
 from tests.surroundings import leave_them
 
 leave_them()
@@ -26,7 +27,12 @@ settings.register_profile(
     database=None,
     phases=[Phase.explicit, Phase.generate],
 )
+# What `.ci/run` has time for; whoever looks for more asks for the thorough one.
+settings.register_profile("ci", parent=settings.get_profile("default"), max_examples=50)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+STORIES = ("tests/e2e/", "tests/crash/test_kills.py", "tests/interop/")
+"""Real daemons on a real clock: they wait more than they work."""
 
 LONG_HISTORIES = (
     "tests/crash/",
@@ -41,10 +47,48 @@ LONG_HISTORIES = (
 """Under coverage they would take twice as long, and walk through nothing that the tests of less time do not cover."""
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+SCRATCH = pytest.StashKey[Scratch]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the whole run, of all workers, write into one directory; a worker is told of it by its environment."""
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        config.stash[SCRATCH] = Scratch()
+        config.option.basetemp = config.option.basetemp or str(config.stash[SCRATCH].directory / "t")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    scratch = config.stash.get(SCRATCH, None)
+    if scratch is not None:
+        failed = getattr(config.pluginmanager.get_plugin("terminalreporter"), "stats", {})
+        scratch.close(keep=bool({"failed", "error"} & failed.keys()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(LONG_HISTORIES):
             item.add_marker("no_cover")
+    items[:] = spread(items, getattr(config, "workerinput", {}).get("workercount", 1))
+
+
+def spread(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Order the tests so that those that wait for real seconds to pass begin at once, on every other worker.
+
+    Each worker takes an equal run of the list at first, and whoever has nothing left takes from the others. So nobody
+    waits for a long story at the end, and the processors have work while the stories wait.
+    """
+    stories = [item for item in items if item.nodeid.startswith(STORIES)]
+    rest = [item for item in items if not item.nodeid.startswith(STORIES)]
+    size = -(-len(items) // workers)
+    tellers = -(-workers // 2)
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        told = stories[worker // 2 :: tellers] if worker % 2 == 0 else []
+        own = size - len(told)
+        ordered += [*told, *rest[:own]]
+        rest = rest[own:]
+    return ordered + rest
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

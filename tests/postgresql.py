@@ -29,7 +29,7 @@ def postgresql() -> Iterator[sa.Engine]:
         Path(directory).chmod(0o755)  # as root, the server runs as a user of its own
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about this machine's directories
-            server = pgserver.get_server(f"{directory}/data")
+            server = pgserver.get_server(f"{directory}/data")  # which ends with the run, however that ends
         engine = sa.create_engine(
             sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
         )

@@ -13,6 +13,7 @@ from tests.crash.operators import OPERATORS
 from tests.crash.oracles import at_once, in_the_end
 from tests.crash.scenarios import AFTERWARDS, PACE, ROUTINE, Scenario
 from tests.crash.world import Point, World
+from tests.scratch import place
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({**ROUTINE, **ACCIDENTS, **OPERATORS})
 """By name."""
@@ -49,8 +50,7 @@ def enumerate_points(name: str, chosen: Chosen, twice: Chosen | None = None) -> 
     """
     scenario = SCENARIOS[name]
     # What a disk could hold is computed, so that the disk itself may be the memory.
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="rotator-crash-", dir=memory if memory.is_dir() else None) as directory:
+    with tempfile.TemporaryDirectory(prefix="rotator-crash-", dir=place()) as directory:
         world = World(Path(directory))
         try:
             return _enumerate(world, name, scenario, chosen, twice)

@@ -32,6 +32,7 @@ from rotator.core.model import Algorithm, KekId, Kid
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, KekError, RotatorError, SealError, WitnessError
 from rotator.report.verdict import Bench, Wanted, judge
+from tests import scratch
 from tests.engine.site import Site
 from tests.test_control import Loop
 
@@ -42,8 +43,7 @@ KEK = KekId("k1-fuzz")
 
 
 def _workbench() -> Path:
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="rotator-fuzz-", dir=memory if memory.is_dir() else None))
+    return Path(tempfile.mkdtemp(prefix="rotator-fuzz-", dir=scratch.place()))
 
 
 def says(error: Exception, place: str = "") -> None:

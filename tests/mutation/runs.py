@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
+from tests.scratch import place
+
 CORE: Final = "tests/core/test_"
 
 TESTS: Final[dict[str, tuple[str, ...]]] = {
@@ -116,7 +118,7 @@ def run(module: str, source: str, tests: Sequence[str]) -> Verdict:
     A child that takes more CPU, memory or time than it may is ended by the kernel: the mutant loops, and is caught.
     """
     sys.stdout.flush()
-    with tempfile.TemporaryDirectory(dir=_memory(), ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(dir=place(), ignore_cleanup_errors=True) as scratch:
         child = os.fork()
         if child == 0:
             _become(module, source, tests, scratch)
@@ -151,8 +153,3 @@ def _become(module: str, source: str, tests: Sequence[str], scratch: str) -> Non
         code = int(pytest.main([*options, f"--basetemp={scratch}/tests", *tests]))
     finally:
         os._exit(code)
-
-
-def _memory() -> str | None:
-    """Return where tests write: in memory, if they can, for what they sync again and again nobody needs afterwards."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

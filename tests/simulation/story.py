@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from rotator.engine.run import Surroundings
+from tests.scratch import place
 from tests.simulation.moves import Move, draw_move
 from tests.simulation.promises import check_all
 from tests.simulation.setting import Setting, draw_setting
@@ -17,7 +18,6 @@ from tests.simulation.world import BrokenPromiseError, Replica, World
 from tests.stand_ins import T0
 
 MOVES = 120
-MEMORY = Path("/dev/shm")  # where files cost no disk
 Check = Callable[[World, Replica | None], None]
 Surround = Callable[[Surroundings], Surroundings]
 
@@ -64,8 +64,7 @@ class Told:
 @contextmanager
 def world_of(setting: Setting, check: Check = check_all, surround: Surround = lambda around: around) -> Iterator[World]:
     """Make a world, on a directory in memory where there is one."""
-    place = MEMORY if MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=place, prefix="rotator-simulation-") as directory:
+    with tempfile.TemporaryDirectory(dir=place(), prefix="rotator-simulation-") as directory:
         world = World(setting, Path(directory), check, surround)
         try:
             yield world
