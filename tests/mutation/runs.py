@@ -141,7 +141,7 @@ def _become(module: str, source: str, tests: Sequence[str], scratch: str) -> Non
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         signal.alarm(WALL_SECONDS)
-        if not os.environ.get("ROTATOR_MUTATION_TELL"):
+        if not os.environ.get("MUTATION_TELL"):
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(nowhere, stream)
