@@ -27,6 +27,8 @@ settings.register_profile(
     database=None,
     phases=[Phase.explicit, Phase.generate],
 )
+# While one writes: what is simply wrong shows at once.
+settings.register_profile("fast", parent=settings.get_profile("default"), max_examples=20)
 # What `.ci/run` has time for; whoever looks for more asks for the thorough one.
 settings.register_profile("ci", parent=settings.get_profile("default"), max_examples=50)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
