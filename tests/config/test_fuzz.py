@@ -14,7 +14,7 @@ from rotator.config import json_schema
 from rotator.errors import ConfigError
 from tests.config.writing import ISSUER, Desk
 
-FAST = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+FAST = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def survives(content: bytes, name: str = "config.yaml") -> None:
