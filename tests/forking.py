@@ -63,6 +63,7 @@ class _Forker:
         if self._channel is None or self._owner != os.getpid():  # a test that forked has no share in it
             self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._owner = os.getpid()
+            atexit.register(self._channel.close)
             with theirs:
                 forker = [sys.executable, "-m", "tests.forking", str(theirs.fileno())]
                 # It ends when the channel does. Begun by a shell that does not wait: nobody here has to reap it.
