@@ -17,6 +17,7 @@ from rotator.errors import StoreError, WitnessError
 from rotator.ports import KeyMaterial, Witness, WitnessRecord
 from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, Site, without
 from tests.engine.test_restore import back_up, put_back
+from tests.patience import wait_until
 
 
 def kid_of(site: Site, name: str) -> str:
@@ -449,10 +450,7 @@ class SlowMaker(CryptographyKeyMaker):
         self.fails = False
 
     def make(self, algorithm: Algorithm) -> KeyMaterial:
-        give_up_at = time.monotonic() + 20
-        while self.site.main.kids():
-            assert time.monotonic() < give_up_at, "the withdrawal waits for fresh keys"
-            time.sleep(0.01)
+        wait_until(lambda: not self.site.main.kids(), "the withdrawal does not wait for fresh keys")
         if self.fails:
             raise RuntimeError("the module does not answer")
         return super().make(algorithm)
