@@ -16,6 +16,7 @@ comes with a request is sealed before the request is stored, and is in no argume
 import contextlib
 import json
 import os
+import select
 import socket
 import threading
 import time
@@ -35,8 +36,9 @@ from rotator.control_roles import OPEN_SOCKET, Doorkeeper, Peer, Role, closed_to
 from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
 from rotator.core.secret import Secret
+from rotator.engine.answers import Answers
 from rotator.errors import ConfigError, RefusedError, RotatorError
-from rotator.ports import Clock, EventLog, RequestRow, Store
+from rotator.ports import Answer, Clock, EventLog, RequestRow, Store
 from rotator.report.answers import FOR_OPERATORS, READING, Arguments, View
 from rotator.report.restores import Beside
 from rotator.report.shape import to_json
@@ -55,7 +57,8 @@ BACKLOG: Final = 128
 PATIENCE: Final = timedelta(seconds=10)
 """How long a request is waited for before the peer is told that it is still being worked on."""
 
-_POLL_SECONDS: Final = 0.05
+_LOOK: Final = timedelta(milliseconds=50)
+"""How often whoever waits looks whether the daemon stops or the peer has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,6 @@ class _Call:
     secret: Secret[str] | None
 
 
-def _seals_nothing(_draft: RequestRow, _secret: Secret[str]) -> RequestRow:
-    raise RefusedError("no secret can be taken here")
-
-
 @dataclass(slots=True, kw_only=True)
 class ControlServer:
     """Serves the socket, in threads of its own, from entering the context to leaving it."""
@@ -142,14 +141,14 @@ class ControlServer:
     policy: Callable[[], Policy]
     faults: Callable[[], Mapping[str, str]]
     wake: Callable[[], None]
-    take_answer: Callable[[int], Secret[str] | None]
+    accept: Callable[[RequestRow, Secret[str] | None], RequestRow]
+    """Stores a request, with the secret that came with it; returns it as stored, and as one whose answer is awaited."""
+    answers: Answers
     log: EventLog
     published_set: PublishedSet
     beside: Callable[[], Beside] = Beside
     calendar: Calendar = field(default_factory=CronCalendar)
     several_replicas: bool = False
-    seal: Callable[[RequestRow, Secret[str]], RequestRow] = _seals_nothing
-    """Returns a request as it may be stored: with the secret that came with it sealed, and bound to it."""
     peer_of: Callable[[socket.socket], Peer] = peer_of
     patience: timedelta = PATIENCE
     line_timeout: timedelta = LINE_TIMEOUT
@@ -257,7 +256,7 @@ class ControlServer:
         try:
             call = _parse(_read_line(connection, self.line_timeout))
             self._admit(peer, call.command)
-            return {"ok": True, "result": self._answer(peer, call)}
+            return {"ok": True, "result": self._answer(connection, peer, call)}
         except RotatorError as error:
             return _refusal(error)
         except OSError:
@@ -280,9 +279,9 @@ class ControlServer:
 
     # ---------------------------------------------------------------------------------------------- commands
 
-    def _answer(self, peer: Peer, call: _Call) -> object:
+    def _answer(self, connection: socket.socket, peer: Peer, call: _Call) -> object:
         if call.command in REQUESTS:
-            return self._request(peer, call, REQUESTS[call.command])
+            return self._request(connection, peer, call, REQUESTS[call.command])
         with self.store.read() as snapshot:
             view = View(
                 snapshot=snapshot,
@@ -297,28 +296,29 @@ class ControlServer:
             )
             return to_json(READING[call.command](view, call.arguments))
 
-    def _request(self, peer: Peer, call: _Call, wanted: Request) -> object:
-        """Store a request, wait for the loop to carry it out, and return what came of it."""
-        draft = self._draft(peer, call, wanted)
-        with self.store.begin() as transaction:
-            request_id = transaction.add_request(
-                draft.kind, draft.arguments, draft.actor, draft.uid, draft.reason, draft.created_at
-            )
-        self.wake()
-        row = self._wait(request_id)
-        secret = self.take_answer(request_id)
-        if row is None:
-            self._forget_later(request_id)
-            return {"request": request_id, "finished": False, "text": self._unfinished(request_id), "secret": None}
-        if not row.succeeded:
-            raise RefusedError(row.result)
-        shown = None if secret is None else secret.reveal()
-        return {"request": request_id, "finished": True, "text": row.result, "secret": shown}
+    def _request(self, connection: socket.socket, peer: Peer, call: _Call, wanted: Request) -> object:
+        """Store a request, wait for the loop to carry it out, and return what came of it.
 
-    def _unfinished(self, request_id: int) -> str:
+        The answer is the loop's own word: whoever can write the database can make a row say that it was done.
+        """
+        request = self.accept(self._draft(peer, call, wanted), call.secret)
+        try:
+            self.wake()
+            answer = self._wait(connection, request.nonce)
+        finally:
+            self.answers.leave(request.nonce)
+        if answer is None:
+            return {"request": request.id, "finished": False, "text": self._unfinished(request), "secret": None}
+        if not answer.succeeded:
+            raise RefusedError(answer.text)
+        shown = None if answer.secret is None else answer.secret.reveal()
+        return {"request": request.id, "finished": True, "text": answer.text, "secret": shown}
+
+    def _unfinished(self, request: RequestRow) -> str:
         """Say that a request is stored and not carried out yet, and what is wrong meanwhile."""
+        begun = _NOT_SHOWN if request.kind == "token.show" else _UNFINISHED.format(request.id)
         faults = "; ".join(f"{subject}: {problem}" for subject, problem in self.faults().items())
-        return _UNFINISHED.format(request_id) + (f". What is wrong now: {faults}" if faults else "")
+        return begun + (f". What is wrong now: {faults}" if faults else "")
 
     def _draft(self, peer: Peer, call: _Call, wanted: Request) -> RequestRow:
         """Return the row to store, but for its id."""
@@ -330,7 +330,7 @@ class ControlServer:
             raise ConfigError(f"`rotator {typed(call.command)}` goes into the audit: say why with --reason")
         if wanted.secret is not (call.secret is not None):
             raise ConfigError(f"{call.command} {'lacks its' if wanted.secret else 'takes no'} secret")
-        draft = RequestRow(
+        return RequestRow(
             id=0,
             kind=call.command,
             arguments={name: _text(call.arguments, name) for name in given},
@@ -339,33 +339,21 @@ class ControlServer:
             reason=call.reason,
             created_at=self.clock.read().now,
         )
-        return draft if call.secret is None else self.seal(draft, call.secret)
 
-    def _wait(self, request_id: int, patience: timedelta | None = None) -> RequestRow | None:
-        give_up_at = time.monotonic() + (self.patience if patience is None else patience).total_seconds()
-        while time.monotonic() < give_up_at:
-            with self.store.read() as snapshot:
-                row = snapshot.request(request_id)
-            if row is not None and row.finished_at is not None:
-                return row
-            if self._closing.wait(_POLL_SECONDS):
-                return None
+    def _wait(self, connection: socket.socket, nonce: str) -> Answer | None:
+        """Wait for an answer; None where none came in time, the daemon stops, or the peer has gone."""
+        poll = select.poll()
+        poll.register(connection, 0)  # a hang-up is reported whatever is asked for
+        give_up_at = time.monotonic() + self.patience.total_seconds()
+        while time.monotonic() < give_up_at and not self._closing.is_set() and not poll.poll(0):
+            answer = self.answers.wait(nonce, _LOOK)
+            if answer is not None:
+                return answer
         return None
-
-    def _forget_later(self, request_id: int) -> None:
-        """Let no secret answer lie around that its peer no longer waits for."""
-
-        def forget() -> None:
-            while not self._closing.is_set():
-                with contextlib.suppress(RotatorError):
-                    if self._wait(request_id, timedelta(hours=1)) is not None:
-                        self.take_answer(request_id)
-                        return
-
-        threading.Thread(target=forget, name="rotator-forget", daemon=True).start()
 
 
 _UNFINISHED: Final = "accepted as request {}, still being worked on; `rotator audit list` will show it when it is done"
+_NOT_SHOWN: Final = "the token could not be shown in time, and will not be: ask again"
 
 
 def _text(arguments: Arguments, name: str) -> str:

@@ -33,7 +33,7 @@ from rotator.log import CataloguedLog, configure, log_uncaught
 from rotator.ports import EventLog, Reading
 from rotator.report import Report, status
 from rotator.report.restores import Beside
-from rotator.wiring import State, open_state, seal_request, settle
+from rotator.wiring import State, accept_request, open_state, settle
 
 PATIENCE: Final = timedelta(seconds=5)
 """The longest that the loop sleeps before it feeds the watchdog and looks at the clock itself."""
@@ -129,9 +129,9 @@ class Daemon:
             policy=lambda: engine.run.policy,
             faults=lambda: dict(engine.run.faults),
             wake=self.alarm.wake,
-            take_answer=lambda request_id: engine.run.answers.pop(request_id, None),
+            accept=partial(accept_request, engine.run),
+            answers=engine.run.answers,
             log=self.log,
-            seal=partial(seal_request, engine.run),
             published_set=partial(read_set, state.config.settings.publish_directory),
             beside=lambda: Beside(revoked_kids=engine.run.revoked_kids, revoked_jtis=engine.run.revoked_jtis),
         )

@@ -303,6 +303,12 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.TOKEN_DELIVERED: _entry(
             Level.INFO, "A sink holds a workspace's token.", "workspace jti sink sequence attempts"
         ),
+        EventName.REQUEST_PUT_ASIDE: _entry(
+            Level.CRITICAL,
+            "Rows of the table requests that rotator did not accept, or that it had answered before, were not carried "
+            "out: somebody else writes to the database, or an older one was put back.",
+            "requests rows",
+        ),
         EventName.AUDIT_PRUNED: _entry(
             Level.INFO, "Old audit events were deleted; an anchor keeps the chain.", "events anchor_seq"
         ),

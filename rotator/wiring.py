@@ -6,8 +6,9 @@ import pwd
 import queue
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +31,13 @@ from rotator.core.model import ReplicaId, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.engine.housekeeping import Chores
 from rotator.engine.recover import look_beside
+from rotator.engine.requests.accepting import accept
 from rotator.engine.requests.importing import pack
-from rotator.engine.requests.sealed import with_secret
 from rotator.engine.run import Run, Surroundings
 from rotator.engine.tick import Engine
 from rotator.errors import KekError, RefusedError, WitnessError
 from rotator.log import CataloguedLog
-from rotator.ports import EventLog, RequestRow
+from rotator.ports import Answer, EventLog, RequestRow
 from rotator.told import told
 
 REPLICA: Final = ReplicaId("local")
@@ -210,12 +211,13 @@ def open_copy(config: Config, database: Path, log: EventLog) -> Iterator[Run]:
         yield run
 
 
-def seal_request(run: Run, draft: RequestRow, secret: Secret[str]) -> RequestRow:
-    """Take in the keys that come with a request, so that the row that is stored holds them sealed and no other way.
+def accept_request(run: Run, draft: RequestRow, secret: Secret[str] | None = None) -> RequestRow:
+    """Store what a person asks for, with the keys that come with it sealed, and return it as stored.
 
-    Raises :class:`RefusedError` for what is no sound key, and :class:`KekError` while nothing can be sealed.
+    Raises :class:`RefusedError` for what is no sound key, and for what is not accepted now.
     """
-    return with_secret(run.ready_sealer, draft, pack(read_jwk(secret, "the key").keys))
+    keys = None if secret is None else pack(read_jwk(secret, "the key").keys)
+    return accept(run, draft, run.around.clock.read(), keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +237,8 @@ class Offline:
 
     def submit(
         self, kind: str, arguments: Mapping[str, Detail], reason: str, secret: Secret[str] | None = None
-    ) -> tuple[bool, str, Secret[str] | None]:
-        """Store a request as the daemon would and carry it out; return whether, what to say, and a secret answer."""
+    ) -> Answer:
+        """Store a request as the daemon would and carry it out; return what came of it."""
         run = self.engine.run
         if kind == "token.show":
             self._require_followed()
@@ -250,21 +252,18 @@ class Offline:
             reason=reason,
             created_at=run.around.clock.read().now,
         )
-        if secret is not None:
-            with run.around.store.read() as snapshot:
-                run.unlock(run.around.keyring.unlock(snapshot.keks()))
-            draft = seal_request(run, draft, secret)
-        with run.around.store.begin() as transaction:
-            request_id = transaction.add_request(
-                kind, draft.arguments, draft.actor, draft.uid, draft.reason, draft.created_at
-            )
-        self.engine.tick()
-        with run.around.store.read() as snapshot:
-            request = snapshot.request(request_id)
-        if request is None or request.succeeded is None:
+        with run.around.store.read() as snapshot, suppress(KekError):  # whoever accepts says so
+            run.unlock(run.around.keyring.unlock(snapshot.keks()))
+        request = accept_request(run, draft, secret)
+        try:
+            self.engine.tick()
+            answer = run.answers.wait(request.nonce, timedelta(0))
+        finally:
+            run.answers.leave(request.nonce)
+        if answer is None:
             faults = "; ".join(run.faults.values())
-            return False, f"the request is stored and could not be carried out yet: {faults}", None
-        return request.succeeded, request.result, run.answers.pop(request_id, None)
+            return Answer(succeeded=False, text=f"the request is stored and could not be carried out yet: {faults}")
+        return answer
 
     def _require_followed(self) -> None:
         """Refuse to look at an older database before a start has seen to it.

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +22,9 @@ from rotator.control_client import NoDaemonError, ask, connect
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.secret import Secret
+from rotator.engine.answers import Answers
 from rotator.errors import ConfigError, KekError, RefusedError, RotatorError
-from rotator.ports import SEALED, AuditRow, RequestRow
+from rotator.ports import SEALED, Answer, AuditRow, RequestRow
 from tests.patience import HANG_SECONDS, wait_until
 
 NOBODY = Peer(uid=54_321, gid=54_321)
@@ -35,20 +37,28 @@ class Loop:
     store: SqlStore
     outcome: tuple[bool, str, str | None] | None = (True, "done", None)
     """None: requests are left lying."""
-    answers: dict[int, Secret[str]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     events: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
     peer: Peer | None = None
+
+    def accept(self, draft: RequestRow, secret: Secret[str] | None) -> RequestRow:
+        request = replace(draft, nonce=secrets.token_hex(8), mac=b"of a process with the KEK")
+        if secret is not None:
+            request = replace(request, arguments={**draft.arguments, SEALED: f"{len(secret.reveal())} characters"})
+        self.answers.expect(request.nonce)
+        with self.store.begin() as transaction:
+            return replace(request, id=transaction.add_request(request))
 
     def wake(self) -> None:
         if self.outcome is None:
             return
         succeeded, result, secret = self.outcome
         with self.store.begin() as transaction:
-            for request in transaction.open_requests():
-                if secret is not None:
-                    self.answers[request.id] = Secret(secret)
-                now = SystemClock().read().now
-                transaction.finish_request(request.id, now, succeeded=succeeded, result=result)
+            requests = transaction.open_requests()
+            for request in requests:
+                transaction.finish_request(request.id, SystemClock().read().now, succeeded=succeeded, result=result)
+        for request in requests:
+            self.answers.give(request.nonce, Answer(succeeded, result, None if secret is None else Secret(secret)))
 
     def audit(self, rows: object) -> None:
         assert isinstance(rows, list | AuditRow)
@@ -77,12 +87,13 @@ def server_of(loop: Loop, path: Path, **rest: Any) -> ControlServer:
         "faults": dict,
         "policy": Policy,
         "published_set": lambda _: None,
+        "accept": loop.accept,
+        "wake": loop.wake,
     } | rest
     return ControlServer(
         store=loop.store,
         clock=SystemClock(),
-        wake=loop.wake,
-        take_answer=lambda request_id: loop.answers.pop(request_id, None),
+        answers=loop.answers,
         log=loop,
         peer_of=loop.peer_of,
         **given,
@@ -278,7 +289,7 @@ def test_secret_goes_to_the_peer_alone(server: ControlServer, path: Path, loop: 
     """It is in no row, no log, and no memory afterwards."""
     loop.outcome = (True, "jti-1", "eyJ.secret.text")
     assert ask(path, "token.show", {"workspace": "acme"})["secret"] == "eyJ.secret.text"
-    assert loop.answers == {}
+    assert loop.answers == Answers()
     assert loop.events == []
     for file in tmp_path.iterdir():
         if file.is_file():
@@ -302,13 +313,79 @@ def test_request_that_waits_says_what_for(loop: Loop, path: Path) -> None:
 
 
 def test_request_that_takes_long_goes_on_without_its_peer(server: ControlServer, path: Path, loop: Loop) -> None:
-    """The peer is told its number; a secret that comes too late is dropped."""
+    """The peer is told its number; nothing is kept for a peer that waits no more."""
+    loop.outcome = None
+    answer = ask(path, "clock.accept", reason="why")
+    assert (answer["finished"], answer["text"][:21]) == (False, "accepted as request 1")
+    assert not loop.answers.awaited(_nonce(loop, 1))
+    loop.outcome = (True, "done", "eyJ.secret.text")
+    loop.wake()
+    assert loop.answers == Answers()
+
+
+def test_a_token_that_comes_too_late_is_not_promised(server: ControlServer, path: Path, loop: Loop) -> None:
+    """It would be shown to nobody."""
     loop.outcome = None
     answer = ask(path, "token.show", {"workspace": "acme"})
-    assert (answer["finished"], answer["text"][:21]) == (False, "accepted as request 1")
-    loop.outcome = (True, "jti-1", "eyJ.secret.text")
-    loop.wake()
-    assert _in_time(lambda: loop.answers == {})
+    assert not answer["finished"]
+    assert "could not be shown in time, and will not be: ask again" in answer["text"]
+
+
+def test_nobody_is_waited_for_who_hung_up(loop: Loop, path: Path) -> None:
+    """A secret answer is for the connection that waits: when it is gone, nobody does."""
+    loop.outcome = None
+    with server_of(loop, path, patience=timedelta(seconds=30)):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(b'{"command": "token.show", "arguments": {"workspace": "acme"}}\n')
+            assert _in_time(lambda: _open_requests(loop) == 1)
+            assert loop.answers.awaited(_nonce(loop, 1))
+        assert _in_time(lambda: not loop.answers.awaited(_nonce(loop, 1)))
+
+
+def test_a_row_does_not_answer_for_the_loop(loop: Loop, path: Path) -> None:
+    """Whoever can write the database could say there that a revocation was made, and nothing would be revoked."""
+    loop.outcome = None
+
+    def lie() -> None:
+        with loop.store.begin() as transaction:
+            for request in transaction.open_requests():
+                transaction.finish_request(request.id, SystemClock().read().now, succeeded=True, result="it is revoked")
+
+    with server_of(loop, path, wake=lie, patience=timedelta(seconds=0.3)):
+        answer = ask(path, "key.revoke", {"kid": "abc"}, "leaked")
+    assert not answer["finished"]
+    assert "it is revoked" not in answer["text"]
+
+
+def test_an_answer_goes_to_its_own_connection_alone(loop: Loop, path: Path) -> None:
+    """However many ask at the same time for the same."""
+    loop.outcome = None
+    shown: dict[str, str] = {}
+
+    def look(workspace: str) -> None:
+        shown[workspace] = ask(path, "token.show", {"workspace": workspace})["secret"]
+
+    names = [f"ws-{number}" for number in range(6)]
+    with server_of(loop, path):
+        threads = [threading.Thread(target=look, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        assert _in_time(lambda: _open_requests(loop) == len(names))
+        with loop.store.read() as snapshot:
+            waiting = snapshot.open_requests()
+        for request in reversed(waiting):
+            loop.answers.give(request.nonce, Answer(True, "jti", Secret(f"token of {request.arguments['workspace']}")))
+        for thread in threads:
+            thread.join(10)
+    assert shown == {name: f"token of {name}" for name in names}
+
+
+def _nonce(loop: Loop, number: int) -> str:
+    with loop.store.read() as snapshot:
+        request = snapshot.request(number)
+    assert request is not None
+    return request.nonce
 
 
 # -------------------------------------------------------------------------------------------------------------- roles
@@ -568,15 +645,11 @@ def test_client_waits_for_a_place_in_the_queue(path: Path) -> None:
 # ----------------------------------------------------------------------------------------------- secrets that come in
 
 
-def sealed(draft: RequestRow, secret: Secret[str]) -> RequestRow:
-    return replace(draft, arguments={**draft.arguments, SEALED: f"{len(secret.reveal())} characters"})
-
-
 def test_a_secret_is_sealed_before_it_is_stored(loop: Loop, path: Path) -> None:
     """It is in no row, event or answer; what is sealed goes when the request is finished."""
     loop.outcome = None
     secret = Secret("the private key")
-    with server_of(loop, path, seal=sealed, patience=timedelta(seconds=0.2)):
+    with server_of(loop, path, patience=timedelta(seconds=0.2)):
         ask(path, "key.import", {"keyset": "default"}, "why", secret=secret)
         with loop.store.read() as snapshot:
             (stored,) = snapshot.open_requests()
@@ -593,10 +666,10 @@ def test_a_secret_is_sealed_before_it_is_stored(loop: Loop, path: Path) -> None:
 def test_a_secret_that_cannot_be_sealed_is_not_stored(loop: Loop, path: Path) -> None:
     """As while the KEK is away."""
 
-    def no_kek(_draft: RequestRow, _secret: Secret[str]) -> RequestRow:
+    def no_kek(_draft: RequestRow, _secret: Secret[str] | None) -> RequestRow:
         raise KekError("the KEK is away")
 
-    with server_of(loop, path, seal=no_kek), pytest.raises(RefusedError, match="the KEK is away"):
+    with server_of(loop, path, accept=no_kek), pytest.raises(RefusedError, match="the KEK is away"):
         ask(path, "key.import", {"keyset": "default"}, secret=Secret("the private key"))
     with loop.store.read() as snapshot:
         assert snapshot.request(1) is None
@@ -604,7 +677,7 @@ def test_a_secret_that_cannot_be_sealed_is_not_stored(loop: Loop, path: Path) ->
 
 def test_only_an_admin_may_import(loop: Loop, path: Path) -> None:
     loop.peer = NOBODY
-    with server_of(loop, path, seal=sealed), pytest.raises(RefusedError, match="may not use `rotator import-key`"):
+    with server_of(loop, path), pytest.raises(RefusedError, match="may not use `rotator import-key`"):
         ask(path, "key.import", {"keyset": "default"}, secret=Secret("the private key"))
     assert "the private key" not in repr(loop.events)
 

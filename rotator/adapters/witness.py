@@ -122,6 +122,7 @@ def _encode(record: WitnessRecord) -> Mapping[str, object]:
         "keysets": {name: _encode_keyset(keyset) for name, keyset in record.keysets.items()},
         "revoked_kids": sorted(record.revoked_kids),
         "revoked_jtis": {jti: to_us(exp) for jti, exp in record.revoked_jtis.items()},
+        "requests": {nonce: to_us(accepted_at) for nonce, accepted_at in record.requests.items()},
         "replicas": sorted(record.replicas),
         "clock": None if record.clock is None else _encode_clock(record.clock),
     }
@@ -160,6 +161,7 @@ def _record(fields: Mapping[str, Any]) -> WitnessRecord:
         keysets={KeysetName(name): _keyset(keyset) for name, keyset in fields["keysets"].items()},
         revoked_kids=frozenset(Kid(kid) for kid in fields["revoked_kids"]),
         revoked_jtis={Jti(jti): from_us(exp) for jti, exp in fields["revoked_jtis"].items()},
+        requests={nonce: from_us(accepted_at) for nonce, accepted_at in fields["requests"].items()},
         replicas=frozenset(ReplicaId(replica) for replica in fields.get("replicas", ())),
         clock=None if fields.get("clock") is None else _clock(fields["clock"]),
     )

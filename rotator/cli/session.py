@@ -276,9 +276,9 @@ def _submit(
 
     configure_notes(sys.stderr)
     with offline(config) as state:
-        done, text, shown = state.submit(command, dict(arguments), reason, secret)
+        answer = state.submit(command, dict(arguments), reason, secret)
         if settle:
             state.settle()
-    if not done:
-        raise RefusedError(text)
-    return text, shown
+    if not answer.succeeded:
+        raise RefusedError(answer.text)
+    return answer.text, answer.secret

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,7 +69,7 @@ class _Loading:
             path=path,
             digest=self._digest.hexdigest(),
             settings=settings,
-            policy=policy,
+            policy=replace(policy, digest=self._digest.hexdigest()),
             warnings=self._problems.warnings(),
             arithmetic=tuple(_show(found) for found in findings),
             empty_includes=tuple(empty),

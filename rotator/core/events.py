@@ -51,6 +51,7 @@ class EventName(StrEnum):
     WORKSPACE_REVOKED = "workspace.revoked"
     TOKEN_SHOWN = "token.shown"
     TOKEN_DELIVERED = "token.delivered"
+    REQUEST_PUT_ASIDE = "request.put_aside"
     AUDIT_PRUNED = "audit.pruned"
 
 

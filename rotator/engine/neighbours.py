@@ -7,6 +7,7 @@ replica finds first would bring back what another revoked.
 
 from rotator.engine.keysets import remember
 from rotator.engine.observe import observe
+from rotator.engine.request_rows import recall_answered
 from rotator.engine.run import Run
 from rotator.engine.witnessing import recall_revoked
 from rotator.errors import PublishError
@@ -23,6 +24,7 @@ def catch_up(run: Run, reading: Reading) -> None:
             run.caught_up = run.head
             return
         recall_revoked(run, snapshot, reading)
+        recall_answered(run, snapshot)
         for row in snapshot.keysets():
             if row.ended_at is not None:
                 continue

@@ -5,19 +5,21 @@ it names active may sign, every other private half is erased, what was published
 on it has ended, and every workspace is given a fresh token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
-from rotator.core.events import Event, EventName
+from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
 from rotator.core.schedule import share
 from rotator.core.stored_policy import policy_to_json
 from rotator.core.timeguard import ClockMark
 from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
 from rotator.engine.knowledge import Known, hold_against
+from rotator.engine.request_rows import is_authentic, recall_answered
 from rotator.engine.rows import new_row
 from rotator.engine.run import Attested, Run
 from rotator.engine.second_witness import read_metas, report_metas
@@ -36,6 +38,14 @@ from rotator.ports import (
     WitnessRecord,
 )
 
+REVOCATIONS: Final = frozenset({"key.revoke", "keyset.revoke", "token.revoke", "workspace.revoke"})
+"""What may be carried out once too often: each is of certain keys or tokens, and leaves those revoked."""
+
+_SET_BACK: Final = (
+    "an older database was put back, and whether this was carried out since is not known; look, and ask again if it is "
+    "still meant"
+)
+
 
 def reconcile(run: Run, reading: Reading) -> None:
     """Compare the database with what is known beside it; restore or carry over revocations as needed. Needs the KEK."""
@@ -45,6 +55,8 @@ def reconcile(run: Run, reading: Reading) -> None:
         run.installation = snapshot.installation()
         run.revoked_in.clear()
         recall_revoked(run, snapshot, reading)
+        recall_answered(run, snapshot)
+        asked = _asked(run, snapshot)
     run.head = head
     if record is not None and record.installation != run.installation:
         raise WitnessError(
@@ -59,11 +71,12 @@ def reconcile(run: Run, reading: Reading) -> None:
         record = known.record
         run.revoked_kids |= record.revoked_kids
         run.revoked_jtis |= record.revoked_jtis
+        run.answered |= record.requests
         run.replicas |= record.replicas
         run.witnessed = dict(record.keysets)  # until each keyset was looked at: what is published must not be forgotten
         run.once_ours = {key.kid: key.public_jwk for known in record.keysets.values() for key in known.published}
         with run.around.store.begin() as transaction:
-            events = list(_revocations(transaction, record, reading.now, reading.now, behind=known.behind))
+            events = list(_revocations(transaction, record, reading.now, reading.now, asked, behind=known.behind))
             if known.behind:
                 events = [*_restore(run, transaction, known, record, own_seq, reading), *events]
             if events:
@@ -122,10 +135,11 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
         if record is None:
             return ()
         run.revoked_kids |= record.revoked_kids  # whatever is published now says so
+        run.answered |= record.requests
         if not known.behind:
             return ()
         due_at = _certain(record, reading.now)
-        events = list(_revocations(transaction, record, reading.now, due_at, behind=True))
+        events = list(_revocations(transaction, record, reading.now, due_at, (), behind=True))
         for name in sorted(known.keysets & record.keysets.keys()):
             witnessed, row = record.keysets[name], transaction.lock_keyset(name)
             if row is not None:
@@ -174,7 +188,7 @@ def carry_over_revocations(transaction: Transaction, known: Known, now: datetime
     if known.record is None:
         return ()
     due_at = _certain(known.record, now)
-    return list(_revocations(transaction, known.record, now, due_at, behind=known.behind))
+    return list(_revocations(transaction, known.record, now, due_at, (), behind=known.behind))
 
 
 def _certain(record: WitnessRecord, now: datetime) -> datetime:
@@ -182,13 +196,27 @@ def _certain(record: WitnessRecord, now: datetime) -> datetime:
     return now if record.clock is None else min(now, record.clock.high_water_at)
 
 
+def _asked(run: Run, snapshot: Snapshot) -> frozenset[Detail]:
+    """Return the tokens that somebody asked to revoke, and of which that was not carried out yet."""
+    sealer, installation = run.ready_sealer, snapshot.installation()
+    waiting = [each for each in snapshot.open_requests() if is_authentic(sealer, installation, each)]
+    return frozenset(each.arguments.get("jti") for each in waiting if each.kind == "token.revoke")
+
+
 def _revocations(
-    transaction: Transaction, record: WitnessRecord, now: datetime, due_at: datetime, *, behind: bool
+    transaction: Transaction,
+    record: WitnessRecord,
+    now: datetime,
+    due_at: datetime,
+    asked: Collection[Detail],
+    *,
+    behind: bool,
 ) -> Iterator[Event]:
     """Carry over revocations that the witness has and the database lost, or never got to.
 
     ``due_at``: the latest moment that is certain to have come; what is due then stays due when the clock is set right.
-    What the database never got to is still asked for there, and that request sees to the tokens.
+    ``asked``: tokens of which a request tells, which comes next. What the database never got to is still asked for
+    there, and that request sees to the tokens.
     """
     for kid in sorted(record.revoked_kids):
         row = transaction.key(kid)
@@ -201,9 +229,7 @@ def _revocations(
                 yield _event(EventName.TOKENS_REVOKED, key, now)._replace(
                     details={"tokens": found.tokens, "workspaces": found.workspaces}
                 )
-    # One that a person asked to revoke is told of once, by that request, which comes next.
-    asked = set() if behind else {request.arguments.get("jti") for request in transaction.open_requests()}
-    for jti in sorted(record.revoked_jtis.keys() - asked):
+    for jti in sorted(record.revoked_jtis.keys() - (() if behind else asked)):
         token = transaction.token(jti)
         if token is not None and token.token.phase is not Phase.REVOKED:
             transaction.revoke_token(jti, now, Reason.RESTORED)
@@ -252,6 +278,9 @@ def _restore(
     states = [state for state in transaction.workspaces() if state.removed_at is None]
     spread = SMEAR_PER_WORKSPACE * len(states)
     transaction.update_workspaces([_afresh(state, record, reading, spread) for state in states])
+    for request in transaction.open_requests():
+        if request.kind not in REVOCATIONS and not run.answers.awaited(request.nonce):
+            transaction.finish_request(request.id, reading.now, succeeded=False, result=_SET_BACK)
     # What this database thinks that the sinks should hold is older than what they do hold.
     transaction.drop_deliveries([(row.workspace, row.sink) for row in transaction.deliveries()])
 

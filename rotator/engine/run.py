@@ -11,11 +11,12 @@ from typing import Final
 
 from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
 from rotator.core.policy import KeysetPolicy, Policy
-from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
 from rotator.core.timeguard import ClockMark
+from rotator.engine.answers import Answers
 from rotator.errors import KekError
 from rotator.ports import (
+    Answer,
     AuditHead,
     Calendar,
     Clock,
@@ -136,8 +137,12 @@ class Run:
     """Those that publish a tree, this one among them, as far as the witness or the database said so last."""
     refused_policy: Policy | None = None
     """A loaded policy that waits for `config accept`."""
-    answers: dict[int, Secret[str]] = field(default_factory=dict)
-    """Secret answers to requests, by the request's id, for whoever waits; never stored."""
+    answers: Answers = field(default_factory=Answers)
+    """Where those wait who asked for something; never stored."""
+    outcomes: dict[str, Answer] = field(default_factory=dict)
+    """Answers, by nonce, whose transaction is not over yet."""
+    answered: dict[str, datetime] = field(default_factory=dict)
+    """Nonces of the requests that were answered, with when each was accepted: for the witness."""
     minting: Callable[[], Executor] = mint_workers
     """Makes what mints beside the loop, for one tick."""
     key_makers: Callable[[], Executor] = key_makers

@@ -7,12 +7,11 @@ asks for the next tick at once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.policy import Policy
-from rotator.core.timeguard import ClockMark, Verdict, judge
 from rotator.engine.amend import amend_future
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
@@ -21,12 +20,14 @@ from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw, withdraw
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
 from rotator.engine.overlaps import end_overlaps
-from rotator.engine.recover import continues, reconcile, secure, witnessed_clock
+from rotator.engine.recover import continues, reconcile, secure
 from rotator.engine.register import register, sign_of_life
+from rotator.engine.request_rows import forget_old
 from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
 from rotator.engine.run import Outcome, Run
 from rotator.engine.second_witness import write_metas
 from rotator.engine.sync import apply_policy
+from rotator.engine.timekeeping import judge_clock
 from rotator.engine.witnessing import write_witness
 from rotator.errors import KekError, RefusedError, StoreLostError, WitnessError
 from rotator.ports import Reading
@@ -152,10 +153,7 @@ class Engine:
         run = self.run
         with run.around.store.read() as snapshot:
             mark = snapshot.clock_mark()
-            witnessed = witnessed_clock(run, snapshot)
-        verdict = self._verdict(mark, reading)
-        if verdict.trusted and witnessed is not None:
-            verdict = replace(verdict, held=self._verdict(witnessed, reading).held)
+            verdict = judge_clock(run, snapshot, reading).verdict
         if not verdict.trusted:
             if "clock" not in run.faults:  # the sentence names the time, and changes with it: logged once all the same
                 run.fault("clock", verdict.held, "clock.held")
@@ -176,15 +174,6 @@ class Engine:
                 transaction.set_clock_mark(verdict.mark)
                 sign_of_life(run, transaction, reading)
         return False
-
-    def _verdict(self, mark: ClockMark | None, reading: Reading) -> Verdict:
-        return judge(
-            mark,
-            reading,
-            clock_skew=self.run.policy.clock_skew,
-            max_gap=self.run.policy.clock_max_gap,
-            server_time=self.run.around.store.trusted_time(),
-        )
 
     def _reconcile(self, reading: Reading, *, held: bool) -> bool:
         """Hold the database against the witness at the start and when its history went back; False: it cannot be.
@@ -269,6 +258,7 @@ class Engine:
         if beat:
             alarm_late_deliveries(run, reading)
             prune(run, self.chores, reading)
+            forget_old(run, reading.now)
         more = compare_sinks(run, self.chores, reading) or more
         if beat or self.chores.expiring:
             self.chores.expiring = retire_expired(run, reading)

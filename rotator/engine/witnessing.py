@@ -71,6 +71,11 @@ def remember_revoked(run: Run, kids: Iterable[Kid] = (), jtis: Mapping[Jti, date
     """
     run.revoked_kids |= set(kids)
     run.revoked_jtis |= jtis
+    write_remembered(run)
+
+
+def write_remembered(run: Run) -> None:
+    """Write what was revoked and answered; what else the witness says stays where it was not read in full yet."""
     if run.reconciled:
         write_witness(run)
         return
@@ -81,6 +86,7 @@ def remember_revoked(run: Run, kids: Iterable[Kid] = (), jtis: Mapping[Jti, date
                 record,
                 revoked_kids=record.revoked_kids | run.revoked_kids,
                 revoked_jtis={**record.revoked_jtis, **run.revoked_jtis},
+                requests={**record.requests, **run.answered},
             )
         )
 
@@ -103,6 +109,7 @@ def write_witness(run: Run) -> None:
             keysets=dict(run.witnessed),
             revoked_kids=frozenset(run.revoked_kids),
             revoked_jtis=dict(run.revoked_jtis),
+            requests=dict(run.answered),
             replicas=run.replicas,
             clock=_to_the_hour(run.clock),
         )

@@ -10,6 +10,7 @@ from rotator.ports.log import EventLog
 from rotator.ports.publishing import Publication, PublishedSet, Publisher, ServedSets
 from rotator.ports.records import (
     SEALED,
+    Answer,
     AuditHead,
     AuditRow,
     DeliveryAlarm,
@@ -47,6 +48,7 @@ from rotator.ports.witness import PublishedWitness, Witness, WitnessedKey, Witne
 
 __all__ = [
     "SEALED",
+    "Answer",
     "AuditHead",
     "AuditRow",
     "Calendar",

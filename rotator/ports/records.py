@@ -1,12 +1,13 @@
 """The records that the store keeps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from rotator.core.events import Detail, Event
 from rotator.core.model import Jti, KekId, KeysetName, Kid, ReplicaId, SigningKey, SinkId, Token, WorkspaceId
+from rotator.core.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +171,24 @@ class RequestRow:
     uid: int
     reason: str
     created_at: datetime
+    nonce: str = ""
+    """Drawn at random when it was accepted: whatever bears it again is the same request."""
+    bound: Mapping[str, Detail] = field(default_factory=dict)
+    """What was found, when it was accepted, of that which it is about."""
+    kek_id: str = ""
+    mac: bytes = b""
+    """Of all that is above but ``id``."""
     finished_at: datetime | None = None
     succeeded: bool | None = None
     result: str = ""
+
+
+class Answer(NamedTuple):
+    """What became of a request."""
+
+    succeeded: bool
+    text: str
+    secret: Secret[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from rotator.core.events import Detail, Event
+from rotator.core.events import Event
 from rotator.core.model import (
     DueWorkspace,
     Jti,
@@ -161,7 +161,11 @@ class Snapshot(Protocol):
         ...
 
     def open_requests(self) -> tuple[RequestRow, ...]:
-        """Return unfinished requests in the order of their making."""
+        """Return unfinished requests in the order of their making; one that cannot be read has no ``mac``."""
+        ...
+
+    def answered_requests(self, limit: int) -> tuple[RequestRow, ...]:
+        """Return the latest ``limit`` finished requests."""
         ...
 
     def request(self, request_id: int) -> RequestRow | None:
@@ -354,14 +358,8 @@ class Transaction(Snapshot, Protocol):
         """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
         ...
 
-    def add_request(
-        self, kind: str, arguments: Mapping[str, Detail], actor: str, uid: int, reason: str, at: datetime
-    ) -> int:
-        """Store a request; return its id."""
-        ...
-
-    def amend_request(self, request_id: int, arguments: Mapping[str, Detail]) -> None:
-        """Put other arguments in place of those that a request came with."""
+    def add_request(self, request: RequestRow) -> int:
+        """Store a request that is not finished; return the id that it got, whatever its own says."""
         ...
 
     def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:

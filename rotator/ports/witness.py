@@ -43,6 +43,8 @@ class WitnessRecord:
     """With the ``exp`` of each, after which it needs no remembering."""
     replicas: frozenset[ReplicaId] = frozenset()
     """Whose trees are served: an older database may know fewer, and no key signs before each of them shows it."""
+    requests: Mapping[str, datetime] = field(default_factory=dict)
+    """Nonces of requests that were answered, with the moment at which each was accepted. None is carried out again."""
     clock: ClockMark | None = None
     """What was known of time, to the hour: an older database may let a clock pass that is wrong."""
 

@@ -15,6 +15,8 @@ _STEPS: Final[dict[str, str]] = {
     "keyset": "rotator audit list --limit 20, and the log: journalctl -u rotator; it is tried again by itself",
     "meta": "nothing, if you know why; else see that the published directory can be written (rotator check)",
     "publish": "see that the published directory can be written and is not full (rotator check); it is tried again",
+    "request": "find out who else can write to the database: rotator audit list; this is shown until the daemon is"
+    " started again",
     "replica": "start it again, or make it known that it is gone for good",
     "state": "start the daemon: systemctl start rotator, or: rotator run",
     "store": "see that the database can be reached and written (rotator check)",

@@ -23,7 +23,8 @@ from rotator.core.model import KeysetName, Kid, Phase
 from rotator.engine.deliver import Deliveries
 from rotator.engine.issue import issue_due
 from rotator.engine.requests import handle_requests
-from rotator.ports import Publication, PublishedSet, Publisher
+from rotator.engine.requests.accepting import accept
+from rotator.ports import Publication, PublishedSet, Publisher, RequestRow
 from rotator.wiring import State
 from tests.benchmarks.issue import Pace, measure_daemon, measure_limit, prepare
 from tests.benchmarks.states import state_with
@@ -130,14 +131,21 @@ def measure(directory: Path, count: int) -> Taken:
 def ask(state: State, kid: Kid) -> float:
     """Store the request and let it be carried out, as the first step of a tick does; return when it is answered."""
     reading = state.run.around.clock.read()
-    with state.store.begin() as transaction:
-        number = transaction.add_request("key.revoke", {"kid": kid}, "ada(1000)", 1000, "leaked", reading.now)
+    draft = RequestRow(
+        id=0,
+        kind="key.revoke",
+        arguments={"kid": kid},
+        actor="ada(1000)",
+        uid=1000,
+        reason="leaked",
+        created_at=reading.now,
+    )
+    request = accept(state.run, draft, reading)
     handle_requests(state.run, reading, clock_held=False)
     answered = time.perf_counter()
-    with state.store.read() as snapshot:
-        request = snapshot.request(number)
-    assert request is not None
-    assert request.succeeded, request.result
+    answer = state.run.answers.wait(request.nonce, timedelta(0))
+    assert answer is not None
+    assert answer.succeeded, answer.text
     return answered
 
 

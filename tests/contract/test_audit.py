@@ -1,5 +1,6 @@
 """The audit chain, its pruning, and the requests, on every database."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +12,7 @@ from rotator.core.audit import Broken, Mark, verify_chain
 from rotator.core.events import GENESIS, Detail, EventName
 from rotator.core.model import DEFAULT_KEYSET, Phase, WorkspaceId
 from rotator.errors import InvariantError, StoreError
-from rotator.ports import SEALED, AuditHead, Snapshot
+from rotator.ports import SEALED, AuditHead, RequestRow, Snapshot
 from tests.contract.records import ACME, DAY, FILE, HOUR, NOW, events, issue, key, keyset, workspace
 
 MADE, ISSUED, RESTORED = EventName.KEY_MADE, EventName.TOKEN_ISSUED, EventName.STATE_RESTORED
@@ -180,12 +181,28 @@ def test_ended_tokens_are_pruned_and_keys_are_not(store: SqlStore) -> None:
 # --------------------------------------------------------------------------------------------------------- requests
 
 
+def asked(kind: str, arguments: Mapping[str, Detail], reason: str = "", **bound: Detail) -> RequestRow:
+    return RequestRow(
+        id=0,
+        kind=kind,
+        arguments=arguments,
+        actor="ada(1000)",
+        uid=1000,
+        reason=reason,
+        created_at=NOW,
+        nonce=f"nonce of {kind}",
+        bound=bound,
+        kek_id="kek-1",
+        mac=b"\x00\xff",
+    )
+
+
 @pytest.mark.parametrize("succeeded", [True, False])
 def test_what_a_request_held_sealed_goes_when_it_is_finished(store: SqlStore, succeeded: bool) -> None:
     """Whatever became of it; its other arguments stay."""
     arguments: dict[str, Detail] = {"keyset": "default", SEALED: "kek-1 c2VhbGVk", "until": None}
     with store.begin() as transaction:
-        number = transaction.add_request("key.import", arguments, "ada(1000)", 1000, "", NOW)
+        number = transaction.add_request(asked("key.import", arguments))
     with store.begin() as transaction:
         (waiting,) = transaction.open_requests()
         assert waiting.arguments == arguments
@@ -200,23 +217,13 @@ def test_what_a_request_held_sealed_goes_when_it_is_finished(store: SqlStore, su
 def test_request_is_stored_answered_and_pruned(store: SqlStore) -> None:
     """Open ones come in the order of their making; an id is not given again after pruning."""
     with store.begin() as transaction:
-        first = transaction.add_request("token.show", {"workspace": ACME}, "ada(1000)", 1000, "märz", NOW)
-        second = transaction.add_request("clock.accept", {}, "root(0)", 0, "", NOW)
+        drafts = asked("token.show", {"workspace": ACME}, "märz"), asked("clock.accept", {}, kids='["k1"]')
+        first, second = map(transaction.add_request, drafts)
     with store.begin() as transaction:
         waiting = transaction.open_requests()
-        assert [row.id for row in waiting] == [first, second]
-        assert (waiting[0].kind, waiting[0].arguments, waiting[0].actor, waiting[0].uid, waiting[0].reason) == (
-            "token.show",
-            {"workspace": ACME},
-            "ada(1000)",
-            1000,
-            "märz",
-        )
-        assert (waiting[1].arguments, waiting[1].created_at, waiting[1].succeeded) == ({}, NOW, None)
-        transaction.amend_request(second, {"kids": '["k1"]'})
+        assert waiting == (replace(drafts[0], id=first), replace(drafts[1], id=second))
         assert transaction.request(first) == waiting[0]
-        assert transaction.request(second) == replace(waiting[1], arguments={"kids": '["k1"]'})
-        transaction.amend_request(second, {})
+        assert transaction.answered_requests(9) == ()
         transaction.finish_request(first, NOW + HOUR, succeeded=False, result="no such workspace")
         transaction.finish_request(second, NOW + HOUR, succeeded=True, result="done")
         assert transaction.open_requests() == ()
@@ -224,7 +231,9 @@ def test_request_is_stored_answered_and_pruned(store: SqlStore) -> None:
             waiting[0], finished_at=NOW + HOUR, succeeded=False, result="no such workspace"
         )
         assert transaction.request(second) == replace(waiting[1], finished_at=NOW + HOUR, succeeded=True, result="done")
-        third = transaction.add_request("config.accept", {}, "root(0)", 0, "", NOW)
+        assert [row.id for row in transaction.answered_requests(9)] == [second, first]
+        assert [row.id for row in transaction.answered_requests(1)] == [second]
+        third = transaction.add_request(asked("config.accept", {}))
         transaction.prune(tokens_before=NOW, audit_before=NOW + HOUR)
         assert transaction.request(first) is not None
         transaction.prune(tokens_before=NOW, audit_before=NOW + DAY)
@@ -232,7 +241,7 @@ def test_request_is_stored_answered_and_pruned(store: SqlStore) -> None:
         assert [row.id for row in transaction.open_requests()] == [third]
         transaction.finish_request(third, NOW, succeeded=True, result="")
         transaction.prune(tokens_before=NOW, audit_before=NOW + DAY)
-        assert transaction.add_request("config.accept", {}, "root(0)", 0, "", NOW) > third
+        assert transaction.add_request(asked("config.accept", {})) > third
 
 
 def test_removed_keyset_name_is_no_part_of_the_chain_state(store: SqlStore) -> None:

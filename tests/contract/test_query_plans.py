@@ -66,7 +66,6 @@ CHANGES: dict[str, Callable[[Transaction], object]] = {
     "release_leases": lambda transaction: transaction.release_leases(NOW),
     "redeliver": lambda transaction: transaction.redeliver(ACME, FILE, 1, NOW),
     "drop_deliveries": lambda transaction: transaction.drop_deliveries([(ACME, FILE)]),
-    "amend_request": lambda transaction: transaction.amend_request(1, {"keyset": "default"}),
     "finish_request": lambda transaction: transaction.finish_request(1, NOW, succeeded=True, result=""),
     "append": lambda transaction: transaction.append(events(EventName.KEY_MADE)),
     "mark_logged": lambda transaction: transaction.mark_logged(1),

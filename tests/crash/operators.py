@@ -9,7 +9,7 @@ from rotator.core.model import Phase
 from tests.crash.scenarios import PACE, Scenario, Story, begin, jump
 from tests.crash.world import World
 from tests.engine.site import HOUR, MINUTE, PROPAGATION
-from tests.engine.test_import import OldIssuer, sealed
+from tests.engine.test_import import OldIssuer, packed
 
 CURRENT = "SELECT current FROM workspaces WHERE id = 'acme'"
 
@@ -22,10 +22,10 @@ def settled(world: World) -> None:
     world.notes |= {"signer": signer.kid, "spare": spare.kid, "jti": world.site.query(CURRENT)[0][0]}
 
 
-def request(world: World, kind: str, **arguments: str) -> None:
+def request(world: World, kind: str, secret: bytes | None = None, /, **arguments: str) -> None:
     """Ask, unless that is stored already: then it is carried out without anybody asking again."""
     if not world.site.query("SELECT id FROM requests WHERE kind = ?", kind):
-        world.site.submit(kind, **arguments)
+        world.site.accept(kind, None, secret, **arguments)
     world.daemon.settle()
     ((succeeded, result),) = world.site.query("SELECT succeeded, result FROM requests WHERE kind = ?", kind)
     assert succeeded, result
@@ -117,7 +117,7 @@ def settled_beside_another_system(world: World) -> None:
 
 
 def import_key(world: World) -> None:
-    request(world, "key.import", **sealed(world.site, json.loads(str(world.notes["old"]))))
+    request(world, "key.import", packed(json.loads(str(world.notes["old"]))), keyset="default")
 
 
 def imported_once(world: World) -> None:

@@ -35,6 +35,7 @@ from rotator.core.audit import Broken, Mark, verify_chain
 from rotator.core.events import Detail, EventName
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid, Phase, ReplicaId, SigningKey, WorkspaceId
 from rotator.core.policy import FileSink, KeysetPolicy, Policy, Sink, WorkspacePolicy
+from rotator.engine.requests.accepting import accept
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import HEARTBEAT, Engine
 from rotator.errors import DeliveryError
@@ -478,15 +479,39 @@ class Site:
             head = snapshot.audit_head()
             return verify_chain(snapshot.audit(), Mark(head.anchor_seq, head.anchor_hash), Mark(head.seq, head.hash))
 
-    def ask(self, kind: str, daemon: Daemon | None = None, **arguments: Detail) -> RequestRow:
+    def ask(
+        self, kind: str, daemon: Daemon | None = None, secret: bytes | None = None, /, **arguments: Detail
+    ) -> RequestRow:
         """Store a request as the control socket does, let the daemon tick, and return what became of it."""
-        number = self.submit(kind, **arguments)
+        number = self.accept(kind, daemon, secret, **arguments).id
         (daemon or self.main).settle()
         return self.answer(number)
 
-    def submit(self, kind: str, **arguments: Detail) -> int:
-        with closing(open_store(f"sqlite:///{self.database}", create=False)) as store, store.begin() as transaction:
-            return transaction.add_request(kind, arguments, "ada(1000)", 1000, "because", self.clock.wall)
+    def submit(self, kind: str, daemon: Daemon | None = None, /, **arguments: Detail) -> int:
+        return self.accept(kind, daemon, **arguments).id
+
+    def accept(
+        self, kind: str, daemon: Daemon | None = None, secret: bytes | None = None, /, **arguments: Detail
+    ) -> RequestRow:
+        """Store a request as the control socket does: by a daemon that runs, whoever carries it out.
+
+        Where none does, it is stored as by one that is killed before its first tick.
+        """
+        by = daemon or next(self.running(), None)
+        if by is None:
+            request = self.accept(kind, self.main.start(settle=False), secret, **arguments)
+            self.main.stop()
+            return request
+        draft = RequestRow(
+            id=0,
+            kind=kind,
+            arguments=arguments,
+            actor="ada(1000)",
+            uid=1000,
+            reason="because",
+            created_at=self.clock.wall,
+        )
+        return accept(by.run, draft, self.clock.read(), secret)
 
     def answer(self, number: int) -> RequestRow:
         with self.reader() as store, store.read() as snapshot:

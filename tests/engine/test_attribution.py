@@ -10,7 +10,7 @@ import pytest
 from rotator.errors import RefusedError
 from rotator.report.proof import prove
 from tests.engine.site import HOUR, Site, without
-from tests.engine.test_import import OldIssuer, sealed
+from tests.engine.test_import import OldIssuer, packed
 
 CAUSED = {
     "clock.accept": {"clock.accepted"},
@@ -30,7 +30,7 @@ def arguments(site: Site, kind: str) -> dict[str, str]:
     signer = site.active()
     assert signer is not None
     given: dict[str, dict[str, str]] = {
-        "key.import": sealed(site, OldIssuer().private),
+        "key.import": {"keyset": "default"},
         "key.revoke": {"kid": signer},
         "keyset.revoke": {"keyset": "default", "choice": "wait"},
         "token.revoke": {"jti": jti},
@@ -51,7 +51,8 @@ def test_each_event_of_a_command_names_who_which_and_why(site: Site, kind: str) 
         site.clock.leap(timedelta(days=400))
         site.main.settle()
     last = max(row.seq for row in site.audit())
-    answer = site.ask(kind, site.main, **arguments(site, kind))
+    secret = packed(OldIssuer().private) if kind == "key.import" else None
+    answer = site.ask(kind, site.main, secret, **arguments(site, kind))
     assert answer.succeeded, answer.result
     since = [row.event for row in site.audit() if row.seq > last]
     caused = [event for event in since if event.actor != "rotator"]

@@ -77,19 +77,6 @@ def test_a_first_start_without_a_kek_makes_nothing(site: Site) -> None:
     assert site.held("acme")
 
 
-def test_a_request_waits_for_the_kek(site: Site) -> None:
-    """It is neither lost nor answered wrongly."""
-    site.main.start()
-    kept = take_away(site, "missing")
-    site.advance(31 * SECOND)
-    number = site.submit("token.show", workspace="acme")
-    site.advance(MINUTE)
-    assert site.answer(number).succeeded is None
-    kept.replace(site.kek)
-    site.advance(MINUTE)
-    assert site.answer(number).succeeded
-
-
 def test_a_second_kek_in_front_seals_from_now_on(site: Site) -> None:
     """The old one still opens what it sealed; the new one is registered once."""
     site.main.start()

@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -146,6 +147,7 @@ class Control:
         site.main.stop()
         self.store = open_store(f"sqlite:///{site.database}", create=False)
         self.loop = Loop(self.store, outcome=(True, "done", None))
+        self.connection, self.client = socket.socketpair()
         self.server = ControlServer(
             settings=ControlSettings(root / "control.sock", (), (), ()),
             store=self.store,
@@ -153,7 +155,8 @@ class Control:
             policy=lambda: site.policy,
             faults=dict,
             wake=self.loop.wake,
-            take_answer=lambda _: None,
+            accept=self.loop.accept,
+            answers=self.loop.answers,
             log=self.loop,
             published_set=lambda _: None,
         )
@@ -161,7 +164,7 @@ class Control:
     def __call__(self, data: bytes) -> None:
         try:
             call = _parse(data)
-            reply = {"ok": True, "result": self.server._answer(Peer(0, 0), call)}
+            reply = {"ok": True, "result": self.server._answer(self.connection, Peer(0, 0), call)}
         except RotatorError as error:
             says(error)
             reply = dict(_refusal(error))

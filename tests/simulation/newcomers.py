@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from rotator.core.model import KeysetName
 from rotator.core.secret import Secret
 from rotator.engine.requests.importing import pack
-from rotator.engine.requests.sealed import with_secret
-from rotator.ports import FoundKey, KeyMaterial, RequestRow
-from tests.simulation.keys import KEK_ID, StandInSealer, forge_key
+from rotator.ports import FoundKey, KeyMaterial
+from tests.simulation.keys import forge_key
 from tests.simulation.world import World
 
 
@@ -65,17 +64,6 @@ def found(material: KeyMaterial, *, private: bool) -> FoundKey:
 
 
 def submit(world: World, name: KeysetName, keys: Sequence[FoundKey], *, until: datetime | None = None) -> None:
-    """Store what the control socket would; while the key-encryption key is away it stores nothing."""
-    if world.kek.secret != b"kek":
-        return
-    draft = RequestRow(
-        id=0,
-        kind="key.import",
-        arguments={"keyset": name} if until is None else {"keyset": name, "until": until.isoformat()},
-        actor="ada(1000)",
-        uid=1000,
-        reason="because",
-        created_at=world.clock.wall,
-    )
-    stored = with_secret(StandInSealer(KEK_ID, world.kek.secret), draft, pack(keys))
-    world.ask("key.import", **{each: str(value) for each, value in stored.arguments.items()})
+    """Ask for an import, as over the control socket."""
+    arguments = {"keyset": name} if until is None else {"keyset": name, "until": until.isoformat()}
+    world.ask("key.import", secret=pack(keys), **arguments)

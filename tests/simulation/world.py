@@ -8,7 +8,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.sinks import sink_id
 from rotator.engine.deliver import Deliveries
 from rotator.engine.housekeeping import Chores
+from rotator.engine.requests.accepting import accept
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import Engine
 from rotator.errors import RefusedError, RotatorError
+from rotator.ports import RequestRow
 from tests.simulation.around import Carriers, InTurn, Sinks, StandInCourier, StandInWitness, WatchingLog, WitnessFile
 from tests.simulation.chronicle import Chronicle
 from tests.simulation.database import Backup, Database, HazardousStore
@@ -33,6 +35,8 @@ from tests.simulation.verifiers import Verifier
 from tests.stand_ins import MINUTE, T0, FakeClock
 
 TICKS_AT_ONE_MOMENT = 60
+ADA = "ada(1000)"
+"""Who asks for everything."""
 ALWAYS_CALM = timedelta(days=36_500)
 """For how long what was never in trouble has been in none."""
 
@@ -137,6 +141,8 @@ class World:
     """Keysets whose next key may sign before every verifier can know it, since when an operator said so."""
     suspended: dict[Kid, datetime] = field(default_factory=dict)
     """Until when tokens on a key may be refused, for it signed before every verifier could know it."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """How many requests of each kind were accepted."""
     neglect_looked_for_at: datetime = T0
     kek_taken_at: datetime = T0
     ticks: int = 0
@@ -254,6 +260,18 @@ class World:
         """Start a process, if its pod still is there and has none."""
         if replica.engine is not None or self.replicas.get(replica.name) is not replica:
             return
+        run = self._run(replica)
+        chores = Chores(retention_tokens=timedelta(days=30), retention_audit=timedelta(days=60))
+        replica.started_at = self.now
+        replica.engine = Engine(run, heartbeat=self.setting.heartbeat, chores=chores)
+        replica.carriers = Carriers()
+        replica.engine.deliveries.close()
+        replica.engine.deliveries = Deliveries(lambda: None, files=replica.carriers, commands=replica.carriers)
+        replica.reload = False
+        self._count_running()
+
+    def _run(self, replica: Replica) -> Run:
+        """Return what a process on the machine of ``replica`` works with."""
         runs: list[Run] = []  # the witness is sealed by what the run unlocked, and the run is made of the witness
         around = Surroundings(
             replica=replica.name,
@@ -272,14 +290,7 @@ class World:
             self.surround(around), self.policy, minting=InTurn, key_makers=InTurn, compare_interval=self.setting.compare
         )
         runs.append(run)
-        chores = Chores(retention_tokens=timedelta(days=30), retention_audit=timedelta(days=60))
-        replica.started_at = self.now
-        replica.engine = Engine(run, heartbeat=self.setting.heartbeat, chores=chores)
-        replica.carriers = Carriers()
-        replica.engine.deliveries.close()
-        replica.engine.deliveries = Deliveries(lambda: None, files=replica.carriers, commands=replica.carriers)
-        replica.reload = False
-        self._count_running()
+        return run
 
     def stop(self, replica: Replica, down_for: timedelta | None) -> None:
         """End a process; it comes back after ``down_for``, if at all."""
@@ -453,10 +464,24 @@ class World:
         """Change the database behind the back of the daemons."""
         self.database.meddle(sql, *parameters)
 
-    def ask(self, kind: str, **arguments: str) -> None:
-        """Store a request as the control socket does."""
-        with self.database.store.begin() as transaction:
-            transaction.add_request(kind, arguments, "ada(1000)", 1000, "because", self.clock.wall)
+    def ask(self, kind: str, *, secret: bytes | None = None, **arguments: str) -> None:
+        """Have a request accepted, by a daemon that runs or by a command without one, and stored.
+
+        What is refused at once changes nothing; whoever wants it asks again.
+        """
+        replica = next(iter(self.running), self.replica(0))
+        run = self._run(replica) if replica.engine is None else replica.engine.run
+        store = HazardousStore(self.database, Hazards())  # a process that dies is another move
+        draft = RequestRow(
+            id=0, kind=kind, arguments=arguments, actor=ADA, uid=1000, reason="because", created_at=self.clock.wall
+        )
+        try:
+            request = accept(replace(run, around=replace(run.around, store=store)), draft, self.clock.read(), secret)
+        except RefusedError:
+            self.injected[f"{kind} not accepted"] += 1
+            return
+        run.answers.leave(request.nonce)
+        self.asked[kind] += 1
 
     def revokes(self, keyset: KeysetName, *, at_once: bool) -> None:
         """Note that keys of a keyset are revoked; ``at_once``: and that a fresh one may sign before it is known."""

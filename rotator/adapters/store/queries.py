@@ -177,6 +177,12 @@ FAILING_DELIVERIES: Final = (
 # ------------------------------------------------------------------------------------------------------------- requests
 
 OPEN_REQUESTS: Final = sa.select(schema.requests).where(REQUESTS.finished_at.is_(None)).order_by(REQUESTS.id)
+ANSWERED_REQUESTS: Final = (
+    sa.select(schema.requests)
+    .where(REQUESTS.finished_at.is_not(None))
+    .order_by(REQUESTS.id.desc())
+    .limit(sa.bindparam("limit"))
+)
 ONE_REQUEST: Final = sa.select(schema.requests).where(REQUESTS.id == sa.bindparam("id"))
 
 # ---------------------------------------------------------------------------------------------------------------- audit

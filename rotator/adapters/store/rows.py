@@ -10,6 +10,7 @@ from rotator.adapters.store import schema
 from rotator.adapters.store.integrity import Columns, Integrity
 from rotator.adapters.store.times import from_us, noted, span_from_us
 from rotator.core.events import Detail, Event, EventName
+from rotator.core.instants import EPOCH
 from rotator.core.model import Algorithm, DueWorkspace, Origin, Phase, SigningKey, Token, WorkspaceState
 from rotator.errors import StoreError
 from rotator.ports import (
@@ -247,19 +248,35 @@ def delivery(row: AnyRow, integrity: Integrity) -> DeliveryRow:
 
 
 def request(row: AnyRow) -> RequestRow:
-    """Read a row of ``requests``."""
+    """Read a row of ``requests``; one that cannot be read has no MAC, so that nobody takes it for a request."""
+    try:
+        arguments, bound, mac = _plain(row.arguments), _plain(row.bound), bytes(row.mac)
+        created_at, finished_at = from_us(row.created_at), from_us(row.finished_at)
+    except (ValueError, OverflowError, RecursionError):
+        arguments, bound, mac, created_at, finished_at = {}, {}, b"", EPOCH, None
     return RequestRow(
         id=row.id,
         kind=row.kind,
-        arguments=decode_details(row.arguments),
+        arguments=arguments,
         actor=row.actor,
         uid=row.uid,
         reason=row.reason,
-        created_at=from_us(row.created_at),
-        finished_at=from_us(row.finished_at),
+        created_at=created_at,
+        nonce=row.nonce,
+        bound=bound,
+        kek_id=row.kek_id,
+        mac=mac,
+        finished_at=finished_at,
         succeeded=None if row.succeeded is None else bool(row.succeeded),
         result=row.result,
     )
+
+
+def _plain(stored: str) -> Mapping[str, Detail]:
+    details = decode_details(stored)
+    if not all(value is None or isinstance(value, str | int) for value in details.values()):
+        raise ValueError("a value is neither text nor a whole number")
+    return details
 
 
 def audit(row: AnyRow) -> AuditRow:

@@ -246,6 +246,10 @@ class SqlSnapshot:
         """Return unfinished requests in the order of their making."""
         return tuple(map(rows.request, self._all(queries.OPEN_REQUESTS)))
 
+    def answered_requests(self, limit: int) -> tuple[RequestRow, ...]:
+        """Return the latest ``limit`` finished requests."""
+        return tuple(map(rows.request, self._all(queries.ANSWERED_REQUESTS, limit=limit)))
+
     def request(self, request_id: int) -> RequestRow | None:
         """Return one request."""
         row = self._first(queries.ONE_REQUEST, id=request_id)

@@ -1,6 +1,6 @@
 """Changes that become durable together or not at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,7 +10,7 @@ from rotator.adapters.store import asked, chain, deliveries, integrity, issue, p
 from rotator.adapters.store.bulk import Statement, Value, upsert
 from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.times import span_to_us, to_us
-from rotator.core.events import Detail, Event, encode_details
+from rotator.core.events import Event, encode_details
 from rotator.core.model import (
     Jti,
     KeysetName,
@@ -36,6 +36,7 @@ from rotator.ports import (
     KeyRow,
     KeysetRow,
     ReplicaRow,
+    RequestRow,
     RevokedTokens,
     Sighting,
 )
@@ -352,28 +353,25 @@ class SqlTransaction(SqlSnapshot):
 
     # -------------------------------------------------------------------------------------------------------- requests
 
-    def add_request(
-        self, kind: str, arguments: Mapping[str, Detail], actor: str, uid: int, reason: str, at: datetime
-    ) -> int:
-        """Store a request; return its id."""
+    def add_request(self, request: RequestRow) -> int:
+        """Store a request that is not finished; return the id that it got, whatever its own says."""
         row = sa.insert(schema.requests).values(
-            kind=kind,
-            arguments=encode_details(arguments),
-            actor=actor,
-            uid=uid,
-            reason=reason,
-            created_at=to_us(at),
+            kind=request.kind,
+            arguments=encode_details(request.arguments),
+            actor=request.actor,
+            uid=request.uid,
+            reason=request.reason,
+            created_at=to_us(request.created_at),
+            nonce=request.nonce,
+            bound=encode_details(request.bound),
+            kek_id=request.kek_id,
+            mac=request.mac,
             result="",
         )
         stored = self._connection.execute(row).inserted_primary_key
         if stored is None:
             raise StoreError("the database gave a new request no id")
         return int(stored[0])
-
-    def amend_request(self, request_id: int, arguments: Mapping[str, Detail]) -> None:
-        """Put other arguments in place of those that a request came with."""
-        values = {"arguments": encode_details(arguments)}
-        self._connection.execute(sa.update(schema.requests).where(schema.requests.c.id == request_id).values(**values))
 
     def finish_request(self, request_id: int, at: datetime, *, succeeded: bool, result: str) -> None:
         """Record the outcome of a request, and erase what it held sealed."""

@@ -5,16 +5,18 @@ from rotator.core.events import Event, EventName
 from rotator.core.timeguard import mark_of
 from rotator.engine.amend import amend_future
 from rotator.engine.observe import shift_sightings
+from rotator.engine.requests.binding import require_clock, require_config
 from rotator.engine.requests.outcome import done
 from rotator.engine.run import Run
 from rotator.engine.sync import apply_policy
 from rotator.engine.witnessing import vouch_for
-from rotator.errors import RefusedError
 from rotator.ports import Reading, RequestRow
 
 
 def accept_clock(run: Run, request: RequestRow, reading: Reading) -> None:
-    """Trust the clock as it stands now."""
+    """Trust the clock as it stands now, if it is the one that a person saw."""
+    with run.around.store.read() as snapshot:
+        require_clock(run, snapshot, request, reading)
     problem = run.faults.get("clock", "")
     vouch_for(run, mark_of(reading))
     with run.around.store.begin() as transaction:
@@ -28,10 +30,9 @@ def accept_clock(run: Run, request: RequestRow, reading: Reading) -> None:
 
 
 def accept_config(run: Run, request: RequestRow, reading: Reading) -> None:
-    """Apply the config that was refused for what it drops."""
-    policy = run.refused_policy
-    if policy is None:
-        raise RefusedError("no config waits to be accepted")
+    """Apply the config that was refused for what it drops, if a person saw that."""
+    with run.around.store.read() as snapshot:
+        policy = require_config(run, snapshot, request, reading)
     apply_policy(run, policy, reading, accepted=True, asked=request)
     run.refused_policy = None
     run.healed("config")

@@ -11,6 +11,7 @@ from typing import Final
 from rotator.core.actions import Reason
 from rotator.core.events import Event, EventName
 from rotator.core.model import Overlap, Phase, Token, WorkspaceId, WorkspaceState
+from rotator.engine.requests.binding import require_current
 from rotator.engine.requests.outcome import done
 from rotator.engine.requests.revocation import token_revoked, witness_first
 from rotator.engine.run import Run
@@ -31,10 +32,12 @@ def replace_token(run: Run, request: RequestRow, reading: Reading) -> None:
     ends_at = None if overlap is None else reading.now + overlap
     if ends_at == reading.now:
         with run.around.store.read() as snapshot:
-            _require_replaceable(run, snapshot.workspace(workspace), workspace)  # the witness takes nothing back
+            _require_replaceable(
+                run, request, snapshot.workspace(workspace), workspace
+            )  # the witness takes nothing back
             witness_first(run, tokens=_living(snapshot.tokens(workspace), reading.now))
     with run.around.store.begin() as transaction:
-        state = _require_replaceable(run, transaction.lock_workspace(workspace), workspace)
+        state = _require_replaceable(run, request, transaction.lock_workspace(workspace), workspace)
         living = _living(transaction.tokens(workspace), reading.now)
         events = [] if ends_at is None else _limit(transaction, request, reading, living, ends_at)
         transaction.make_due(workspace, reading.now, Reason.REQUESTED, ends_at)
@@ -61,7 +64,9 @@ def _overlap(text: str) -> timedelta | None:
     return timedelta(seconds=int(text))
 
 
-def _require_replaceable(run: Run, state: WorkspaceState | None, workspace: WorkspaceId) -> WorkspaceState:
+def _require_replaceable(
+    run: Run, request: RequestRow, state: WorkspaceState | None, workspace: WorkspaceId
+) -> WorkspaceState:
     if state is None:
         raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
     if state.removed_at is not None or workspace not in run.policy.workspaces:
@@ -71,6 +76,7 @@ def _require_replaceable(run: Run, state: WorkspaceState | None, workspace: Work
         )
     if state.current is None:
         raise RefusedError(f"workspace {workspace} has no token yet that could be replaced; `rotator status` says why")
+    require_current(request, state)
     return state
 
 

@@ -7,11 +7,9 @@ counts most is done first, and each step is left out where it was done before.
 Works while the clock is not trusted, but for what follows a revocation: then no successor signs and nothing is issued.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
@@ -19,18 +17,15 @@ from rotator.core.compromise import needs_choice
 from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, Wish, WorkspaceId
-from rotator.core.planner import IN_SET
 from rotator.engine.attribution import caused_by
 from rotator.engine.keysets import turn_keyset, withdraw
 from rotator.engine.observe import observe
+from rotator.engine.requests.binding import LIVING, bound_jtis, bound_kids
 from rotator.engine.requests.outcome import done, done_before
 from rotator.engine.run import Run
 from rotator.engine.witnessing import remember_revoked
 from rotator.errors import KekError, PublishError, RefusedError, WitnessError
 from rotator.ports import Reading, RequestRow, RevokedTokens, Transaction
-
-MEANT: Final = "kids"
-"""The argument in which the revocation of a keyset notes, when it begins, which keys it is of."""
 
 # --------------------------------------------------------------------------------------------------------------- keys
 
@@ -52,7 +47,7 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
             still = counted(found.workspaces, "workspace waits", "workspaces wait")
             waiting = f"; {still} for a new token" if found.workspaces else ""
             result = f"key {kid} {_already(row.key.revoked_at)}{_where(run, keyset, [kid])}{waiting}{unwritten}"
-            done_before(transaction, request, reading, result)
+            done_before(run, transaction, request, reading, result)
             return
         result = f"key {kid} is revoked{_where(run, keyset, [kid])}; {_what_hung_on_it(found)}{unwritten}"
         done(run, transaction, request, _tokens_revoked(request, reading, keyset, kid, found), result)
@@ -68,9 +63,15 @@ def _already(revoked_at: datetime | None) -> str:
 
 
 def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
-    """Revoke every key that a keyset has when this begins, spare included."""
+    """Revoke every key that a keyset had when this was accepted, spare included; begun again, it spares fresh ones."""
     keyset = KeysetName(str(request.arguments.get("keyset", "")))
-    kids = _every_key(run, request, keyset)
+    with run.around.store.read() as snapshot:
+        if snapshot.keyset(keyset) is None:
+            names = ", ".join(row.name for row in snapshot.keysets())
+            raise RefusedError(f"there is no keyset {keyset!r}; there are: {names}")
+    kids = bound_kids(request)
+    if not kids:
+        raise RefusedError(f"keyset {keyset} has no key that could be revoked")
     _require_choice(run, request, reading, keyset, kids)
     unwritten = witness_first(run, kids)
     _take_out(run, request, reading, keyset, kids)
@@ -83,25 +84,6 @@ def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
         event = _event(EventName.KEYSET_REVOKED, request, reading, keyset=keyset)._replace(details={"keys": len(kids)})
         before = [_tokens_revoked(request, reading, keyset, kid, each) for kid, each in found.items() if any(each)]
         done(run, transaction, request, event, result, before=before)
-
-
-def _every_key(run: Run, request: RequestRow, keyset: KeysetName) -> list[Kid]:
-    """Return every key that the keyset has, and note it: begun again, the request spares the fresh ones.
-
-    Not by the time when a key was made: clocks of replicas differ, and one of the same moment would be spared as well.
-    """
-    noted = request.arguments.get(MEANT)
-    if noted is not None:
-        return [Kid(kid) for kid in json.loads(str(noted))]
-    with run.around.store.begin() as transaction:
-        if transaction.lock_keyset(keyset) is None:
-            names = ", ".join(row.name for row in transaction.keysets())
-            raise RefusedError(f"there is no keyset {keyset!r}; there are: {names}")
-        kids = [row.key.kid for row in transaction.keys(keyset) if row.key.phase in IN_SET]
-        if not kids:
-            raise RefusedError(f"keyset {keyset} has no key that could be revoked")
-        transaction.amend_request(request.id, {**request.arguments, MEANT: json.dumps(kids)})
-    return kids
 
 
 def _require_choice(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
@@ -223,7 +205,7 @@ def revoke_token(run: Run, request: RequestRow, reading: Reading) -> None:
         renewed = _revoke(run, transaction, [row.token], workspace, reading)
         if _was_revoked_before(row.token.revoked_at, request):
             result = f"token {jti} of workspace {workspace} {_already(row.token.revoked_at)}{unwritten}"
-            done_before(transaction, request, reading, result)
+            done_before(run, transaction, request, reading, result)
             return
         event = token_revoked(request, reading, row.token)
         follows = "it gets a new one" if renewed else "its current token is another one, and stays"
@@ -238,7 +220,8 @@ def revoke_workspace(run: Run, request: RequestRow, reading: Reading) -> None:
         state = snapshot.workspace(workspace)
         if state is None:
             raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
-        living = [token for token in snapshot.tokens(workspace) if token.phase in (Phase.ACTIVE, Phase.GRACE)]
+        meant = bound_jtis(request)
+        living = [token for token in snapshot.tokens(workspace) if token.phase in LIVING and token.jti in meant]
     unwritten = witness_first(run, tokens=living)
     with run.around.store.begin() as transaction:
         renewed = _revoke(run, transaction, living, workspace, reading)
@@ -247,6 +230,8 @@ def revoke_workspace(run: Run, request: RequestRow, reading: Reading) -> None:
         )._replace(details={"tokens": len(living)})
         tokens = counted(len(living), "token")
         follows = "it gets a new one" if renewed else "it has left the config, and gets no new one"
+        if not renewed and state.current is not None and state.current not in meant:
+            follows = f"token {state.current} was issued after this was asked, and stays"
         result = f"workspace {workspace}: {tokens} revoked; {follows}{unwritten}"
         before = [token_revoked(request, reading, token) for token in living]
         done(run, transaction, request, event, result, before=before)

@@ -1,17 +1,14 @@
 """Rotates a keyset's key at an operator's word: stored as a wish, which the planner fulfils as soon as that is safe."""
 
 from dataclasses import replace
-from typing import Final
 
 from rotator.core.events import Event, EventName
-from rotator.core.model import KeysetName, Kid, Phase, Wish
+from rotator.core.model import KeysetName, Wish
+from rotator.engine.requests.binding import require_signing, signing_key
 from rotator.engine.requests.outcome import done
 from rotator.engine.run import Run
 from rotator.errors import RefusedError
 from rotator.ports import KeysetRow, Reading, RequestRow, Transaction
-
-NO_KEY: Final = "none"
-"""What an emergency names as the signing key where none signs."""
 
 
 def rotate_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
@@ -28,14 +25,15 @@ def _ask(run: Run, request: RequestRow, reading: Reading, *, emergency: bool) ->
     name = KeysetName(str(request.arguments.get("keyset", "")))
     with run.around.store.begin() as transaction:
         row = transaction.lock_keyset(name)
-        signing = _signing(transaction, name)
+        signing = signing_key(transaction, name)
         _refuse_if_in_vain(run, row, name, reading, transaction)
         if emergency:
-            _refuse_if_changed(signing, str(request.arguments.get("signing", "")))
+            require_signing(signing, str(request.arguments.get("signing", "")))
         elif signing is None:
             raise RefusedError(
                 f"no key signs on keyset {name}, so that there is none to rotate; `rotator status` says when one will"
             )
+        require_signing(signing, str(request.bound.get("signing")))
         _refuse_if_under_way(transaction.wish(name), name, emergency=emergency)
         wish = Wish(asked_at=reading.now, actor=request.actor, reason=request.reason, emergency=emergency)
         transaction.put_wish(name, wish)
@@ -53,10 +51,6 @@ def _ask(run: Run, request: RequestRow, reading: Reading, *, emergency: bool) ->
         done(run, transaction, request, event, f"keyset {name} is to rotate")
 
 
-def _signing(transaction: Transaction, name: KeysetName) -> Kid | None:
-    return next((row.key.kid for row in transaction.keys(name) if row.key.phase is Phase.ACTIVE), None)
-
-
 def _refuse_if_in_vain(
     run: Run, row: KeysetRow | None, name: KeysetName, reading: Reading, transaction: Transaction
 ) -> None:
@@ -64,12 +58,6 @@ def _refuse_if_in_vain(
         raise RefusedError(f"there is no keyset {name!r}; `rotator status` names them")
     if name not in run.policy.keysets and not transaction.keyset_in_use(name, reading.now):
         raise RefusedError(f"keyset {name} has left the config and nothing uses it: it gets no more keys")
-
-
-def _refuse_if_changed(signing: Kid | None, seen: str) -> None:
-    if (signing or NO_KEY) != seen:
-        found = "no key signs" if signing is None else f"key {signing} signs"
-        raise RefusedError(f"{found} now, and not {seen}: it was rotated meanwhile. Look again before you do more")
 
 
 def _refuse_if_under_way(wish: Wish | None, name: KeysetName, *, emergency: bool) -> None:

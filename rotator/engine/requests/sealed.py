@@ -15,7 +15,7 @@ PURPOSE: Final = "request"
 
 
 def with_secret(sealer: Sealer, draft: RequestRow, secret: bytes) -> RequestRow:
-    """Return ``draft``, whose id is not drawn yet, with ``secret`` as its sealed argument."""
+    """Return ``draft``, whose nonce is drawn and whose id is not, with ``secret`` as its sealed argument."""
     sealed = sealer.seal(PURPOSE, _bound_to(draft), "", "", secret)
     text = f"{sealer.kek_id} {base64.b64encode(sealed).decode()}"
     return replace(draft, arguments={**draft.arguments, SEALED: text})
@@ -35,5 +35,6 @@ def secret_of(run: Run, request: RequestRow) -> Secret[bytes]:
 
 def _bound_to(request: RequestRow) -> str:
     arguments = {name: value for name, value in sorted(request.arguments.items()) if name != SEALED}
-    said = [request.kind, arguments, request.actor, request.uid, request.reason, request.created_at.isoformat()]
+    asked_at = request.created_at.isoformat()
+    said = [request.nonce, request.kind, arguments, request.actor, request.uid, request.reason, asked_at]
     return json.dumps(said, separators=(",", ":"))

@@ -6,16 +6,19 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import Phase, SinkId, Token, WorkspaceId, WorkspaceState
 from rotator.core.secret import Secret
 from rotator.engine.deliver import open_parcel
+from rotator.engine.requests.binding import require_current
 from rotator.engine.requests.outcome import done
 from rotator.engine.run import Run
 from rotator.errors import RefusedError
-from rotator.ports import DeliveryRow, Reading, RequestRow
+from rotator.ports import Answer, DeliveryRow, Reading, RequestRow
 
 SHOWN_SINK: Final = SinkId("shown")
 
 
 def show_token(run: Run, request: RequestRow, reading: Reading) -> None:
-    """Open a workspace's current token for the person who asked, and say so in the audit. The row holds no secret."""
+    """Open a workspace's current token for the person who waits, and say so in the audit. The row holds no secret."""
+    if not run.answers.awaited(request.nonce):
+        raise RefusedError("whoever asked for the token waits no more; nothing was shown. Ask again")
     workspace = WorkspaceId(str(request.arguments.get("workspace", "")))
     with run.around.store.read() as snapshot:
         state = snapshot.workspace(workspace)
@@ -23,6 +26,7 @@ def show_token(run: Run, request: RequestRow, reading: Reading) -> None:
             raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
         if state.current is None or state.current_expires_at is None:
             raise RefusedError(f"workspace {workspace} has no token yet; `rotator status` says why")
+        require_current(request, state)
         wanted = DeliveryRow(
             workspace=workspace,
             sink=SHOWN_SINK,
@@ -35,7 +39,6 @@ def show_token(run: Run, request: RequestRow, reading: Reading) -> None:
         row = snapshot.token(state.current)
     if parcel is None:
         raise RefusedError(_why_erased(state, None if row is None else row.token))
-    run.answers[request.id] = Secret(parcel.token.reveal())  # there before whoever waits sees the end
     with run.around.store.begin() as transaction:
         event = Event(
             name=EventName.TOKEN_SHOWN,
@@ -46,6 +49,7 @@ def show_token(run: Run, request: RequestRow, reading: Reading) -> None:
             jti=parcel.jti,
         )
         done(run, transaction, request, event, parcel.jti)
+    run.outcomes[request.nonce] = Answer(succeeded=True, text=parcel.jti, secret=Secret(parcel.token.reveal()))
 
 
 def _why_erased(state: WorkspaceState, token: Token | None) -> str:
