@@ -37,6 +37,7 @@ from tests.simulation.operators import (
     RemoveKeyset,
     RemoveWorkspaces,
 )
+from tests.simulation.requests import AcceptedInVain, ChangeRequest, ForgeRequest, ReplayRequest
 from tests.simulation.setting import ALGORITHMS, Setting
 from tests.simulation.vandals import BackUp, Deface, InsertKeyRow, PutBack, Restore, TamperKeyRow
 from tests.simulation.world import World
@@ -117,6 +118,10 @@ TABLE: tuple[tuple[int, Draw], ...] = (
     (3, lambda r, _s: ReplaceToken(r.randrange(500), r.choice(("end", "0", "3600", "864000")))),
     (2, lambda r, _s: InsertKeyRow(r.randrange(3), r.randrange(1000), r.choice(("pending", "grace")))),
     (2, lambda r, s: TamperKeyRow(r.randrange(3), spell(r, s))),
+    (2, lambda r, _s: ForgeRequest(r.randrange(8), r.randrange(1000))),
+    (2, lambda r, _s: ReplayRequest(r.randrange(1000), r.choice(("copy", "reopen")))),
+    (1, lambda r, _s: ChangeRequest(r.randrange(3), r.randrange(7))),
+    (1, lambda r, s: AcceptedInVain(r.choice((-40, 40, 400)) * DAY, spell(r, s))),
     (4, lambda r, _s: Deface(r.randrange(3), r.randrange(3), r.randrange(2), r.choice(("remove", "cut", "insert")))),
 )
 """How often each kind of move is drawn, and how."""

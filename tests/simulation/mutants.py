@@ -12,15 +12,17 @@ import pytest
 
 from rotator.core import invariants, planner, schedule, timeguard
 from rotator.core.model import Algorithm, KekId
-from rotator.engine import deliver, issue, observe, recover, rows
+from rotator.engine import deliver, issue, observe, recover, request_rows, requests, rows
+from rotator.engine.requests import binding
 from rotator.engine.run import Surroundings
 from rotator.ports import Sealer, WitnessRecord
-from tests.simulation.commands import RevokeKey, Rotate
+from tests.simulation.commands import RevokeKey, RevokeToken, Rotate
 from tests.simulation.keys import KEK_ID, KekFile, StandInKeyring, StandInSealer
 from tests.simulation.machines import ClockStep, DiskFull, KekAway, MintFails, SinkFails
 from tests.simulation.moves import Move, Nothing
 from tests.simulation.newcomers import ImportSigner
 from tests.simulation.operators import ChangeKeyset
+from tests.simulation.requests import AcceptedInVain, ForgeRequest, ReplayRequest
 from tests.simulation.vandals import BackUp, InsertKeyRow, PutBack, Restore
 from tests.stand_ins import DAY, HOUR
 
@@ -176,6 +178,28 @@ ALL = (
         (10,),
         moves=((50 * DAY, InsertKeyRow(0, 1, "grace")), (30 * DAY, Nothing())),
         lines=((rows, "examine", "if not sealer.verify_mac(", "if False and not sealer.verify_mac("),),
+    ),
+    Bug(
+        "rows of requests are carried out without looking at their MAC",
+        (3, 10),
+        moves=((50 * DAY, ForgeRequest(2, 1)), (30 * DAY, Nothing())),
+        lines=((request_rows, "is_authentic", "return sealer.verify_mac(", "return True or sealer.verify_mac("),),
+    ),
+    Bug(
+        "a request is carried out as often as its row comes back",
+        (10,),
+        moves=(
+            (50 * DAY, RevokeToken(1, everything=True)),
+            (2 * DAY, ReplayRequest(0, "copy")),
+            (30 * DAY, Nothing()),
+        ),
+        lines=((requests, "handle_requests", "if request.nonce in run.answered:", "if False:"),),
+    ),
+    Bug(
+        "a clock that was accepted in one boot is trusted in the next",
+        (11,),
+        moves=((50 * DAY, AcceptedInVain(40 * DAY, 20 * DAY)), (30 * DAY, Nothing())),
+        lines=((binding, "require_clock", 'if reading.boot_id != seen.get("boot_id"):', "return\n    if False:"),),
     ),
     Bug(
         "a delivery that failed counts as made",

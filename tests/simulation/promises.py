@@ -16,7 +16,7 @@ from tests.simulation.keys import PRIVATE, TOKEN
 from tests.simulation.setting import SKEW
 from tests.simulation.tree import Tree, keys_of, keyset_of, places
 from tests.simulation.verifiers import HABITS, Verifier
-from tests.simulation.world import BrokenPromiseError, Replica, World
+from tests.simulation.world import ADA, BrokenPromiseError, Replica, World
 from tests.stand_ins import DAY
 
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
@@ -34,6 +34,16 @@ BY_THE_CLOCK: Final = frozenset(
     }
 )
 """What must not happen while the clock is distrusted."""
+
+ASKED: Final = {
+    "clock.accepted": ("clock.accept",),
+    "config.accepted": ("config.accept",),
+    "keyset.rotation_requested": ("keyset.rotate", "keyset.rotate_at_once"),
+    "keyset.revoked": ("keyset.revoke",),
+    "token.replacement_requested": ("token.replace",),
+    "workspace.revoked": ("workspace.revoke",),
+}
+"""Events of which a request makes one, and by which kinds."""
 
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -304,6 +314,8 @@ def secrets_stay_sealed_and_state_is_authentic(world: World, replica: Replica | 
             return f"event {entry.seq} ({entry.name}) holds a secret"
         if entry.name == "key.activated" and entry.kid not in world.forge.made:
             return f"{entry.kid} signs, and was made by somebody else"
+    if problem := _nobody_asked(world):
+        return problem
     used, world.forge.used = world.forge.used, []
     # A process looks at the key-encryption key at each heartbeat.
     if used and world.kek.secret != b"kek" and world.now - world.kek_taken_at > world.setting.heartbeat:
@@ -312,6 +324,19 @@ def secrets_stay_sealed_and_state_is_authentic(world: World, replica: Replica | 
         for kid, jwk in (keys_of(content) or {}).items():
             if world.forge.made.get(kid) != jwk:
                 return f"{path} was written with {kid}, which was made by somebody else"
+    return ""
+
+
+def _nobody_asked(world: World) -> str:
+    """Return what was done in somebody's name who did not ask for it, or more often than it was asked for."""
+    news, counted = world.chronicle.news, world.chronicle.counted
+    for entry in news:
+        if entry.actor not in ("rotator", ADA):
+            return f"{entry.name} in the name of {entry.actor}, who never asked for anything"
+    for name in {entry.name for entry in news} & ASKED.keys():
+        asked = sum(world.asked[kind] for kind in ASKED[name])
+        if counted[name] > asked:
+            return f"{name} for the {counted[name]}. time, and it was asked for {asked} times"
     return ""
 
 

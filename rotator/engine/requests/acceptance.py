@@ -31,11 +31,14 @@ def accept_clock(run: Run, request: RequestRow, reading: Reading) -> None:
 
 def accept_config(run: Run, request: RequestRow, reading: Reading) -> None:
     """Apply the config that was refused for what it drops, if a person saw that."""
-    with run.around.store.read() as snapshot:
-        policy = require_config(run, snapshot, request, reading)
-    apply_policy(run, policy, reading, accepted=True, asked=request)
-    run.refused_policy = None
-    run.healed("config")
+    if run.refused_policy is None and run.policy.digest and run.policy.digest == request.bound.get("config"):
+        policy = run.policy  # killed when it was in force, and before that was recorded
+    else:
+        with run.around.store.read() as snapshot:
+            policy = require_config(run, snapshot, request, reading)
+        apply_policy(run, policy, reading, accepted=True, asked=request)
+        run.refused_policy = None
+        run.healed("config")
     with run.around.store.begin() as transaction:
         event = Event(name=EventName.CONFIG_ACCEPTED, at=reading.now)
         result = f"the config is in force, with {counted(len(policy.workspaces), 'workspace')}"
