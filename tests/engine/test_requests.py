@@ -8,6 +8,7 @@ import pytest
 from rotator.core.events import EventName
 from rotator.core.model import KeysetName, Phase
 from rotator.engine.request_rows import GOOD_FOR
+from rotator.engine.requests.binding import require_clock
 from rotator.errors import RefusedError
 from rotator.ports import RequestRow
 from rotator.report import status
@@ -325,20 +326,21 @@ def test_a_clock_that_was_moved_since_it_was_accepted_is_not_trusted(site: Site,
     assert "clock" in site.main.run.faults
 
 
-def test_a_clock_is_accepted_for_the_doubt_that_was_seen_alone(site: Site) -> None:
-    """Accepted while nothing was wrong with it, it is not trusted beyond a gap that a later start finds."""
+@pytest.mark.parametrize(("seen", "said"), [("", "when it was accepted it was not"), ("1 boot 2", "it: as it was")])
+def test_a_clock_is_accepted_for_the_doubt_that_was_seen_alone(site: Site, seen: str, said: str) -> None:
+    """Another memory speaks against it now, as that of a witness that was put back: nobody vouched for that."""
     site.main.start()
     site.advance(DAY)
-    number = site.submit("clock.accept")
-    site.main.stop()
-    site.clock.elapse(HOUR)
-    site.meddle("UPDATE clock SET high_water_at = high_water_at + 86400000000")
-    site.main.witness.unlink()
-    site.main.start()
-    answer = site.answer(number)
-    assert answer.succeeded is False
-    assert "the clock is doubted for another reason now" in answer.result
-    assert "when it was accepted it was not" in answer.result
+    site.clock.leap(5 * DAY)
+    site.main.tick()
+    request = site.accept("clock.accept")
+    run = site.main.run
+    with run.around.store.read() as snapshot:
+        require_clock(run, snapshot, request, site.clock.read())
+        other = replace(request, bound={**request.bound, "doubt": seen, "problem": "as it was"})
+        with pytest.raises(RefusedError, match="the clock is doubted for another reason now: the clock leapt") as told:
+            require_clock(run, snapshot, other, site.clock.read())
+    assert said.replace("it: ", "") in str(told.value)
 
 
 def test_a_clock_that_was_accepted_stays_so_for_as_long_as_it_goes_right(site: Site) -> None:
@@ -396,10 +398,13 @@ def test_a_config_is_accepted_for_what_it_dropped_then(site: Site) -> None:
     wide(site)
     refused(site, "first", 0, 1)
     number = site.submit("config.accept")
-    site.meddle("UPDATE workspaces SET removed_at = 1 WHERE id = 'ws-0'")
+    more = [workspace(f"ws-{each}") for each in range(12)]
+    assert site.main.engine is not None
+    site.main.engine.load_policy(policy_of([keyset()], more), site.clock.read())
+    refused(site, "first", 0, 1)
     site.main.settle()
-    assert "it dropped 2 workspaces, and now it drops 1, or others" in site.answer(number).result
-    assert removed(site) == 1
+    assert "it dropped 2 workspaces, and now it drops 4, or others" in site.answer(number).result
+    assert removed(site) == 0
 
 
 def test_a_config_that_was_accepted_before_a_kill_is_in_force_after_the_start(site: Site) -> None:
