@@ -46,11 +46,14 @@ class Container:
             self._nspawn = subprocess.Popen(
                 [*command, "--console=pipe", "-D", self.tree], stdin=subprocess.DEVNULL, stdout=console, stderr=console
             )
-        self._leader = self.wait_for(self._find_leader, "its first process")
-        self.wait_for(
-            lambda: self.run("systemctl is-system-running").stdout.strip() in ("running", "degraded"),
-            "it is up",
-        )
+        self.wait_for(self._is_up, "it is up")
+
+    def _is_up(self) -> bool:
+        # Looked up each time: at first it is another one, which makes the first process of the container and ends.
+        self._leader = self._find_leader()
+        if not self._leader:
+            return False
+        return self.run("systemctl is-system-running").stdout.strip() in ("running", "degraded")
 
     def _power_off(self) -> None:
         assert self._nspawn is not None
@@ -61,7 +64,7 @@ class Container:
         assert self._nspawn is not None
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
         assert self._nspawn.poll() is None, f"systemd-nspawn has ended:\n{self._console.read_text()[-3000:]}"
-        return children.read_text().strip()
+        return children.read_text().strip().partition(" ")[0]
 
     def run(self, script: str, *, user: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run lines of bash in it, as root unless another user is named."""
