@@ -43,6 +43,7 @@ class LogEvent(StrEnum):
     PUBLISH_FOREIGN_KEY = "publish.foreign_key"
     KEY_UNAUTHENTIC = "key.unauthentic"
     KEY_UNUSABLE = "key.unusable"
+    ROW_CHANGED = "row.changed"
     PROBE_FAILED = "probe.failed"
     KEYSET_FAILED = "keyset.failed"
     WORKSPACE_FAILED = "workspace.failed"
@@ -161,11 +162,16 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         ),
         LogEvent.KEY_UNAUTHENTIC: _entry(
             Level.CRITICAL,
-            "A key's row in the database was not written by this installation, or was changed; it is not published.",
+            "A key's row in the database was changed by somebody else; what is known besides stands.",
             "keyset kid problem",
         ),
         LogEvent.KEY_UNUSABLE: _entry(
             Level.ERROR, "The private half of a key does not open; a spare takes its place.", "keyset kid problem"
+        ),
+        LogEvent.ROW_CHANGED: _entry(
+            Level.CRITICAL,
+            "A row of the database was written, changed or taken away by somebody else; what it says is not believed.",
+            "table row problem",
         ),
         LogEvent.PROBE_FAILED: _entry(
             Level.ERROR,

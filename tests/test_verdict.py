@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from rotator.adapters.publish import read_set
 from rotator.adapters.signature import verify_signature
 from rotator.adapters.signing import base64url, compact
+from rotator.adapters.store.integrity import SIGNING_KEYS
 from rotator.adapters.tokenmaker import JwtSigner
 from rotator.core import lifecycle
 from rotator.core.instants import epoch_seconds
 from rotator.core.jwks import canonical
-from rotator.core.model import KeysetName, Phase, SigningKey, WorkspaceId
+from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.report.verdict import Bench, Verdict, Wanted, judge
 from tests.engine.site import DAY, HOUR, SECOND, Site
@@ -89,6 +90,13 @@ class Court:
         with closing(sqlite3.connect(self.site.database)) as connection, connection:
             for name, value in columns.items():
                 connection.execute(f"UPDATE signing_keys SET {name} = ? WHERE phase = 'active'", [value])  # noqa: S608
+
+    def change_origin(self, origin: Origin) -> None:
+        """Let the active key be one that came here otherwise."""
+        store, kid = self.site.main.store, self.signer().kid
+        assert store is not None
+        with store._for_writing.begin() as connection:
+            SIGNING_KEYS.put(connection, store._integrity, {"kid": kid, "origin": str(origin)})
 
 
 def decoded(part: str) -> bytes:
@@ -220,30 +228,35 @@ def test_an_unknown_kid_is_refused_by_name(court: Court) -> None:
 @pytest.mark.parametrize(
     ("claims", "found"),
     [
-        ({"iss": "https://evil.example"}, ["issuer"]),
-        ({"iss": None}, ["issuer"]),
-        ({"iss": ["https://tokens.example.com"]}, ["issuer"]),
-        ({"aud": None}, ["audience"]),
-        ({"aud": [1]}, ["audience"]),
+        ({"iss": "https://evil.example"}, ["issuer", "token"]),
+        ({"iss": None}, ["issuer", "token"]),
+        ({"iss": ["https://tokens.example.com"]}, ["issuer", "token"]),
+        ({"aud": None}, ["audience", "token"]),
+        ({"aud": [1]}, ["audience", "token"]),
         ({"exp": None}, ["time", "token"]),
         ({"exp": "9999999999"}, ["time", "token"]),
         ({"exp": True}, ["time", "token"]),
         ({"exp": 0}, ["time", "token"]),
         ({"exp": 9_999_999_999}, ["token"]),
-        ({"nbf": 9_999_999_999}, ["time"]),
-        ({"nbf": "0"}, ["time"]),
-        ({"iat": 10**300}, ["time"]),
+        ({"nbf": 9_999_999_999}, ["time", "token"]),
+        ({"nbf": "0"}, ["time", "token"]),
+        ({"iat": 10**300}, ["time", "token"]),
         ({"jti": "never-issued"}, ["token"]),
         ({"jti": 5}, ["token"]),
         ({"jti": "a\0b"}, ["token"]),
         ({"workspace": "umbrella"}, ["token"]),
+        ({"roles": ["admin", "root"]}, ["token"]),
+        ({"scope": "everything"}, ["token"]),
+        ({"sub": "umbrella"}, ["token"]),
+        ({"aud": ["api", "billing"]}, ["token"]),
+        ({"more": "than was issued"}, ["token"]),
         ({"workspace": "nobody"}, ["token", "workspace"]),
         ({"workspace": {"acme": 1}}, ["token", "workspace"]),
         ({"workspace": "a\0b"}, ["token", "workspace"]),
     ],
 )
 def test_each_claim_that_is_not_as_it_should_be(court: Court, claims: dict[str, object], found: list[str]) -> None:
-    """Even under a signature that holds."""
+    """Even under a signature that holds: what was issued is at hand, and says otherwise."""
     assert problems(court(court.signed(court.claims | claims))) == found
 
 
@@ -291,12 +304,12 @@ def test_a_key_that_someone_put_into_the_database_is_not_believed(court: Court) 
     other = next(jwk for jwk in public if jwk["kid"] != kid)
     court.change_row(public_jwk=canonical(other | {"kid": kid}))
     forged = court.signed(court.claims, phase=Phase.PENDING, header={"kid": kid})
-    assert problems(court(forged)) == ["published"]
+    assert problems(court(forged)) == ["key"]
 
 
 def test_tokens_of_an_adopted_key_are_of_another_system(court: Court) -> None:
     """What only this program puts into a token is not asked of them."""
-    court.change_row(origin="adopted")
+    court.change_origin(Origin.ADOPTED)
     claims = {name: court.claims[name] for name in ("iss", "aud", "exp")}
     verdict = court(court.signed(claims, header={"typ": "at+jwt"}))
     assert problems(verdict) == []

@@ -22,15 +22,19 @@ from rotator.adapters.minting import Batch, MintingProcess
 from rotator.adapters.sealing import AesGcmSealing
 from rotator.adapters.signature import verify_signature
 from rotator.adapters.signing import Sign, base64url, compact, signing_function
+from rotator.core.compact import read_compact
 from rotator.core.instants import epoch_seconds
 from rotator.core.jwks import parse_set
-from rotator.core.model import Algorithm, Jti, Kid
+from rotator.core.model import Algorithm, Jti, Kid, Token
 from rotator.core.secret import Secret
 from rotator.errors import InvariantError, SealError
 from rotator.ports import MintOrder, Sealed, Sealing, Signer
 
 PROBE_TYPE: Final = "probe+jwt"
 """``typ`` of a probe: what checks types never takes it for a token (RFC 8725 §3.11)."""
+
+IDENTIFYING: Final = ("jti", "workspace", "sub", "exp")
+"""Claims by which a token is known for that of a row."""
 
 MOST_THREADS: Final = 8
 
@@ -136,6 +140,16 @@ class JwtMaker:
         drawn = os.urandom(_RANDOM_BYTES * count).hex()
         width = 2 * _RANDOM_BYTES
         return sorted(Jti(time + drawn[start : start + width]) for start in range(0, len(drawn), width))
+
+    def require_same(self, text: Secret[bytes], token: Token) -> None:
+        """Raise :class:`SealError` unless the claims of a token's text are what its row says."""
+        try:
+            found = read_compact(text.reveal().decode())
+        except ValueError:
+            found = None
+        said = None if found is None else (found.kid, *(found.claims.get(name) for name in IDENTIFYING))
+        if said != (token.kid, token.jti, token.workspace, token.workspace, epoch_seconds(token.expires_at)):
+            raise SealError(f"the text of token {token.jti} is not what its row says, and is handed to nobody")
 
     def verify_with(self, token: Secret[str], jwks: bytes) -> None:
         """Verify the signature of ``token`` from the bytes of a published set alone.

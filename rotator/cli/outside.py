@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from rotator.adapters.publish import TreePublisher
 from rotator.adapters.sealing import SourcedKeyring
-from rotator.adapters.store import open_store
+from rotator.adapters.store import SqlStore, open_store
 from rotator.adapters.witness import FileWitness
 from rotator.config.settings import Config, Settings
 from rotator.core.counting import counted
@@ -117,6 +117,7 @@ def find_faults(config: Config, snapshot: Snapshot, reading: Reading, witnessed:
     )
     if not verdict.trusted:
         faults["clock"] = verdict.held
+    faults |= {f"row:{changed.table} {changed.key}".rstrip(): changed.problem for changed in snapshot.changed_rows()}
     faults |= misfits(config, snapshot, witnessed)
     unknown = _unknown_workspaces(config, snapshot)
     if unknown:
@@ -128,6 +129,16 @@ def find_faults(config: Config, snapshot: Snapshot, reading: Reading, witnessed:
             if problem:
                 faults[f"publish:{row.name}"] = problem
     return faults
+
+
+def trust(config: Config, store: SqlStore) -> None:
+    """Let the rows of ``store`` be verified where the KEK is at hand; where it is not, that is a fault of its own."""
+    with store.read() as snapshot:
+        known = snapshot.keks()
+    try:
+        store.trust(SourcedKeyring(lambda: read_kek(config.settings.kek)).unlock(known))
+    except KekError:
+        return
 
 
 def kek_problem(config: Config, snapshot: Snapshot) -> str:

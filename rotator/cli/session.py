@@ -173,8 +173,10 @@ def _read_state(config: Config, command: str, arguments: Arguments) -> Any:
         raise RefusedError(
             f"there is no state yet in {config.settings.state_directory}; the first start makes it: rotator run"
         )
-    with open_readonly(config) as store, store.read() as snapshot:
-        return _answer(config, snapshot, witnessed, command, arguments)
+    with open_readonly(config) as store:
+        outside.trust(config, store)
+        with store.read() as snapshot:
+            return _answer(config, snapshot, witnessed, command, arguments)
 
 
 def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", command: str, arguments: Arguments) -> Any:

@@ -179,7 +179,7 @@ def dispatch_due(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
         parcels = list(_parcels(run, deliveries, snapshot, due))
     if not due:
         return False
-    leases = {(row.workspace, row.sink): _lease(sink) for row, sink, _ in parcels}
+    leases = {(row.workspace, row.sink): lease(sink) for row, sink, _ in parcels}
     with run.around.store.begin() as transaction:
         # What cannot be carried now is put off as well, so that it does not stand before what can.
         transaction.want_deliveries(
@@ -192,7 +192,8 @@ def dispatch_due(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
     return len(due) == CLAIMS and not deliveries.full
 
 
-def _lease(sink: Sink) -> timedelta:
+def lease(sink: Sink) -> timedelta:
+    """Return for how long a claimed delivery is left to whoever claimed it."""
     return (sink.timeout if isinstance(sink, CommandSink) else timedelta(0)) + LEASE_MARGIN
 
 
@@ -231,12 +232,18 @@ def open_parcel(run: Run, snapshot: Snapshot, row: DeliveryRow) -> Parcel | None
 
 
 def open_stored(run: Run, snapshot: Snapshot, row: DeliveryRow, stored: TokenRow | None) -> Parcel | None:
-    """Open ``stored``, the current token of the workspace, if that is what ``row`` wants."""
+    """Open ``stored``, the current token of the workspace, if that is what ``row`` wants.
+
+    Raise :class:`SealError` if it is not sealed for that very workspace, or says of itself something else than its row.
+    """
     if stored is None or stored.sealed is None or stored.token.jti != row.jti:
         return None
     token = stored.token
+    if token.workspace != row.workspace:
+        raise SealError(f"token {token.jti} is not of workspace {row.workspace}, and is handed to nobody")
     algorithm = _algorithm(run, snapshot, stored.token.kid)
     text = run.ready_sealer.open(PURPOSE_TOKEN, identity_of(token), token.kid, algorithm, stored.kek_id, stored.sealed)
+    run.around.tokenmaker.require_same(text, token)
     return Parcel(
         workspace=token.workspace,
         jti=token.jti,

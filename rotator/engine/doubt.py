@@ -15,6 +15,9 @@ _KEPT: Final = (
 )
 
 
+CHANGED: Final = "the row of key {kid} was not written by this installation, was changed since, or was turned back"
+
+
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """That what the database says of a published key cannot be believed."""
@@ -37,13 +40,15 @@ def examine_rows(run: Run, snapshot: Snapshot, observed: Observed) -> Doubt | No
     doubts: list[str] = []
     faulty: set[Kid] = set()
     for known in observed.lost:
-        doubts.append(f"the row of key {known.kid} is gone, or is another keyset's; {_KEPT}")
-        if snapshot.key(known.kid) is None:  # else it is told where it is now
+        doubts.append(f"the row of key {known.kid} is gone, is another keyset's, or was changed; {_KEPT}")
+        row = snapshot.key(known.kid)
+        if row is None or not row.key.authentic:  # else it is told where it is now
             faulty.add(known.kid)
-            run.fault(f"key:{known.kid}", "its row is gone", "key.unauthentic", kid=known.kid, keyset=name)
+            problem = "its row is gone" if row is None else CHANGED.format(kid=known.kid)
+            run.fault(f"key:{known.kid}", problem, "key.unauthentic", kid=known.kid, keyset=name)
     for key in observed.state.keys:
         if not key.authentic:
-            problem = f"the row of key {key.kid} was not written by this installation, or was changed since"
+            problem = CHANGED.format(kid=key.kid)
             faulty.add(key.kid)
             run.fault(f"key:{key.kid}", problem, "key.unauthentic", kid=key.kid, keyset=name)
             if key.kid in published - run.revoked_kids:

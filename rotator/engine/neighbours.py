@@ -10,7 +10,7 @@ from rotator.engine.observe import observe
 from rotator.engine.request_rows import recall_answered
 from rotator.engine.run import Run
 from rotator.engine.witnessing import recall_revoked
-from rotator.errors import PublishError
+from rotator.errors import PublishError, SealError
 from rotator.ports import Reading
 
 
@@ -30,7 +30,7 @@ def catch_up(run: Run, reading: Reading) -> None:
                 continue
             try:
                 observed = observe(run, snapshot, row.name, reading)
-            except PublishError:
+            except (PublishError, SealError):
                 continue  # its turn says so
             if observed is not None:
                 remember(run, observed, reading)

@@ -7,13 +7,15 @@ from typing import Final
 
 from rotator.core.jwks import parse_set
 from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Origin, Phase, ReplicaId, SigningKey
-from rotator.core.planner import IN_SET, desired_kids
+from rotator.core.planner import IN_SET, can_sign, desired_kids
 from rotator.core.policy import KeysetPolicy
 from rotator.core.timeguard import ClockMark, mark_of
+from rotator.engine.belief import held_against_witness
 from rotator.engine.fresh import are_ready
 from rotator.engine.rows import examine
 from rotator.engine.run import Run
 from rotator.ports import (
+    KeyRow,
     KeysetRow,
     Publication,
     PublishedSet,
@@ -49,13 +51,17 @@ def observe(
     row = snapshot.keyset(name)
     if row is None:
         return None
+    witnessed = run.witnessed.get(name)
+    if witnessed is not None and row.generation < witnessed.generation:
+        row = replace(row, generation=witnessed.generation)  # no two sets share one
     policy = run.keyset_policy(row)
     keys: list[SigningKey] = []
     signers: dict[Kid, Signer] = {}
     for stored in snapshot.keys(name):
         key, signer = examine(run, stored)
+        key = key if run.sealer is None else held_against_witness(run, name, key)
         keys.append(key)
-        if signer is not None:
+        if signer is not None and can_sign(key):
             signers[key.kid] = signer
     published = run.around.publisher.read(name)
     sightings = snapshot.sightings(name)
@@ -90,7 +96,11 @@ def _lost(
     missing = [known for known in published if known.kid not in there]
     needed = [known for known in missing if known.ends_at is not None and known.ends_at > now]
     rows = {known.kid: snapshot.key(known.kid) for known in needed}  # what has left for good is not among ``keys``
-    return tuple(known for known in needed if (row := rows[known.kid]) is None or row.key.keyset != name)
+    return tuple(known for known in needed if not _is_of(rows[known.kid], name))
+
+
+def _is_of(row: KeyRow | None, keyset: KeysetName) -> bool:
+    return row is not None and row.key.authentic and row.key.keyset == keyset
 
 
 def publication(row: KeysetRow, policy: KeysetPolicy, state: KeysetState, now: datetime) -> Publication:
@@ -115,7 +125,7 @@ def names_in_file(published: PublishedSet, keys: Iterable[SigningKey]) -> tuple[
 
 def revoked_kids(run: Run, keys: Iterable[SigningKey]) -> set[Kid]:
     """Return every kid that is known to be revoked, in memory or among ``keys``."""
-    return run.revoked_kids | {key.kid for key in keys if key.phase is Phase.REVOKED}
+    return run.revoked_kids | {key.kid for key in keys if key.phase is Phase.REVOKED and key.authentic}
 
 
 def _replicas(run: Run, snapshot: Snapshot) -> frozenset[ReplicaId]:

@@ -148,7 +148,7 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
                     transaction.put_keyset(numbered)
                 published = {key.kid for key in witnessed.published} | record.revoked_kids
                 for stored in transaction.keys(name):
-                    if stored.key.kid not in published:
+                    if stored.key.kid not in published and stored.key.authentic:
                         events.extend(_restore_key(transaction, stored.key, witnessed, None, reading))
                 events.extend(_adopt_missing(run, transaction, name, record, reading))
         if events:
@@ -156,17 +156,20 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
     return tuple(sorted(known.keysets))
 
 
-def witnessed_clock(run: Run, snapshot: Snapshot) -> ClockMark | None:
-    """Return what the witness knows of time where an older database, which knows less, was put back."""
+def witnessed_clock(run: Run, snapshot: Snapshot, *, lost: bool = False) -> ClockMark | None:
+    """Return what the witness knows of time where an older database, which knows less, was put back.
+
+    ``lost``: the database knows nothing of time.
+    """
     if run.sealer is None or continues(run, snapshot.audit_head()):
         return None
     try:
         record = run.around.witness.read()
     except WitnessError:
         return None  # whoever reconciles says so
-    if record is None or not _is_of(record, snapshot.installation()) or not hold_against(snapshot, record, ()).behind:
+    if record is None or not _is_of(record, snapshot.installation()):
         return None
-    return record.clock
+    return record.clock if lost or hold_against(snapshot, record, ()).behind else None
 
 
 def _is_of(record: WitnessRecord | None, installation: str) -> bool:
@@ -315,7 +318,7 @@ def _restore_keyset(
         replace(_numbered_on(row, witnessed), ever_active=True, due_at=reading.now, retry_at=None),
     )
     for stored in transaction.keys(name):
-        if stored.key.kid not in record.revoked_kids:
+        if stored.key.kid not in record.revoked_kids and stored.key.authentic:  # else it is told of, and kept as known
             yield from _restore_key(transaction, stored.key, witnessed, known.get(stored.key.kid), reading)
     yield from _adopt_missing(run, transaction, name, record, reading)
 

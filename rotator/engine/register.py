@@ -2,6 +2,7 @@
 
 from rotator.core.events import Event, EventName
 from rotator.engine.run import Run
+from rotator.engine.scrub import tampered
 from rotator.ports import KekRow, Reading, ReplicaRow, Transaction
 
 
@@ -11,7 +12,10 @@ def register(run: Run, reading: Reading) -> None:
     events = []
     with run.around.store.begin() as transaction:
         known = {row.kek_id for row in transaction.keks()}
-        if not known:
+        created = transaction.audit_head().seq == 0 or not transaction.keysets()
+        if not known and not created:
+            tampered(run, "keks", kek_id, "it is gone, and was registered again", reading)
+        if not known and created:
             details = {"installation": run.installation}
             events.append(Event(name=EventName.STATE_CREATED, at=reading.now, details=details))
         if kek_id not in known:

@@ -14,7 +14,7 @@ from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.stored_policy import policy_from_json
 from rotator.core.timeguard import ClockMark
 from rotator.engine.answers import Answers
-from rotator.errors import KekError
+from rotator.errors import KekError, SealError
 from rotator.ports import (
     Answer,
     AuditHead,
@@ -117,6 +117,10 @@ class Run:
     witnessed: dict[KeysetName, WitnessedKeyset] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     """What is wrong now, by subject: ``kek``, ``clock``, ``witness``, ``config``, ``publish:NAME`` …"""
+    tampered: dict[str, datetime] = field(default_factory=dict)
+    """When each row was found last that somebody else changed, by the subject of its fault."""
+    tampered_workspaces: bool = False
+    """Rows of workspaces were found of which the config has to say anew what they say."""
     faulty_rows: dict[KeysetName, frozenset[Kid]] = field(default_factory=dict)
     """Keys of which ``faults`` tells that their rows are gone or changed, by the keyset that was looked at."""
     started_at: datetime | None = None
@@ -176,7 +180,14 @@ class Run:
     def keyset_policy(self, row: KeysetRow) -> KeysetPolicy:
         """Return the policy that ``row`` rotates by: the config's, or its last one while it ends."""
         policy = self.policy.keysets.get(row.name)
-        return policy if policy is not None else replace(policy_from_json(row.policy), ending=True)
+        if policy is not None:
+            return policy
+        if not row.authentic:
+            raise SealError(
+                f"the row of keyset {row.name} was changed by somebody else, and the config has no such keyset: nobody "
+                "can tell how it ends. What is published of it stays. Restore the database from a backup"
+            )
+        return replace(policy_from_json(row.policy), ending=True)
 
     def fault(self, subject: str, problem: str, event: str, **fields: object) -> None:
         """Remember what is wrong with ``subject``, and log it once until it changes."""

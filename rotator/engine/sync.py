@@ -151,7 +151,7 @@ def _sync_keysets(
         ):
             transaction.put_keyset(replace(row, policy=stored, ended_at=None, due_at=now, retry_at=None))
     for name, row in known.items():
-        if name not in policy.keysets and row.ended_at is None:
+        if name not in policy.keysets and row.ended_at is None and row.authentic:
             # Its own last policy, ending, has another fingerprint: the planner reschedules it once.
             ending = replace(policy_from_json(row.policy), ending=True)
             if row.schedule_fingerprint != ending.schedule_fingerprint:

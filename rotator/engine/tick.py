@@ -25,12 +25,13 @@ from rotator.engine.register import register, sign_of_life
 from rotator.engine.request_rows import forget_old
 from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
 from rotator.engine.run import Outcome, Run
+from rotator.engine.scrub import Scrub, look_through, name_changed_rows, renew_keysets, tampered
 from rotator.engine.second_witness import write_metas
 from rotator.engine.sync import apply_policy
 from rotator.engine.timekeeping import judge_clock
 from rotator.engine.witnessing import write_witness
-from rotator.errors import KekError, RefusedError, StoreLostError, WitnessError
-from rotator.ports import Reading
+from rotator.errors import KekError, RefusedError, StoreError, StoreLostError, WitnessError
+from rotator.ports import AuditRow, Reading
 
 HEARTBEAT: Final = timedelta(seconds=30)
 """The longest time between two ticks: clocks, KEK, requests and the published tree are looked at."""
@@ -47,6 +48,7 @@ class Engine:
     wake: Callable[[], None] = lambda: None
     heartbeat: timedelta = HEARTBEAT
     chores: Chores = field(default_factory=Chores)
+    scrub: Scrub = field(default_factory=Scrub)
     logs_audit: bool = True
     """Without, the events of the audit stay due for the log of whoever comes next."""
     deliveries: Deliveries = field(init=False)
@@ -135,7 +137,7 @@ class Engine:
         if run.sealer is not None and not check:
             return
         with run.around.store.read() as snapshot:
-            known = snapshot.keks()
+            known, head = snapshot.keks(), snapshot.audit_head()
         try:
             run.unlock(run.around.keyring.unlock(known))
         except KekError as error:
@@ -144,16 +146,32 @@ class Engine:
             run.signers.clear()
             run.fault("kek", str(error), "kek.missing")
             return
+        if not known and head.seq > 0 and not self._is_ours():
+            run.unlock(None)
+            problem = "the database does not say under which KEK it was sealed, and the one that is here is another one"
+            run.fault("kek", f"{problem}; put the right one back, or the database from a backup", "kek.missing")
+            return
         run.healed("kek", "kek.restored")
+        name_changed_rows(run, reading)
         if self._policy_applied and run.ready_sealer.kek_id not in {row.kek_id for row in known}:
             register(run, reading)
+
+    def _is_ours(self) -> bool:
+        """Tell whether rows of keys or keysets, if there are any, are authentic under the KEK that is here."""
+        with self.run.around.store.read() as snapshot:
+            rows = [*(row.key.authentic for row in snapshot.all_keys()), *(row.authentic for row in snapshot.keysets())]
+        return not rows or any(rows)
 
     def _judge_clock(self, reading: Reading) -> bool:
         """Tell whether the clock is held; remember a trusted one now and then."""
         run = self.run
         with run.around.store.read() as snapshot:
-            mark = snapshot.clock_mark()
+            stored = snapshot.clock_mark()
+            mark = stored or run.clock
             verdict = judge_clock(run, snapshot, reading).verdict
+            known = bool(snapshot.keks())
+        if stored is None and known and run.sealer is not None:
+            tampered(run, "clock", "", "it is gone, was changed, or was not written by this installation", reading)
         if not verdict.trusted:
             if "clock" not in run.faults:  # the sentence names the time, and changes with it: logged once all the same
                 run.fault("clock", verdict.held, "clock.held")
@@ -161,7 +179,7 @@ class Engine:
             return True
         run.healed("clock", "clock.released")
         run.clock = verdict.mark
-        stale = mark is None or verdict.mark.high_water_at - mark.high_water_at >= MARK_INTERVAL
+        stale = stored is None or mark is None or verdict.mark.high_water_at - mark.high_water_at >= MARK_INTERVAL
         moved = mark is not None and (mark.boot_id, mark.offset) != (verdict.mark.boot_id, verdict.mark.offset)
         if run.sealer is None:
             return False  # what is remembered is authenticated, as soon as the KEK is back
@@ -225,6 +243,9 @@ class Engine:
     def _start(self, reading: Reading) -> None:
         """Register KEK and replica, and bring the database in step with the config."""
         run = self.run
+        renew_keysets(run, reading)
+        look_through(run, self.scrub, reading)
+        run.tampered_workspaces = False  # what the config says is applied to every row now
         register(run, reading)
         with run.around.store.begin() as transaction:
             transaction.release_leases(reading.now)
@@ -242,6 +263,9 @@ class Engine:
 
     def _work(self, reading: Reading, *, beat: bool) -> bool:
         run = self.run
+        if beat:
+            renew_keysets(run, reading)
+            self._look_through(reading)
         with run.around.store.read() as snapshot:
             due = snapshot.due_keysets(reading.now)
             rows = snapshot.keysets() if beat else ()
@@ -264,6 +288,13 @@ class Engine:
             self.chores.expiring = retire_expired(run, reading)
         return more or self.chores.expiring
 
+    def _look_through(self, reading: Reading) -> None:
+        """Name what somebody else changed in the database, and bring workspaces in step with the config anew."""
+        look_through(self.run, self.scrub, reading)
+        if self.run.tampered_workspaces:
+            self.run.tampered_workspaces = False
+            apply_policy(self.run, self.run.policy, reading, accepted=False, starting=True)
+
     def _pump_log(self) -> None:
         """Bring committed events to the log; marked only after, so that each gets there at least once."""
         if not self.logs_audit:
@@ -271,11 +302,19 @@ class Engine:
         run = self.run
         with run.around.store.read() as snapshot:
             head = snapshot.audit_head()
-            rows = list(snapshot.audit(after=head.logged_seq, limit=5_000)) if head.seq > head.logged_seq else []
-        if rows:
-            run.around.log.audit(rows)
+            rows: list[AuditRow] = []
+            last = head.logged_seq
+            try:
+                for row in snapshot.audit(after=head.logged_seq, limit=5_000) if head.seq > head.logged_seq else ():
+                    rows.append(row)
+                    last = row.seq
+            except StoreError as error:  # an event that nobody wrote: told of, and left out
+                run.fault("row:audit", str(error), "row.changed", table="audit", row=str(last + 1))
+                last += 1
+        run.around.log.audit(rows)
+        if last > head.logged_seq:
             with run.around.store.begin() as transaction:
-                transaction.mark_logged(rows[-1].seq)
+                transaction.mark_logged(last)
 
     def _next_due(self, reading: Reading, *, held: bool) -> datetime:
         latest = reading.now + self.heartbeat

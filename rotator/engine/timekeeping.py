@@ -19,11 +19,12 @@ class Judgement(NamedTuple):
 
 def judge_clock(run: Run, snapshot: Snapshot, reading: Reading) -> Judgement:
     """Judge ``reading`` by what the database remembers, and by the witness where an older database was put back."""
-    known = snapshot.clock_mark()
+    stored = snapshot.clock_mark()
+    known = stored or run.clock  # somebody who takes the row away does not make us forget
     verdict = _verdict(run, known, reading)
     if not verdict.trusted:
         return Judgement(verdict, known)
-    witnessed = witnessed_clock(run, snapshot)
+    witnessed = witnessed_clock(run, snapshot, lost=stored is None)
     if witnessed is not None:
         held = _verdict(run, witnessed, reading).held
         if held:

@@ -93,7 +93,9 @@ def write_remembered(run: Run) -> None:
 
 def recall_revoked(run: Run, snapshot: Snapshot, reading: Reading) -> None:
     """Take from the database what was revoked: by another replica, or before the witness was lost."""
-    run.revoked_kids |= {row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED}
+    run.revoked_kids |= {
+        row.key.kid for row in snapshot.all_keys() if row.key.phase is Phase.REVOKED and row.key.authentic
+    }
     run.revoked_jtis |= snapshot.revoked_tokens(reading.now)
 
 

@@ -24,9 +24,11 @@ from rotator.ports.records import (
     ReplicaRow,
     RequestRow,
     RevokedTokens,
+    RowProblem,
     Sighting,
     Target,
     TokenRow,
+    WorkspaceSeen,
 )
 from rotator.ports.revocations import Journal, RevocationEntry, RevocationJournal, RevocationKind
 from rotator.ports.secrets import (
@@ -83,6 +85,7 @@ __all__ = [
     "RevocationJournal",
     "RevocationKind",
     "RevokedTokens",
+    "RowProblem",
     "Sealed",
     "Sealer",
     "Sealing",
@@ -99,4 +102,5 @@ __all__ = [
     "WitnessRecord",
     "WitnessedKey",
     "WitnessedKeyset",
+    "WorkspaceSeen",
 ]

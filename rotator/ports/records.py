@@ -6,7 +6,18 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from rotator.core.events import Detail, Event
-from rotator.core.model import Jti, KekId, KeysetName, Kid, ReplicaId, SigningKey, SinkId, Token, WorkspaceId
+from rotator.core.model import (
+    Jti,
+    KekId,
+    KeysetName,
+    Kid,
+    ReplicaId,
+    SigningKey,
+    SinkId,
+    Token,
+    WorkspaceId,
+    WorkspaceState,
+)
 from rotator.core.secret import Secret
 
 
@@ -65,6 +76,24 @@ class ReplicaRow:
     started_at: datetime
     seen_at: datetime
     forgotten_at: datetime | None = None
+
+
+class RowProblem(NamedTuple):
+    """A row that somebody else wrote, changed or took away."""
+
+    table: str
+    key: str
+    problem: str
+
+
+class WorkspaceSeen(NamedTuple):
+    """A workspace as it is stored, for whoever looks for what was changed in it."""
+
+    state: WorkspaceState
+    authentic: bool
+    next_at: datetime
+    retry_at: datetime | None
+    failures: int
 
 
 class IssuedToken(NamedTuple):

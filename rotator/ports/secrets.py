@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from rotator.core.model import Algorithm, Jti, KekId, Kid
+from rotator.core.model import Algorithm, Jti, KekId, Kid, Token
 from rotator.core.policy import WorkspacePolicy
 from rotator.core.secret import Secret
 
@@ -163,6 +163,10 @@ class TokenMaker(Protocol):
 
     def new_jtis(self, now: datetime, count: int) -> list[Jti]:
         """Draw ``count`` fresh token ids that sort by time."""
+        ...
+
+    def require_same(self, text: Secret[bytes], token: Token) -> None:
+        """Raise :class:`~rotator.errors.SealError` unless the claims of a token's text are what its row says."""
         ...
 
     def verify_with(self, token: Secret[str], jwks: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from rotator.core.events import Event
 from rotator.core.model import (
+    Algorithm,
     DueWorkspace,
     Jti,
     KeysetName,
@@ -20,6 +21,7 @@ from rotator.core.model import (
     WorkspaceId,
     WorkspaceState,
 )
+from rotator.core.secret import Secret
 from rotator.core.timeguard import ClockMark
 from rotator.ports.records import (
     AuditHead,
@@ -34,9 +36,11 @@ from rotator.ports.records import (
     ReplicaRow,
     RequestRow,
     RevokedTokens,
+    RowProblem,
     Sighting,
     Target,
     TokenRow,
+    WorkspaceSeen,
 )
 from rotator.ports.secrets import KekRow, Sealer
 
@@ -112,6 +116,10 @@ class Snapshot(Protocol):
         """Return one token."""
         ...
 
+    def token_text(self, jti: Jti, algorithm: Algorithm) -> Secret[bytes] | None:
+        """Return the text of a token; None where it was erased, or the KEK that opens it is not at hand."""
+        ...
+
     def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
         """Yield tokens, of one workspace or of all, by workspace and sequence."""
         ...
@@ -158,6 +166,18 @@ class Snapshot(Protocol):
 
     def delivery_alarms(self) -> tuple[DeliveryAlarm, ...]:
         """Return open deliveries with at least one failed attempt."""
+        ...
+
+    def changed_rows(self) -> tuple[RowProblem, ...]:
+        """Return the rows of the small tables that somebody else wrote or took away."""
+        ...
+
+    def changed_tokens(self, after: Jti, limit: int, now: datetime) -> tuple[tuple[RowProblem, ...], Jti | None]:
+        """Return those of the next ``limit`` tokens by jti, and the last jti of them; None when there are no more."""
+        ...
+
+    def workspaces_after(self, after: WorkspaceId, limit: int) -> tuple[WorkspaceSeen, ...]:
+        """Return the next ``limit`` workspaces by id, each with whether its row is authentic."""
         ...
 
     def open_requests(self) -> tuple[RequestRow, ...]:
@@ -282,6 +302,10 @@ class Transaction(Snapshot, Protocol):
 
     def fail_workspaces(self, workspaces: Sequence[WorkspaceId], retry_at: datetime, fault: str) -> None:
         """Count a failed issue and put off the next try."""
+        ...
+
+    def renew_workspace(self, workspace: WorkspaceId, at: datetime) -> None:
+        """Let what a row says of a workspace's token follow from its tokens, and the next one be due ``at``."""
         ...
 
     def issue(self, tokens: Sequence[IssuedToken]) -> bool:

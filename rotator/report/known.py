@@ -25,7 +25,20 @@ class KnownKeyset:
 
 def known_keysets(snapshot: Snapshot, policy: Policy, now: datetime) -> tuple[KnownKeyset, ...]:
     """Return every keyset that has not ended, by name."""
-    return tuple(known_keyset(snapshot, row, policy, now) for row in snapshot.keysets() if row.ended_at is None)
+    return tuple(
+        known_keyset(snapshot, row, policy, now)
+        for row in snapshot.keysets()
+        if row.ended_at is None and (row.name in policy.keysets or _says_how_it_ends(row))
+    )
+
+
+def _says_how_it_ends(row: KeysetRow) -> bool:
+    """Tell whether the row of a keyset that has left the config is one that can be read; it is a fault if not."""
+    try:
+        policy_from_json(row.policy)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return row.authentic
 
 
 def known_keyset(snapshot: Snapshot, row: KeysetRow, policy: Policy, now: datetime) -> KnownKeyset:

@@ -18,6 +18,7 @@ _STEPS: Final[dict[str, str]] = {
     "request": "find out who else can write to the database: rotator audit list; this is shown until the daemon is"
     " started again",
     "replica": "start it again, or make it known that it is gone for good",
+    "row": "somebody else writes to the database: find out who. What could be made good was; else restore a backup",
     "state": "start the daemon: systemctl start rotator, or: rotator run",
     "store": "see that the database can be reached and written (rotator check)",
     "tick": "see the log: journalctl -u rotator; a restart loses nothing",

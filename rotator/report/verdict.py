@@ -101,6 +101,9 @@ def judge(token: Secret[str], wanted: Wanted, bench: Bench) -> Verdict:
             text = f"key {compact.kid} was revoked, {_BY_WITNESS}; this database, an older one, never had it"
         return _verdict([*checks, Check(name="key", ok=False, text=text)])
     key = row.key
+    if not key.authentic:
+        text = f"the row of key {key.kid} was changed by somebody else, and cannot be believed (rotator status)"
+        return _verdict([*checks, Check(name="key", ok=False, text=text)])
     checks.append(_algorithm(compact, key))
     if checks[-1].ok:
         checks.append(_signature(token, key, bench))
@@ -284,6 +287,12 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
         )
         return Check(name="token", ok=False, text=text)
     token = row.token
+    if _says_otherwise(compact, token, key, bench):
+        text = (
+            f"it is not what was issued as token {jti}, and yet signed by key {key.kid}: somebody else can sign with "
+            f"it: rotator revoke key {key.kid}"
+        )
+        return Check(name="token", ok=False, text=text)
     if token.phase is Phase.REVOKED:
         return Check(name="token", ok=False, text=f"the token was revoked{_on(token.revoked_at)}")
     if token.phase is Phase.ACTIVE:
@@ -291,6 +300,15 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
     return Check(
         name="token", ok=True, text=f"number {token.sequence} of its workspace; not revoked, and not the current one"
     )
+
+
+def _says_otherwise(compact: Compact, token: Token, key: SigningKey, bench: Bench) -> bool:
+    """Tell whether a token claims something else than what was issued under its jti, where that text is at hand.
+
+    A key that leaked signs what it is given: so a forgery can borrow jti, workspace and end from a token that is out.
+    """
+    text = bench.snapshot.token_text(token.jti, key.algorithm)
+    return text is not None and read_compact(text.reveal().decode()).claims != compact.claims
 
 
 def _lost(compact: Compact, bench: Bench) -> str:

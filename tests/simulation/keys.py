@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from rotator.core.model import Algorithm, Jti, KekId, Kid, WorkspaceId
+from rotator.core.model import Algorithm, Jti, KekId, Kid, Token, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.errors import KekError, SealError
 from rotator.ports import KekRow, KeyMaterial, MintOrder, Sealed, Sealer, Sealing, Signer
@@ -128,6 +128,10 @@ class StandInTokenMaker:
         first = self.forge.jtis_drawn
         self.forge.jtis_drawn += count
         return [Jti(f"j{number:09}") for number in range(first, first + count)]
+
+    def require_same(self, text: Secret[bytes], token: Token) -> None:
+        if text.reveal().decode() != f"{TOKEN}{token.workspace}.{token.kid}.{token.jti}":
+            raise SealError(f"the text of {token.jti} is not that of its row")
 
     def verify_with(self, token: Secret[str], jwks: bytes) -> None:
         kid = Kid(token.reveal().rsplit(".", 2)[1])

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from rotator.adapters.store import schema
 from rotator.core.integrity import COVERED, TOKEN, Value, content_of, token_content, token_identity
 from rotator.core.model import KekId, Phase
-from rotator.errors import KekError
+from rotator.core.secret import Secret
+from rotator.errors import KekError, SealError
 from rotator.ports import Sealer
 
 REVOKED_WITH_KEY: Final = "key_revoked"
@@ -60,6 +61,17 @@ class Integrity:
         """Tell whether the MAC of a row of ``tokens`` is that of its content."""
         return self._sealer is None or self._verify(TOKEN, _token(row), row)
 
+    def open_token(self, row: Columns, algorithm: str) -> Secret[bytes] | None:
+        """Open the sealed text of a row of ``tokens``; None where it was erased, or does not open here."""
+        if self._sealer is None or row["sealed"] is None:
+            return None
+        try:
+            return self._sealer.open(
+                TOKEN, _identity(row), row["kid"], algorithm, KekId(row["kek_id"]), bytes(row["sealed"])
+            )
+        except SealError:
+            return None
+
     def _mac(self, purpose: str, content: bytes, kek_id: KekId | None) -> dict[str, Value]:
         if not self.writes:
             raise KekError(f"a {purpose.partition('/')[0]} cannot be changed while the key-encryption key is away")
@@ -84,8 +96,8 @@ def _plain(value: object) -> Value:
     return None if value is None else int(value)  # type: ignore[call-overload]
 
 
-def _token(row: Columns) -> bytes:
-    identity = token_identity(
+def _identity(row: Columns) -> str:
+    return token_identity(
         row["jti"],
         row["workspace"],
         row["keyset"],
@@ -97,6 +109,10 @@ def _token(row: Columns) -> bytes:
         row["status_list"],
         row["status_index"],
     )
+
+
+def _token(row: Columns) -> bytes:
+    identity = _identity(row)
     if row["phase"] == Phase.REVOKED and row["revoke_reason"] != REVOKED_WITH_KEY:
         return token_content(identity, row["revoked_at"] or 0, row["revoke_reason"])
     return token_content(identity)

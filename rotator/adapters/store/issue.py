@@ -11,7 +11,8 @@ from rotator.adapters.store.bulk import Statement, Values, insert, update
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.times import to_us
 from rotator.core import instants
-from rotator.core.model import WorkspaceId, WorkspaceState
+from rotator.core.actions import Reason
+from rotator.core.model import Token, WorkspaceId, WorkspaceState
 from rotator.ports import IssuedToken
 
 # A row that another process brought back meanwhile is left as it is: it is not for us to make it due again.
@@ -51,8 +52,21 @@ UPDATE_WORKSPACES: Final = Statement(
 )
 
 FAIL_WORKSPACES: Final = Statement(
-    "UPDATE workspaces SET failures = failures + 1, retry_at = ?, fault = ?,"
-    " next_at = CASE WHEN due_at > ? THEN due_at ELSE ? END WHERE id = ?"
+    "UPDATE workspaces SET failures = CASE WHEN failures < 1000000 THEN failures + 1 ELSE 1 END, retry_at = ?,"
+    " fault = ?, next_at = CASE WHEN due_at > ? THEN due_at ELSE ? END WHERE id = ?"
+)
+
+RENEW_WORKSPACE: Final = Statement(
+    "UPDATE workspaces SET sequence = ?, current = ?, current_kid = ?, current_issued_at = ?, current_expires_at = ?,"
+    " due_at = ?, next_at = ?, due_reason = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
+)
+_GIVEN: Final = sa.union_all(
+    sa.select(schema.tokens.c.sequence.label("n")).where(schema.tokens.c.workspace == sa.bindparam("workspace")),
+    sa.select(schema.workspaces.c.sequence).where(schema.workspaces.c.id == sa.bindparam("workspace")),
+    sa.select(schema.deliveries.c.delivered_sequence).where(schema.deliveries.c.workspace == sa.bindparam("workspace")),
+).subquery()
+HIGHEST_SEQUENCE: Final = sa.select(sa.func.max(_GIVEN.c.n)).where(
+    _GIVEN.c.n <= sa.select(schema.audit_head.c.seq).scalar_subquery()
 )
 
 MOVE_WORKSPACES_ON: Final = update(
@@ -187,6 +201,32 @@ def fail_workspaces(
     """Count a failed issue and put off the next try."""
     retry_us = to_us(retry_at)
     FAIL_WORKSPACES.run(connection, [(retry_us, fault, retry_us, retry_us, workspace) for workspace in workspaces])
+
+
+def renew_workspace(connection: sa.Connection, tokens: Sequence[Token], workspace: WorkspaceId, at: datetime) -> None:
+    """Let what a row says of a workspace's token follow from its ``tokens``, and the next one be due ``at``.
+
+    Its number is above any that was given, but for one that nobody can have given: each token is an event.
+    """
+    latest = max(tokens, key=lambda token: token.sequence, default=None)
+    at_us = to_us(at)
+    sequence = connection.execute(HIGHEST_SEQUENCE, {"workspace": workspace}).scalar() or 0
+    RENEW_WORKSPACE.run(
+        connection,
+        [
+            (
+                sequence,
+                None if latest is None else latest.jti,
+                None if latest is None else latest.kid,
+                None if latest is None else to_us(latest.issued_at),
+                None if latest is None else to_us(latest.expires_at),
+                at_us,
+                at_us,
+                str(Reason.RESTORED),
+                workspace,
+            )
+        ],
+    )
 
 
 def issue(connection: sa.Connection, batch: Sequence[IssuedToken]) -> bool:

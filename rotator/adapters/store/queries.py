@@ -133,7 +133,10 @@ ONE_TOKEN: Final = sa.select(schema.tokens).where(TOKENS.jti == sa.bindparam("jt
 
 CURRENT_TOKENS: Final = (
     sa.select(schema.tokens)
-    .select_from(schema.tokens.join(schema.workspaces, WORKSPACES.current == TOKENS.jti))
+    .select_from(
+        # Its own: a row that names another workspace's token as its current one has none.
+        schema.tokens.join(schema.workspaces, (WORKSPACES.current == TOKENS.jti) & (WORKSPACES.id == TOKENS.workspace))
+    )
     .where(WORKSPACES.id.in_(sa.bindparam("workspaces", expanding=True)))
 )
 

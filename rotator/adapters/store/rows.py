@@ -35,6 +35,8 @@ WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in WorkspaceState._f
 WORKSPACE_WITH_MAC: Final = (*WORKSPACE, schema.workspaces.c.kek_id, schema.workspaces.c.mac)
 """And those that it is verified by."""
 
+ENDED: Final = (Phase.RETIRED, Phase.REVOKED)
+
 KNOWN: Final = frozenset({*map(str, Algorithm), *map(str, Origin), *map(str, Phase)})
 
 UNREADABLE: Final = (ValueError, OverflowError, TypeError)
@@ -46,6 +48,11 @@ DUE_WORKSPACE: Final = tuple(schema.workspaces.c[name] for name in DueWorkspace.
 
 def _columns(row: AnyRow) -> Columns:
     return row._mapping  # noqa: SLF001 - public by its documentation, and named so for the columns' sake
+
+
+def _count(noted_count: int) -> int:
+    """Return how often something failed, within reason: it is a note that no MAC covers."""
+    return min(max(noted_count, 0), 1_000_000)
 
 
 def clock_mark(row: AnyRow) -> ClockMark:
@@ -68,7 +75,7 @@ def keyset(row: AnyRow, integrity: Integrity) -> KeysetRow:
         ever_active=bool(row.ever_active),
         due_at=noted(row.due_at),
         ended_at=noted(row.ended_at),
-        failures=row.failures,
+        failures=_count(row.failures),
         retry_at=noted(row.retry_at),
         fault=row.fault,
         set_sha256=row.set_sha256,
@@ -78,9 +85,15 @@ def keyset(row: AnyRow, integrity: Integrity) -> KeysetRow:
 
 
 def key(row: AnyRow, integrity: Integrity) -> KeyRow:
-    """Read a row of ``signing_keys``. One that is not authentic says what can be read of it, and nobody believes it."""
+    """Read a row of ``signing_keys``.
+
+    Of one that is not authentic what can be read is kept, and nobody believes it; least of all that its key was revoked
+    or retired, for that would take a live one out of the set.
+    """
     authentic = integrity.holds("signing_keys", _columns(row))
     algorithm, origin, phase = row.algorithm, row.origin, row.phase
+    if not authentic and phase in ENDED:
+        phase = Phase.GRACE
     readable = algorithm in KNOWN and origin in KNOWN and phase in KNOWN
     public = SigningKey(
         kid=row.kid,
@@ -99,9 +112,9 @@ def key(row: AnyRow, integrity: Integrity) -> KeyRow:
         demoted_at=noted(row.demoted_at),
         grace_until=noted(row.grace_until),
         last_exp=noted(row.last_exp),
-        retired_at=noted(row.retired_at),
-        revoked_at=noted(row.revoked_at),
-        destroyed_at=noted(row.destroyed_at),
+        retired_at=noted(row.retired_at) if authentic else None,
+        revoked_at=noted(row.revoked_at) if authentic else None,
+        destroyed_at=noted(row.destroyed_at) if authentic else None,
     )
     return KeyRow(public, row.sealed, row.kek_id)
 
@@ -173,9 +186,13 @@ def workspace(row: AnyRow, integrity: Integrity) -> WorkspaceState:
 
     Of one that is not authentic nothing is believed that the config has to say: so the config is applied to it anew.
     """
-    values: tuple[Any, ...] = tuple(row)
+    return workspace_of(tuple(row), authentic=integrity.holds("workspaces", _columns(row)))
+
+
+def workspace_of(values: tuple[Any, ...], *, authentic: bool) -> WorkspaceState:
+    """Read the values of :data:`WORKSPACE_WITH_MAC`."""
     name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, removed, _, _ = values
-    if integrity.verifies and not integrity.holds("workspaces", _columns(row)):
+    if not authentic:
         claims = schedule = sinks = ""
         removed = None
     return WorkspaceState(
@@ -224,6 +241,15 @@ def token(row: AnyRow) -> Token:
     )
 
 
+def is_readable(row: AnyRow) -> bool:
+    """Tell whether a row of ``tokens`` can be read at all."""
+    try:
+        token(row)
+    except UNREADABLE:
+        return False
+    return True
+
+
 def sealed_token(row: AnyRow) -> TokenRow:
     """Read a row of ``tokens`` with its sealed text."""
     return TokenRow(token(row), row.sealed, row.kek_id, row.reason)
@@ -241,7 +267,7 @@ def delivery(row: AnyRow, integrity: Integrity) -> DeliveryRow:
         deadline=noted(row.deadline),
         delivered_sequence=row.delivered_sequence if holds else 0,
         delivered_at=noted(row.delivered_at),
-        attempts=row.attempts,
+        attempts=_count(row.attempts),
         due_at=noted(row.due_at),
         last_error=row.last_error,
     )

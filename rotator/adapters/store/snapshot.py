@@ -7,11 +7,23 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import asked, queries, reach, rows
+from rotator.adapters.store import asked, queries, reach, rows, scrub
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import noted, to_us
-from rotator.core.model import DueWorkspace, Jti, KeysetName, Kid, Overlap, Token, Wish, WorkspaceId, WorkspaceState
+from rotator.core.model import (
+    Algorithm,
+    DueWorkspace,
+    Jti,
+    KeysetName,
+    Kid,
+    Overlap,
+    Token,
+    Wish,
+    WorkspaceId,
+    WorkspaceState,
+)
+from rotator.core.secret import Secret
 from rotator.ports import (
     AuditHead,
     AuditRow,
@@ -26,9 +38,11 @@ from rotator.ports import (
     Reach,
     ReplicaRow,
     RequestRow,
+    RowProblem,
     Sighting,
     Target,
     TokenRow,
+    WorkspaceSeen,
 )
 
 FETCHED_AT_ONCE: Final = 1_000
@@ -163,7 +177,12 @@ class SqlSnapshot:
     def token(self, jti: Jti) -> TokenRow | None:
         """Return one token."""
         row = self._first(queries.ONE_TOKEN, jti=jti)
-        return None if row is None else rows.sealed_token(row)
+        return None if row is None or not rows.is_readable(row) else rows.sealed_token(row)
+
+    def token_text(self, jti: Jti, algorithm: Algorithm) -> Secret[bytes] | None:
+        """Return the text of a token; None where it was erased, or the KEK that opens it is not at hand."""
+        row = self._connection.execute(queries.ONE_TOKEN, {"jti": jti}).mappings().first()
+        return None if row is None else self._integrity.open_token(row, algorithm)
 
     def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
         """Yield tokens, of one workspace or of all, by workspace and sequence."""
@@ -176,7 +195,7 @@ class SqlSnapshot:
         found: dict[WorkspaceId, TokenRow] = {}
         for start in range(0, len(workspaces), NAMED_AT_ONCE):
             current = self._all(queries.CURRENT_TOKENS, workspaces=list(workspaces[start : start + NAMED_AT_ONCE]))
-            found |= {WorkspaceId(row.workspace): rows.sealed_token(row) for row in current}
+            found |= {WorkspaceId(row.workspace): rows.sealed_token(row) for row in current if rows.is_readable(row)}
         return MappingProxyType(found)
 
     def expired_tokens(self, before: datetime, limit: int) -> tuple[Token, ...]:
@@ -239,6 +258,20 @@ class SqlSnapshot:
             )
             for row in self._all(queries.FAILING_DELIVERIES)
         )
+
+    # --------------------------------------------------------------------------------------------------- integrity
+
+    def changed_rows(self) -> tuple[RowProblem, ...]:
+        """Return the rows of the small tables that somebody else wrote or took away."""
+        return tuple(scrub.small_tables(self._connection, self._integrity))
+
+    def changed_tokens(self, after: Jti, limit: int, now: datetime) -> tuple[tuple[RowProblem, ...], Jti | None]:
+        """Return those of the next ``limit`` tokens by jti, and the last jti of them; None when there are no more."""
+        return scrub.token_page(self._connection, self._integrity, after, limit, now)
+
+    def workspaces_after(self, after: WorkspaceId, limit: int) -> tuple[WorkspaceSeen, ...]:
+        """Return the next ``limit`` workspaces by id, each with whether its row is authentic."""
+        return scrub.workspace_page(self._connection, self._integrity, after, limit)
 
     # -------------------------------------------------------------------------------------------------------- requests
 

@@ -277,6 +277,10 @@ class SqlTransaction(SqlSnapshot):
         """Count a failed issue and put off the next try."""
         issue.fail_workspaces(self._connection, workspaces, retry_at, fault)
 
+    def renew_workspace(self, workspace: WorkspaceId, at: datetime) -> None:
+        """Let what a row says of a workspace's token follow from its tokens, and the next one be due ``at``."""
+        issue.renew_workspace(self._connection, list(self.tokens(workspace)), workspace, at)
+
     def issue(self, tokens: Sequence[IssuedToken]) -> bool:
         """Commit a batch: prior tokens to grace, new ones in, workspaces moved on, deliveries wanted.
 
