@@ -1,9 +1,12 @@
 """What a command does where the shell has closed a standard stream: `rotator status >&-`."""
 
+import os
+import subprocess
 import sys
 
 import pytest
 
+from tests import forking
 from tests.cli.conftest import Shell
 from tests.cli.test_process import complaint, shell_line
 from tests.e2e.world import Site
@@ -39,7 +42,9 @@ def test_closed_errors_and_input_change_nothing(started: Shell, site: Site, comm
 @pytest.mark.parametrize("command", ["nonsense", "keys show nobody", "verify -"])
 def test_what_is_refused_is_refused_with_streams_closed(started: Shell, site: Site, command: str, closed: str) -> None:
     """With the exit code that it has anyway, and never a traceback."""
-    usual = shell_line(f"ROTATOR_CONFIG={site.config} rotator {command} </dev/null")
+    usual = forking.run(
+        command.split(), stdin=subprocess.DEVNULL, env=os.environ | {"ROTATOR_CONFIG": str(site.config)}
+    )
     done = shell_line(f"ROTATOR_CONFIG={site.config} rotator {command} {closed}")
 
     assert done.returncode == usual.returncode > 0
