@@ -44,7 +44,7 @@ TRACED = tuple(
         "revocation_report", "revoke", "rotate",
     )
 )  # fmt: skip
-"""Under coverage a history takes more than twice as long. These are traced, and walk through what the others do, too."""
+"""Under coverage a history takes more than twice as long. These are traced: they go through what the others do."""
 
 
 SCRATCH = pytest.StashKey[Scratch]()
