@@ -225,7 +225,11 @@ def request(
     """
     if len(reason) > REASON_LIMIT or not reason.isprintable():
         raise ConfigError(f"--reason: {REASON_RULE}; this one has {len(reason)} characters")
-    unsure = _UNSURE.format(listing=_listing(command), since=rfc3339(wall_time().replace(microsecond=0)))
+    unsure = (
+        _NOT_SHOWN
+        if command == "token.show"
+        else _UNSURE.format(listing=_listing(command), since=rfc3339(wall_time().replace(microsecond=0)))
+    )
     try:
         if offline:
             return _submit(load_config(option), command, arguments, reason, secret, settle=settle)
@@ -242,6 +246,9 @@ what you asked for may have been stored: then it is carried out, at the daemon's
 ask again, look:
     rotator {listing}
     rotator audit list --since {since}"""
+
+
+_NOT_SHOWN: Final = "the token was shown to nobody else, and will not be; ask again"
 
 
 def _listing(command: str) -> str:

@@ -390,6 +390,10 @@ class Transaction(Snapshot, Protocol):
         """Record the outcome of a request, and erase its argument :data:`~rotator.ports.records.SEALED`."""
         ...
 
+    def put_aside_requests(self, request_ids: Sequence[int], at: datetime, result: str) -> None:
+        """Record that requests were not carried out, in bulk, and erase the arguments of those that hold one sealed."""
+        ...
+
     def append(self, events: Sequence[Event], *, first_seq: int | None = None) -> AuditHead:
         """Chain ``events`` to the head, in bulk; the head's row is locked last, so call it last.
 

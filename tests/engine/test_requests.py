@@ -1,5 +1,7 @@
 """A stored request is authentic, bound to what it was said of, and carried out once."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +9,7 @@ import pytest
 
 from rotator.core.events import EventName
 from rotator.core.model import KeysetName, Phase
-from rotator.engine.request_rows import GOOD_FOR
+from rotator.engine.request_rows import GOOD_FOR, content, is_authentic
 from rotator.engine.requests.binding import require_clock
 from rotator.errors import RefusedError
 from rotator.ports import RequestRow
@@ -125,6 +127,29 @@ def test_a_request_that_somebody_changed_is_put_aside(site: Site, change: str) -
     site.assert_sound()
 
 
+def test_many_rows_that_somebody_inserted_hold_up_nothing(site: Site) -> None:
+    """They are put aside in one go, with one event; a request that comes after them is carried out in the same tick."""
+    settled(site)
+    with closing(sqlite3.connect(site.database)) as connection, connection:
+        connection.executemany(FORGE, [("key.revoke", f'{{"kid":"k{number}"}}', "", "k") for number in range(20_000)])
+    number = site.submit("keyset.rotate", keyset="default")
+    site.main.tick()
+    assert site.answer(number).succeeded
+    assert put_aside(site) == [20_000]
+    assert "and 19990 more" in named(site)[0]
+    assert site.query("SELECT count(*) FROM requests WHERE finished_at IS NULL") == [(0,)]
+
+
+def test_what_a_changed_import_holds_sealed_goes_when_it_is_put_aside(site: Site) -> None:
+    """As of any other request that is finished."""
+    site.main.start()
+    number = site.accept("key.import", None, b"sealed", keyset="default").id
+    site.meddle("UPDATE requests SET kind = 'keyset.rotate' WHERE id = ?", number)
+    site.main.settle()
+    ((arguments, result),) = site.query("SELECT arguments, result FROM requests")
+    assert (arguments, "put aside" in result) == ("", True)
+
+
 def test_a_request_of_another_installation_is_put_aside(site: Site) -> None:
     """As of one that was made as a copy of this one, with its KEK."""
     settled(site)
@@ -142,7 +167,6 @@ def test_the_values_of_a_request_keep_their_types(site: Site) -> None:
     site.main.start()
     request = site.accept("keyset.rotate", keyset="default")
     sealer = site.main.run.ready_sealer
-    from rotator.engine.request_rows import content, is_authentic
 
     with site.main.run.around.store.read() as snapshot:
         installation = snapshot.installation()

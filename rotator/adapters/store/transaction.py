@@ -54,6 +54,12 @@ RETIRE_TOKEN: Final = Statement(
 )
 
 
+PUT_ASIDE: Final = sa.text(
+    "UPDATE requests SET finished_at = :at, succeeded = 0, result = :said, "
+    "arguments = CASE WHEN arguments LIKE :sealed THEN '' ELSE arguments END WHERE id = :number"
+)
+
+
 CHANGES_OF_KEY: Final = frozenset(
     {
         "phase",
@@ -385,6 +391,12 @@ class SqlTransaction(SqlSnapshot):
             kept = {name: value for name, value in request.arguments.items() if name != SEALED}
             outcome["arguments"] = encode_details(kept)
         self._connection.execute(sa.update(schema.requests).where(schema.requests.c.id == request_id).values(**outcome))
+
+    def put_aside_requests(self, request_ids: Sequence[int], at: datetime, result: str) -> None:
+        """Record that requests were not carried out, in bulk, and erase the arguments of those that hold one sealed."""
+        same = {"at": to_us(at), "said": result, "sealed": f'%"{SEALED}"%'}
+        rows = [{"number": number, **same} for number in request_ids]
+        self._connection.execute(PUT_ASIDE, rows)
 
     # ----------------------------------------------------------------------------------------------------------- audit
 

@@ -25,8 +25,10 @@ Odd = tuple[int, str, str]
 def put_aside(run: Run, rows: Sequence[Odd], reading: Reading) -> None:
     """Finish ``rows`` without doing anything of what they say; one event and one fault name them."""
     with run.around.store.begin() as transaction:
-        for number, _, why in rows:
-            transaction.finish_request(number, reading.now, succeeded=False, result=f"put aside: {why}")
+        for why in (NOT_OURS, REPLAYED):
+            found = [number for number, _, wrong in rows if wrong == why]
+            if found:
+                transaction.put_aside_requests(found, reading.now, f"put aside: {why}")
         named = ", ".join(f"{number} ({kind[:40]!r}: {why})" for number, kind, why in rows[:SHOWN])
         more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
         details: dict[str, Detail] = {"requests": len(rows), "rows": named + more}
