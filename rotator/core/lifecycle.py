@@ -72,6 +72,24 @@ def retire(key: SigningKey, *, now: datetime) -> SigningKey:
     return replace(key, phase=Phase.RETIRED, retired_at=now, has_private=False)
 
 
+def take_back(key: SigningKey, *, now: datetime, until: datetime) -> SigningKey:
+    """Publish a retired key again until ``until``, never to sign: its row knows nothing of tokens that are out on it.
+
+    It is no transition of one life: the row is of an earlier one, in an older database.
+    """
+    if key.phase is not Phase.RETIRED:
+        raise IllegalTransitionError(f"{key.kid} is {key.phase}, and cannot be taken back")
+    return replace(
+        key,
+        phase=Phase.GRACE,
+        has_private=False,
+        demoted_at=key.demoted_at or now,
+        grace_until=until,
+        last_exp=max(until, key.last_exp or until),
+        retired_at=None,
+    )
+
+
 def revoke(key: SigningKey, *, now: datetime) -> SigningKey:
     """Take ``key`` out of the published set at once and for good."""
     check(key.kid, key.phase, Phase.REVOKED)

@@ -1,7 +1,7 @@
 """What is known beside the database, and whether the database lacks any of it.
 
 Two witnesses: the file in the state directory, and the metas in the published tree. They are made one: of each keyset
-the newest counts, what any of them names as published or revoked is that. Whatever the database lacks of it was lost,
+the newest counts, and what any of them names as revoked is that. Whatever the database lacks of it was lost,
 and is brought back by :mod:`rotator.engine.recover`.
 """
 
@@ -11,8 +11,8 @@ from typing import Final
 
 from rotator.core.audit import Mark, is_behind
 from rotator.core.events import EventName
-from rotator.core.model import KeysetName, Kid
-from rotator.ports import PublishedWitness, Snapshot, WitnessedKey, WitnessedKeyset, WitnessRecord
+from rotator.core.model import KeysetName
+from rotator.ports import PublishedWitness, Snapshot, WitnessRecord
 
 BY_WITNESS: Final = "witness"
 BY_META: Final = "jwks.meta.json"
@@ -98,29 +98,10 @@ def _merge(
         if record is None:
             record = WitnessRecord(meta.installation, meta.audit_seq, meta.audit_hash)
         before = record.keysets.get(meta.keyset)
-        own = (meta.keyset in preferred, meta.known.generation, meta.audit_seq)
-        if before is None:
-            merged = meta.known
-        elif own > (False, before.generation, record.audit_seq):
-            merged = _united(meta.known, before)
-        else:
-            merged = _united(before, meta.known)
-        record = replace(
-            record,
-            keysets={**record.keysets, meta.keyset: merged},
-            revoked_kids=record.revoked_kids | meta.revoked_kids,
-        )
+        newer = before is None or (meta.known.generation, meta.audit_seq) > (before.generation, record.audit_seq)
+        keysets = {**record.keysets, meta.keyset: meta.known} if newer or meta.keyset in preferred else record.keysets
+        record = replace(record, keysets=keysets, revoked_kids=record.revoked_kids | meta.revoked_kids)
     latest = max(metas, key=lambda meta: meta.audit_seq, default=None)
     if record is not None and latest is not None and latest.audit_seq > record.audit_seq:
         record = replace(record, audit_seq=latest.audit_seq, audit_hash=latest.audit_hash)
     return record
-
-
-def _united(newest: WitnessedKeyset, other: WitnessedKeyset) -> WitnessedKeyset:
-    """Return what the newest witness knows of a keyset, with the published keys of both, each to its latest end."""
-    keys: dict[Kid, WitnessedKey] = {key.kid: key for key in newest.published}
-    for key in other.published:
-        known = keys.setdefault(key.kid, key)
-        if key.ends_at is not None and (known.ends_at is None or key.ends_at > known.ends_at):
-            keys[key.kid] = replace(known, ends_at=key.ends_at)
-    return WitnessedKeyset(max(newest.generation, other.generation), newest.active, tuple(keys.values()))

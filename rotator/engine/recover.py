@@ -332,12 +332,21 @@ def _numbered_on(row: KeysetRow, witnessed: WitnessedKeyset) -> KeysetRow:
 def _adopt_missing(
     run: Run, transaction: Transaction, name: KeysetName, record: WitnessRecord, reading: Reading
 ) -> Iterator[Event]:
-    """Adopt the keys that were published, have signed, and are not in the old database."""
-    present = {stored.key.kid for stored in transaction.all_keys() if stored.key.keyset == name}
+    """Adopt the keys that were published, have signed, and are not in the old database.
+
+    One that is retired there came back and signed: the database that was in place then knew nothing of its first life.
+    """
+    present = {stored.key.kid: stored.key for stored in transaction.all_keys() if stored.key.keyset == name}
     published = record.keysets[name].published if name in record.keysets else ()
     for missing in published:
-        if missing.kid not in present and missing.kid not in record.revoked_kids and missing.ends_at is not None:
+        if missing.kid in record.revoked_kids or missing.ends_at is None:
+            continue
+        key = present.get(missing.kid)
+        if key is None:
             yield _adopt(run, transaction, name, missing, reading)
+        elif key.phase is Phase.RETIRED and missing.ends_at > reading.now:
+            transaction.update_key(lifecycle.take_back(key, now=reading.now, until=missing.ends_at))
+            yield _event(EventName.KEY_ADOPTED, key, reading.now)
 
 
 def _restore_key(

@@ -88,6 +88,19 @@ def test_a_key_that_leaves_loses_its_private_half(change: Callable[..., SigningK
     assert not change(KEY, now=T0).has_private
 
 
+def test_a_retired_key_is_taken_back_for_the_tokens_that_are_out_on_it() -> None:
+    retired = replace(KEY, phase=Phase.RETIRED, retired_at=T0)
+    later = T0 + timedelta(days=1)
+    back = lifecycle.take_back(retired, now=T0, until=later)
+    assert (back.phase, back.has_private, back.retired_at) == (Phase.GRACE, False, None)
+    assert (back.demoted_at, back.grace_until, back.last_exp) == (T0, later, later)
+    longer = replace(retired, last_exp=later + timedelta(days=1), demoted_at=T0 - timedelta(days=1))
+    kept = lifecycle.take_back(longer, now=T0, until=later)
+    assert (kept.demoted_at, kept.last_exp) == (longer.demoted_at, longer.last_exp)
+    with pytest.raises(IllegalTransitionError):
+        lifecycle.take_back(KEY, now=T0, until=later)
+
+
 def test_a_token_goes_through_the_same_phases() -> None:
     grace = lifecycle.supersede_token(TOKEN, now=T0)
     assert (grace.phase, grace.superseded_at) == (Phase.GRACE, T0)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from rotator.core.events import EventName
+from rotator.core.model import Phase
 from rotator.engine import adopt
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register
@@ -28,6 +29,34 @@ def backed_up(world: World) -> None:
         site.database.with_name(f"rotator.db{end}").unlink(missing_ok=True)
     kept.replace(site.database)
     world.notes["put back"] = "the database is older than the tree until it has been held against the witness"
+
+
+def all_put_back(world: World) -> None:
+    """Put the whole state directory back, witness and all, beside a tree that has gone on, and lost a key since."""
+    site = world.site
+    begin(world)
+    site.advance(2 * DAY, pace=PACE)
+    site.main.stop()
+    kept = {path: path.read_bytes() for path in (site.database, site.main.witness)}
+    start(world)
+    site.advance(5 * DAY, pace=PACE)
+    (signer,) = site.signing_keys(Phase.ACTIVE)
+    site.revoked.add(signer.kid)
+    assert site.ask("key.revoke", kid=signer.kid, choice="wait").succeeded
+    site.advance(2 * DAY, pace=PACE)
+    site.main.stop()
+    for end in ("-wal", "-shm"):
+        site.database.with_name(f"rotator.db{end}").unlink(missing_ok=True)
+    for path, content in kept.items():
+        path.write_bytes(content)
+    world.notes["put back"] = "the database is older than the tree until it has been held against the metas"
+    world.notes["revoked"] = signer.kid
+
+
+def restored_from_the_tree(world: World) -> None:
+    restored(world)
+    assert world.notes["revoked"] not in world.daemon.kids()
+    assert world.notes["revoked"] not in {key.kid for key in world.site.signing_keys(Phase.ACTIVE, Phase.GRACE)}
 
 
 def restored(world: World) -> None:
@@ -157,6 +186,12 @@ ACCIDENTS: Mapping[str, Scenario] = MappingProxyType(
             prepare=backed_up,
             act=start,
             expect=restored,
+            least={"commit": 17, "checkpoint": 1, "mkdir": 2, "rename": 7},
+        ),
+        "state put back": Scenario(
+            prepare=all_put_back,
+            act=start,
+            expect=restored_from_the_tree,
             least={"commit": 17, "checkpoint": 1, "mkdir": 2, "rename": 7},
         ),
         "clock accept": Scenario(

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 from rotator.core.events import EventName
 from rotator.core.jwks import parse_set
@@ -151,6 +152,7 @@ def _published(world: World) -> Iterator[str]:
         meta = json.loads(path.with_name("jwks.meta.json").read_bytes())
         if (meta["sha256"], meta["generation"]) != (digest, generation):
             yield f"the meta file of {name} tells of another set: {meta}"
+        yield from _attested(world, name, meta["witness"])
         if name == "default" and (tree / ".well-known" / "jwks.json").read_bytes() != content:
             yield "the two places of the set differ"
         held = {kid for kid, _ in parse_set(content) or ()}
@@ -162,6 +164,23 @@ def _published(world: World) -> Iterator[str]:
         }
         if held != wanted:
             yield f"{name} publishes {sorted(held)}, not {sorted(wanted)}"
+
+
+def _attested(world: World, name: str, witness: Mapping[str, Any]) -> Iterator[str]:
+    """Hold the witness part of a meta file against the database."""
+    (generation,) = world.site.query("SELECT generation FROM keysets WHERE name = ?", name)[0]
+    if witness["generation"] != generation:
+        yield f"the meta file of {name} attests generation {witness['generation']}, not {generation}"
+    if witness["active"] != world.site.active(name):
+        yield f"the meta file of {name} says that {witness['active']} signs"
+    if sorted(key["kid"] for key in witness["published"]) != sorted(world.daemon.kids(name)):
+        yield f"the meta file of {name} does not name what is published"
+    hashes = {row.seq: row.hash for row in world.site.audit()}
+    if hashes.get(witness["audit_seq"]) != witness["audit_hash"]:
+        yield f"the meta file of {name} names event {witness['audit_seq']} with another hash"
+    revoked = {key.kid for key in world.site.signing_keys(Phase.REVOKED) if key.keyset == name}
+    if not revoked <= set(witness["revoked"]):
+        yield f"the meta file of {name} does not name every key that was revoked"
 
 
 def _witness(world: World) -> Iterator[str]:

@@ -450,3 +450,33 @@ def test_a_restore_from_before_the_import_keeps_what_old_tokens_need(site: Site)
     site.advance(LIFETIME - 2 * HOUR, pace=12 * HOUR)
     assert accepted(site, token)
     site.assert_sound()
+
+
+def test_a_key_that_came_back_stays_published_when_a_database_of_its_first_life_is_put_back(site: Site) -> None:
+    """That has it as adopted and gone; the witness knows that it has been imported, and signed, since."""
+    site.main.start()
+    site.advance(DAY)
+    site.main.stop()
+    before = site.database.read_bytes()
+    site.main.start()
+    old = OldIssuer()
+    ask(site, old.public, until=until(site, HOUR))
+    site.advance(2 * DAY, pace=HOUR)
+    assert key_named(site, "old-2").phase is Phase.RETIRED
+    site.main.stop()
+    first_life = site.database.read_bytes()
+    site.database.write_bytes(before)
+    site.main.start()
+    assert ask(site, old.private).succeeded
+    site.advance(45 * DAY, pace=12 * HOUR)
+    assert site.active() == "old-2"
+    site.main.stop()
+    site.database.write_bytes(first_life)
+    site.clock.elapse(MINUTE)
+    site.main.start()
+    assert key_named(site, "old-2").phase is Phase.GRACE
+    assert "old-2" in site.main.kids()
+    site.advance(20 * DAY, pace=12 * HOUR)
+    assert "old-2" not in site.main.kids()
+    assert site.refused == []
+    assert site.chain() is None
