@@ -71,20 +71,21 @@ def _lacks(snapshot: Snapshot, known: Mark, generations: Mapping[KeysetName, int
 
 
 def _was_followed(snapshot: Snapshot, known: Mark, generations: Mapping[KeysetName, int]) -> bool:
-    """Tell whether the database went on from this very witness, or from one that knew more of the same history.
+    """Tell whether the database went on from this very witness, or from one that knew as much of the same history.
 
-    That run was stopped before it wrote a witness of its own, or the witness is that of another replica: to follow it
-    now would undo what has happened since.
+    That run was stopped before it wrote a witness of its own, or the witness is that of another replica, which looked
+    at the old database later: to follow it now would undo what has happened since.
     """
     rows = {row.name: row.generation for row in snapshot.keysets()}
-    outdone = all(rows.get(name, -1) >= generation for name, generation in generations.items())
-    for row in snapshot.audit(after=known.seq):
-        if row.event.name is not EventName.STATE_RESTORED:
-            continue
-        details = row.event.details
-        if details.get("witness_hash") == known.hash or (outdone and int(details.get("witness_seq") or 0) >= known.seq):
-            return True
-    return False
+    reached = all(rows.get(name, -1) >= generation for name, generation in generations.items())
+    passed = all(rows.get(name, -1) > generation for name, generation in generations.items())
+    followed = [row.event.details for row in snapshot.audit() if row.event.name is EventName.STATE_RESTORED]
+    if followed and passed and len(snapshot.replicas()) > 1:
+        return True
+    return any(
+        details.get("witness_hash") == known.hash or (reached and int(details.get("witness_seq") or 0) >= known.seq)
+        for details in followed
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- one of many

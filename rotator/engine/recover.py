@@ -372,11 +372,13 @@ def _restore_key(
         # It signed after the backup was made, and has stopped since.
         key = lifecycle.activate(replace(key, proven_at=now), now=now, rotate_at=now)
     if key.phase is Phase.ACTIVE:
-        key = lifecycle.demote(key, now=now, grace_until=signed_until or now)
+        key = lifecycle.demote(key, now=now, grace_until=signed_until or key.last_exp or now)
         yield _event(EventName.KEY_DEMOTED, key, now)
     if key.phase is Phase.GRACE and signed_until is not None:
         key = replace(key, last_exp=max(signed_until, key.last_exp or signed_until), has_private=False)
-    if known is None or key.phase is Phase.PENDING:
+    # Of another copy of this database, which went on by itself, tokens may be out that no witness knows of.
+    needed = key.phase is Phase.GRACE and key.last_exp is not None and key.last_exp > now
+    if (known is None and not needed) or key.phase is Phase.PENDING:
         key = lifecycle.retire(key, now=now)
         yield _event(EventName.KEY_RETIRED, key, now)
     transaction.update_key(key)

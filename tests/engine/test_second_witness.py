@@ -312,3 +312,35 @@ def test_a_meta_that_cannot_be_written_is_a_fault_and_keeps_nothing_waiting(site
     site.advance(MINUTE)
     assert dict(site.main.run.faults) == {}
     site.assert_sound()
+
+
+def test_tokens_of_a_copy_that_went_on_by_itself_are_not_refused(site: Site) -> None:
+    """The tree was not there when the old state was started, and comes back later: both histories gave out tokens."""
+    site.main.start()
+    site.advance(10 * DAY, pace=12 * HOUR)
+    kept = snapshot(site)
+    signed = site.active()
+    site.advance(30 * DAY, pace=12 * HOUR)
+    put_back(site, kept)
+    newer = site.root / "newer"
+    site.main.tree.rename(newer)
+    site.clock.elapse(MINUTE)
+    site.main.start()
+    site.advance(DAY, pace=HOUR)
+    assert site.active() == signed
+    assert site.events(EventName.STATE_RESTORED) == []
+    held = site.held("acme")
+    site.main.stop()
+    shutil.rmtree(site.main.tree)
+    newer.rename(site.main.tree)
+    site.history.clear()  # whoever holds a copy of one history was never promised the tokens of the other
+    site.refused.clear()
+    now = to_us(site.clock.wall)
+    published = {key["kid"] for key in part_of(site)["published"] if (key["ends_at_us"] or 0) > now}
+    assert published
+    site.main.start()
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    assert {signed} | published <= set(site.main.kids())
+    assert site.held("acme") == held
+    site.advance(20 * DAY, pace=12 * HOUR)
+    site.assert_sound()

@@ -130,6 +130,12 @@ class Chronicle:
         self.version = -1
         self.once.clear()
 
+    def forget_tokens_revoked(self) -> None:
+        """Take note that no witness of single tokens is left: those that the database has as revoked stay so."""
+        rows = self.database.query("SELECT jti FROM tokens WHERE phase = 'revoked'")
+        known = {jti for (jti,) in rows}
+        self.revoked_jtis = {jti: at for jti, at in self.revoked_jtis.items() if jti in known}
+
     def _chain(self, entry: Entry) -> None:
         seq, link = self.head
         if entry.seq != seq + 1 and entry.name != "state.restored":

@@ -23,7 +23,7 @@ from tests.simulation.moves import Move, Nothing
 from tests.simulation.newcomers import ImportSigner
 from tests.simulation.operators import ChangeKeyset
 from tests.simulation.requests import AcceptedInVain, ForgeRequest, ReplayRequest
-from tests.simulation.vandals import BackUp, InsertKeyRow, PutBack, Restore
+from tests.simulation.vandals import BackUp, InsertKeyRow, PutAllBack, PutBack, Restore
 from tests.stand_ins import DAY, HOUR
 
 
@@ -104,6 +104,7 @@ class HastyStore:
 
 
 NOW = timedelta(0)
+ALL_METAS, NO_META = "hold_against(snapshot, record, mine)", "hold_against(snapshot, record, ())"
 EVERY_TREE = """by_replica[replica] for replica in replicas)
         for kid, by_replica in holders.items()
         if replicas <= by_replica.keys()"""
@@ -222,7 +223,19 @@ ALL = (
             (30 * DAY, PutBack(0, with_tree=False, running=False)),
             (30 * DAY, Nothing()),
         ),
+        lines=((recover, "look_beside", ALL_METAS, NO_META),),
         surround=lambda around: replace(around, witness=ForgetfulWitness(around.witness)),
+    ),
+    Bug(
+        "the published metas are not asked when the whole state was put back",
+        (1, 5, 12),
+        moves=(
+            (30 * DAY, BackUp()),
+            (2 * DAY, RevokeKey(0, "active", twice=False, choice="wait")),
+            (30 * DAY, PutAllBack(0)),
+            (30 * DAY, Nothing()),
+        ),
+        lines=((recover, "look_beside", ALL_METAS, NO_META),),
     ),
     Bug(
         "`rotator restore` forgets what was revoked since",

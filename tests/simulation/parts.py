@@ -62,6 +62,27 @@ def known_beside(world: World, replica: Replica, snapshot: Snapshot) -> Known:
     return hold_against(snapshot, replica.witness.record, mine)
 
 
+def attested(world: World) -> bool:
+    """Tell whether the metas know all that happened to the keys: else it would be two failures at once."""
+    if world.kek.secret is None:
+        return False
+    sealer = StandInKeyring(world.kek).unlock(())
+    rows = world.database.query("SELECT name, generation FROM keysets WHERE ended_at IS NULL")
+    keys = world.database.query("SELECT keyset, kid, phase FROM signing_keys")
+    for replica in world.replicas.values():
+        publisher = StandInPublisher(replica.tree, Hazards(), lambda: world.now)
+        metas = {meta.keyset: meta for meta in read_metas(publisher, sealer, [name for name, _ in rows]).authentic}
+        for name, generation in rows:
+            active = [kid for keyset, kid, phase in keys if (keyset, phase) == (name, "active")]
+            revoked = {kid for keyset, kid, phase in keys if (keyset, phase) == (name, "revoked")}
+            meta = metas.get(name)
+            if meta is None or meta.known.generation != generation or not revoked <= meta.revoked_kids:
+                return False
+            if [meta.known.active] != (active or [None]):
+                return False
+    return True
+
+
 def witnessed(world: World) -> bool:
     """Tell whether the witness knows all that happened: without it, a restore would be two failures at once."""
     head = world.chronicle.head[0]

@@ -1,14 +1,15 @@
 """Moves of those who put old or foreign things in place: backups of the database, rows and files of somebody else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from rotator.core.events import Event, EventName
 from rotator.core.model import Algorithm
 from rotator.engine.recover import carry_over_revocations
+from tests.simulation.around import WitnessFile
 from tests.simulation.database import Backup
 from tests.simulation.keys import forge_key
-from tests.simulation.parts import known_beside, stop_all, witnessed
+from tests.simulation.parts import attested, known_beside, stop_all, witnessed
 from tests.simulation.tree import places
 from tests.simulation.world import BrokenPromiseError, World
 
@@ -22,9 +23,11 @@ class BackUp:
     def apply(self, world: World) -> None:
         world.backups.append(world.database.back_up())
         world.old_trees.append(dict(world.replica(0).tree.files))
+        world.old_witnesses.append({name: replace(replica.witness) for name, replica in world.replicas.items()})
         while len(world.backups) > 3:
             world.backups.pop(0).close()
             world.old_trees.pop(0)
+            world.old_witnesses.pop(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,24 @@ class PutBack:
             for replica in world.replicas.values():
                 for path in {*replica.tree.files, *world.old_trees[number]}:
                     replica.tree.put(path, world.old_trees[number].get(path), world.now, by_hand=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PutAllBack:
+    """The whole state directory of each replica is put back, witness and all, and the published trees stay newer."""
+
+    which: int
+
+    def apply(self, world: World) -> None:
+        if not world.backups or not attested(world):
+            return
+        number = self.which % len(world.backups)
+        stop_all(world, world.setting.grain)
+        world.database.put_back(world.backups[number])
+        for name, replica in world.replicas.items():
+            replica.witness = replace(world.old_witnesses[number].get(name, WitnessFile()))
+        _now_older(world, world.backups[number])
+        world.chronicle.forget_tokens_revoked()
 
 
 @dataclass(frozen=True, slots=True)
