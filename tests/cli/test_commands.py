@@ -123,6 +123,27 @@ def test_clock_accept(daemon: Shell) -> None:
     assert (code, out[:32]) == (0, "the clock is trusted as it stand")
 
 
+def test_a_config_is_accepted_without_a_daemon(started: Shell, site: Site) -> None:
+    """As the one that is in the files now: what is stored by a command goes the same way as what a daemon stores."""
+    usual = {"keyset_period": "90d", "token_period": "30d", "token_grace": "1d", "max_cache": "1h", "propagation": "2h"}
+    site.write_config(workspaces=1, **usual)
+    assert started("run", "--once")[0] == 3
+    code, out, err = started("config", "accept", "--reason", "w1 has ended", "--offline")
+    assert (code, out) == (0, "the config is in force, with 1 workspace\n"), err
+    assert started("config", "accept", "--reason", "again", "--offline")[1] == out
+
+
+def test_nothing_is_accepted_without_the_kek(started: Shell, site: Site) -> None:
+    """By no daemon and by no command; it is said what is wrong, and nothing is stored."""
+    kek = site.state / "kek"
+    kek.rename(site.root / "kek")
+    code, out, err = started("replace", "w0", "--offline")
+    assert (code, out) == (1, "")
+    assert "token.replace is not accepted while the key-encryption key is away, and nothing was stored" in err
+    (site.root / "kek").rename(kek)
+    assert started("audit", "list", "--event", "token.replacement_requested", "--json")[1].count('"seq"') == 0
+
+
 def test_offline_is_refused_beside_a_daemon(daemon: Shell) -> None:
     """The state's lock is held."""
     code, _, err = daemon("clock", "accept", "--reason", "why", "--offline")
