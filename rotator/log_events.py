@@ -226,6 +226,11 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             "An older database was found and brought in line with the witness or a published meta.",
             "database_seq witness_seq witness_hash found_by",
         ),
+        EventName.STATE_INHERITED: _entry(
+            Level.WARNING,
+            "A new database took over what is known beside one that is lost: what was revoked there stays so.",
+            "installation witness_seq witness_hash revoked_kids revoked_jtis",
+        ),
         EventName.BACKUP_RESTORED: _entry(
             Level.WARNING,
             "A person put a backup in the place of the database.",

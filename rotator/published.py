@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from rotator.core.events import Event
 from rotator.core.jwks import parse_set
 from rotator.core.model import KeysetName, Kid
 from rotator.engine import adopt
+from rotator.engine.adopt import Inherited
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register
 from rotator.engine.run import Run
@@ -38,6 +39,8 @@ class Adoptions:
     """What became of all published sets that the database did not know."""
 
     adoptions: tuple[Adoption, ...]
+    inherited: Inherited | None
+    """What was known beside a lost database; null where there was nothing, or it was taken over before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +57,61 @@ class SetsAside:
     """What became of all published sets that the database did not know."""
 
     replaced: tuple[SetAside, ...]
+    inherited: Inherited | None
+    """What was known beside a lost database; null where there was nothing, or it was taken over before."""
 
 
 @contextmanager
-def _unlocked(config: Config) -> Iterator[tuple[Run, Reading]]:
+def _unlocked(config: Config, command: str, reason: str = "") -> Iterator[tuple[Run, Reading, Inherited | None]]:
     with open_state(config) as state:
         run = state.run
         with run.around.store.read() as snapshot:
             known = snapshot.keks()
         run.unlock(run.around.keyring.unlock(known))
         reading = run.around.clock.read()
+        plain = run.around
+        _attribute(run, command, reason)
+        inherited = adopt.inherit(run, reading)
+        run.around = plain
         reconcile(run, reading)
         register(run, reading)
-        yield run, reading
+        yield run, reading, inherited
 
 
-def adopt_published(config: Config, keep_for: timedelta, reason: str = "") -> tuple[Adoption, ...]:
+def _attribute(run: Run, command: str, reason: str) -> None:
+    uid = os.getuid()
+    store = cast("Store", _AttributedStore(run.around.store, f"{user_name(uid)}({uid})", reason, command))
+    run.around = replace(run.around, store=store)
+
+
+def adopt_published(config: Config, keep_for: timedelta, reason: str = "") -> Adoptions:
     """Keep the keys of published sets that the database does not know, until ``keep_for`` from now.
 
     ``reason`` goes into the audit, beside who runs this.
     """
-    with _unlocked(config) as (run, reading):
-        uid = os.getuid()
-        store = cast("Store", _AttributedStore(run.around.store, f"{user_name(uid)}({uid})", reason, "published.adopt"))
-        run.around = replace(run.around, store=store)
+    with _unlocked(config, "published.adopt", reason) as (run, reading, inherited):
+        _attribute(run, "published.adopt", reason)
         found = adopt.found_sets(run)
         adopted = adopt.adopt_published(run, reading, keep_for)
         periods = {name: config.policy.keysets[name].propagation_period for name in adopted}
-        return tuple(
+        adoptions = tuple(
             Adoption(
                 keyset=name,
                 kids=kids,
-                taken_as_rs256=_without_algorithm(found[name].content),
+                taken_as_rs256=_without_algorithm(found[name].content) if name in found else (),
                 propagation_seconds=int(periods[name].total_seconds()),
                 usable_at=reading.now + periods[name],
             )
             for name, kids in adopted.items()
         )
+        return Adoptions(adoptions, inherited)
 
 
-def replace_published(config: Config) -> Mapping[KeysetName, str]:
+def replace_published(config: Config) -> SetsAside:
     """Move such sets aside, so that the next start is a first start; return where each one is kept."""
-    with _unlocked(config) as (run, reading):
-        return adopt.replace_published(run, reading)
+    with _unlocked(config, "published.replace") as (run, reading, inherited):
+        moved = adopt.replace_published(run, reading)
+        return SetsAside(tuple(SetAside(keyset, path) for keyset, path in moved.items()), inherited)
 
 
 def _without_algorithm(content: bytes) -> tuple[Kid, ...]:

@@ -1,10 +1,14 @@
 """Commands for a set that is published already where a new database begins."""
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rotator.cli.options import ConfigOption, JsonOption, ReasonOption, config_of
+
+if TYPE_CHECKING:
+    from rotator.engine.adopt import Inherited
 
 published = typer.Typer(help="Sets that others, or a database that is lost, published.", no_args_is_help=True)
 
@@ -27,15 +31,18 @@ def adopt(
     from rotator.cli.output import print_json, span  # noqa: PLC0415 - heavy
     from rotator.cli.session import load_config  # noqa: PLC0415 - heavy
     from rotator.core.durations import format_duration  # noqa: PLC0415 - beside it
-    from rotator.published import Adoptions, adopt_published  # noqa: PLC0415 - heavy
+    from rotator.log import configure_notes  # noqa: PLC0415 - heavy
+    from rotator.published import adopt_published  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     period = span(keep_for, "--keep-for")
-    adoptions = adopt_published(load_config(config_of(context, config)), period, reason)
+    configure_notes(sys.stderr)
+    done = adopt_published(load_config(config_of(context, config)), period, reason)
     if as_json:
-        print_json(to_json(Adoptions(adoptions)))
+        print_json(to_json(done))
         return
-    for each in adoptions:
+    _tell_inherited(done.inherited)
+    for each in done.adoptions:
         typer.echo(f"keyset {each.keyset}: {', '.join(each.kids)}")
         if each.taken_as_rs256:
             kids = ", ".join(each.taken_as_rs256)
@@ -47,7 +54,7 @@ def adopt(
             "now. Let whoever issued tokens so far go on until then, or import the key that signs there: rotator "
             "import-key --offline"
         )
-    if not adoptions:
+    if not done.adoptions:
         typer.echo("nothing is adopted: no set is published that the database does not know")
 
 
@@ -59,14 +66,27 @@ def replace(context: typer.Context, *, config: ConfigOption = None, as_json: Jso
     """
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.session import load_config  # noqa: PLC0415 - heavy
-    from rotator.published import SetAside, SetsAside, replace_published  # noqa: PLC0415 - heavy
+    from rotator.log import configure_notes  # noqa: PLC0415 - heavy
+    from rotator.published import replace_published  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    moved = replace_published(load_config(config_of(context, config)))
+    configure_notes(sys.stderr)
+    done = replace_published(load_config(config_of(context, config)))
     if as_json:
-        print_json(to_json(SetsAside(tuple(SetAside(keyset, path) for keyset, path in moved.items()))))
+        print_json(to_json(done))
         return
-    for keyset, path in moved.items():
-        typer.echo(f"keyset {keyset}: kept in {path}")
-    if not moved:
+    _tell_inherited(done.inherited)
+    for each in done.replaced:
+        typer.echo(f"keyset {each.keyset}: kept in {each.kept}")
+    if not done.replaced:
         typer.echo("nothing is replaced: no set is published that the database does not know")
+
+
+def _tell_inherited(inherited: "Inherited | None") -> None:
+    from rotator.core.counting import counted  # noqa: PLC0415 - only when needed
+
+    if inherited is not None:
+        typer.echo(
+            f"the lost database, installation {inherited.installation}: what was revoked there stays so, "
+            f"{counted(len(inherited.revoked_kids), 'key')} and {counted(len(inherited.revoked_jtis), 'token')}"
+        )

@@ -23,6 +23,7 @@ class EventName(StrEnum):
 
     STATE_CREATED = "state.created"
     STATE_RESTORED = "state.restored"
+    STATE_INHERITED = "state.inherited"
     BACKUP_RESTORED = "backup.restored"
     KEK_ADDED = "kek.added"
     CLOCK_ACCEPTED = "clock.accepted"

@@ -4,19 +4,23 @@ Used by a command of its own, under the state's lock, before the first start.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.events import Event, EventName
+from rotator.core.events import Detail, Event, EventName
 from rotator.core.jwks import JwksError, parse_set, publishable
-from rotator.core.model import Algorithm, KeysetName, Kid, Origin, Phase, SigningKey
+from rotator.core.model import Algorithm, Jti, KeysetName, Kid, Origin, Phase, SigningKey
 from rotator.core.policy import KeysetPolicy
 from rotator.core.stored_policy import policy_to_json
+from rotator.engine.knowledge import merge
 from rotator.engine.rows import new_row
 from rotator.engine.run import Run
+from rotator.engine.second_witness import read_metas, report_metas
+from rotator.engine.witnessing import write_witness
 from rotator.errors import RefusedError
-from rotator.ports import FoundKey, KeysetRow, PublishedSet, Reading, Sighting
+from rotator.ports import FoundKey, KeysetRow, PublishedSet, Reading, Sighting, WitnessedKey, WitnessedKeyset
 
 ALGORITHM_OF: Final[Mapping[tuple[str, str], Algorithm]] = {
     ("EC", "P-256"): Algorithm.ES256,
@@ -24,6 +28,51 @@ ALGORITHM_OF: Final[Mapping[tuple[str, str], Algorithm]] = {
     ("OKP", "Ed25519"): Algorithm.EDDSA,
 }
 """By ``kty`` and ``crv``, for a JWK without ``alg``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a new database took over from the witnesses of one that is lost."""
+
+    installation: str
+    """The lost one."""
+    revoked_kids: tuple[Kid, ...]
+    revoked_jtis: tuple[Jti, ...]
+
+
+def inherit(run: Run, reading: Reading) -> Inherited | None:
+    """Let a new database begin with what the witness and the metas of a lost one know; None where there is no such.
+
+    They count because the KEK of this machine made them. The witness becomes this database's own before anything is
+    adopted, so that nothing is forgotten wherever that is cut off. Raises :class:`~rotator.errors.WitnessError` for a
+    witness that the KEK does not open.
+    """
+    with run.around.store.read() as snapshot:
+        installation, new = snapshot.installation(), not snapshot.keysets()
+    if not new:
+        return None
+    record = run.around.witness.read()
+    names = run.policy.keysets.keys() | (set() if record is None else record.keysets.keys())
+    metas = read_metas(run.around.publisher, run.ready_sealer, sorted(names))
+    report_metas(run, metas.problems)
+    known = merge(record, metas.authentic)
+    witnesses = [*(() if record is None else (record,)), *metas.authentic]
+    lost = next((each.installation for each in witnesses if each.installation != installation), None)
+    if known is None or lost is None:
+        return None
+    details: dict[str, Detail] = {
+        "installation": lost,
+        "witness_seq": known.audit_seq,
+        "witness_hash": known.audit_hash,
+        "revoked_kids": len(known.revoked_kids),
+        "revoked_jtis": len(known.revoked_jtis),
+    }
+    with run.around.store.begin() as transaction:
+        head = transaction.append([Event(name=EventName.STATE_INHERITED, at=reading.now, details=details)])
+    run.around.witness.write(
+        replace(known, installation=installation, audit_seq=head.seq, audit_hash=head.hash, replicas=frozenset())
+    )
+    return Inherited(lost, tuple(sorted(known.revoked_kids)), tuple(sorted(known.revoked_jtis)))
 
 
 def found_sets(run: Run) -> Mapping[KeysetName, PublishedSet]:
@@ -39,13 +88,21 @@ def found_sets(run: Run) -> Mapping[KeysetName, PublishedSet]:
 
 
 def adopt_published(run: Run, reading: Reading, keep_for: timedelta) -> Mapping[KeysetName, tuple[Kid, ...]]:
-    """Store the keys of every found set as public keys in grace, published until ``keep_for`` from now."""
+    """Store the keys of every found set as public keys in grace, published until ``keep_for`` from now.
+
+    What the witness of a lost database knows comes with it: a key stays until the last token on it has ended, also one
+    that is not in the set any more, and what was revoked is not adopted.
+    """
     adopted: dict[KeysetName, tuple[Kid, ...]] = {}
-    for name, published in found_sets(run).items():
-        keys = _keys(name, published, reading, keep_for)
+    sets = found_sets(run)
+    for name in sorted(sets.keys() | _needed_sets(run, reading)):
+        known = run.witnessed.get(name, WitnessedKeyset(0, None, ()))
+        keys = _keys(name, sets.get(name), known, run.revoked_kids, reading, keep_for)
         policy = run.policy.keysets[name]
+        last = max([len(keys), *(key.sequence for key in known.published)])
         with run.around.store.begin() as transaction:
-            transaction.put_keyset(_row(policy, reading, next_sequence=len(keys) + 1))
+            row = _row(policy, reading, next_sequence=last + 1)
+            transaction.put_keyset(replace(row, generation=known.generation))
             for key in keys:
                 transaction.insert_key(new_row(run.ready_sealer, key, None))
             for sighting in _served_by_now(run, name, reading):
@@ -69,9 +126,12 @@ def adopt_published(run: Run, reading: Reading, keep_for: timedelta) -> Mapping[
 
 def replace_published(run: Run, reading: Reading) -> Mapping[KeysetName, str]:
     """Move every found set aside; the next start is a first start. Return where each one is kept now."""
+    found = found_sets(run)
+    for name in run.policy.keysets.keys() & run.witnessed.keys():  # what was published there is not needed any more
+        run.witnessed[name] = replace(run.witnessed[name], active=None, published=())
+    write_witness(run)
     return {
-        name: run.around.publisher.withdraw(name, published.content, reading.now)
-        for name, published in found_sets(run).items()
+        name: run.around.publisher.withdraw(name, published.content, reading.now) for name, published in found.items()
     }
 
 
@@ -85,13 +145,40 @@ def _row(policy: KeysetPolicy, reading: Reading, *, next_sequence: int) -> Keyse
     )
 
 
-def _keys(name: KeysetName, published: PublishedSet, reading: Reading, keep_for: timedelta) -> list[SigningKey]:
-    keys = []
-    for sequence, (kid, text) in enumerate(parse_set(published.content) or (), start=1):
-        algorithm = _algorithm(kid, text)
-        found = FoundKey(kid, algorithm, _publishable(kid, text, algorithm), None)
-        keys.append(adopted_key(found, name, sequence, reading.now + keep_for, reading))
-    return keys
+def _needed_sets(run: Run, reading: Reading) -> set[KeysetName]:
+    """Return the keysets without a row of which the witness knows keys that live tokens need."""
+    with run.around.store.read() as snapshot:
+        rows = {row.name for row in snapshot.keysets()}
+    needed = {name for name, known in run.witnessed.items() if any(_is_needed(key, reading) for key in known.published)}
+    return (needed & run.policy.keysets.keys()) - rows
+
+
+def _is_needed(key: WitnessedKey, reading: Reading) -> bool:
+    return key.ends_at is not None and key.ends_at > reading.now
+
+
+def _keys(
+    name: KeysetName,
+    published: PublishedSet | None,
+    known: WitnessedKeyset,
+    revoked: Collection[Kid],
+    reading: Reading,
+    keep_for: timedelta,
+) -> list[SigningKey]:
+    ends = {key.kid: key.ends_at for key in known.published if key.ends_at is not None}
+    found = []
+    for kid, text in () if published is None else parse_set(published.content) or ():
+        if kid not in revoked:
+            algorithm = _algorithm(kid, text)
+            found.append(FoundKey(kid, algorithm, _publishable(kid, text, algorithm), None))
+    there = {key.kid for key in found} | set(revoked)
+    missing = [key for key in known.published if key.kid not in there and _is_needed(key, reading)]
+    found += [FoundKey(key.kid, key.algorithm, key.public_jwk, None) for key in missing]
+    asked = reading.now + keep_for
+    return [
+        adopted_key(key, name, sequence, max(asked, ends.get(key.kid, asked)), reading)
+        for sequence, key in enumerate(found, start=1)
+    ]
 
 
 def adopted_key(found: FoundKey, name: KeysetName, sequence: int, until: datetime, reading: Reading) -> SigningKey:

@@ -41,7 +41,7 @@ def hold_against(snapshot: Snapshot, record: WitnessRecord | None, metas: Sequen
     )
     newer = {meta.keyset for meta in metas if _is_newer(snapshot, meta)}
     ahead = [meta for meta in metas if meta.keyset in newer]
-    merged = _merge(record, metas, preferred=frozenset() if behind_witness else frozenset(newer))
+    merged = merge(record, metas, preferred=frozenset() if behind_witness else frozenset(newer))
     if merged is None or not (behind_witness or newer):
         return Known(merged)
     names = frozenset(newer)
@@ -91,8 +91,11 @@ def _was_followed(snapshot: Snapshot, known: Mark, generations: Mapping[KeysetNa
 # -------------------------------------------------------------------------------------------------------- one of many
 
 
-def _merge(
-    record: WitnessRecord | None, metas: Iterable[PublishedWitness], *, preferred: frozenset[KeysetName]
+def merge(
+    record: WitnessRecord | None,
+    metas: Iterable[PublishedWitness],
+    *,
+    preferred: frozenset[KeysetName] = frozenset(),
 ) -> WitnessRecord | None:
     """Make one record of all; ``preferred``: keysets of which the meta knows what not even the database does."""
     for meta in metas:

@@ -109,7 +109,8 @@ def look_beside(run: Run, snapshot: Snapshot, record: WitnessRecord | None) -> K
     for meta in metas.authentic:
         row = snapshot.keyset(meta.keyset)
         if meta.installation != installation:
-            problems[meta.keyset] = f"it is of another installation, {meta.installation}"
+            if row is not None:  # else its set is another's, too, and waits to be adopted or replaced
+                problems[meta.keyset] = f"it is of another installation, {meta.installation}"
             continue
         mine.append(meta)
         if row is not None and meta.known.generation < row.generation:

@@ -294,7 +294,8 @@ def test_published_adopt(started: Shell, site: Site) -> None:
     assert "`rotator published adopt --keep-for PERIOD` keeps those keys" in err
     code, out, err = started("published", "adopt", "--keep-for", "1d", "--reason", "the disk died")
     assert (code, err) == (0, "")
-    assert out.startswith("keyset default: ")
+    assert out.startswith("the lost database, installation ")
+    assert "\nkeyset default: " in out
     assert "no token can be issued on it until its new keys have been published for the propagation_period of 2h" in out
     assert re.search(r": 20\d\d-\d\d-\d\d \d\d:\d\dZ if the daemon is started now", out)
     assert "warning" not in out
@@ -335,3 +336,34 @@ def test_what_is_done_offline_is_logged_by_the_next_daemon(started: Shell, site:
     head = json.loads(started("audit", "list", "--limit", "1", "--json")[1])["events"][0]
     _, log, _ = started("run", "--once")
     assert f'"hash":"{head["hash"]}"' in log
+
+
+@pytest.mark.parametrize("command", ["adopt --keep-for 1m", "replace"])
+def test_what_was_revoked_in_a_lost_database_stays_so(started: Shell, site: Site, command: str) -> None:
+    """The witness is taken over where it lies: nobody is asked to move it away."""
+    signs = next(
+        key["kid"] for key in json.loads(started("keys", "list", "--json")[1])["keys"] if key["phase"] == "active"
+    )
+    assert started("revoke", "key", signs, "--now", "--offline", "--yes", "--reason", "leaked")[0] == 0
+    for file in site.state.glob("rotator.db*"):
+        file.unlink()
+    _, out, _ = started("check")
+    assert "rotator published adopt" in out
+    code, out, err = started("published", *command.split())
+    assert (code, err) == (0, "")
+    assert "what was revoked there stays so, 1 key and 0 tokens" in out
+    started("run", "--once")
+    assert signs in (site.state / "witness.json").read_text()
+    assert signs not in site.jwks.read_text()
+    events = json.loads(started("audit", "list", "--event", "state.inherited", "--json")[1])["events"]
+    assert [event["details"]["revoked_kids"] for event in events] == [1]
+
+
+def test_a_witness_of_another_kek_is_said_so_with_the_way_out(started: Shell, site: Site) -> None:
+    for file in site.state.glob("rotator.db*"):
+        file.unlink()
+    (site.state / "kek").unlink()
+    code, _, err = started("published", "adopt", "--keep-for", "1d")
+    assert code == 1
+    assert "was not written under the KEK" in err
+    assert "mv " in err

@@ -88,6 +88,7 @@ def test_what_becomes_of_a_published_set_fits_its_schema(shell: Shell, command: 
         assert (code, err) == (0, "")
         found.append(json.loads(out))
         jsonschema.validate(found[-1], shape, format_checker=jsonschema.FormatChecker())
+    assert [each.pop("inherited") for each in found] == [None, None]
     ((first,), (second,)) = (each.values() for each in found)
     assert [each["keyset"] for each in first] == ["default"]
     assert second == []

@@ -122,6 +122,28 @@ def tree_without_database(world: World) -> None:
         path.unlink()  # generations begin anew
 
 
+def witness_without_database(world: World) -> None:
+    """Lose the database alone, after a key was revoked: the witness knows of it, and so does the tree."""
+    site = world.site
+    begin(world)
+    site.advance(3 * DAY, pace=PACE)
+    (signer,) = site.signing_keys(Phase.ACTIVE)
+    site.revoked.add(signer.kid)
+    assert site.ask("key.revoke", kid=signer.kid, choice="now").succeeded
+    site.advance(HOUR, pace=HOUR)
+    world.notes["revoked"] = signer.kid
+    site.main.stop()
+    site.database.unlink()
+    site.log.audited.clear()
+    world.sealed.clear()
+
+
+def inherited(world: World) -> None:
+    assert world.notes["revoked"] in world.daemon.run.revoked_kids
+    assert world.notes["revoked"] not in world.daemon.kids()
+    assert happened(world, EventName.KEY_ADOPTED) >= 1
+
+
 def take_over(world: World) -> None:
     """Do what the command does, in the same order (rotator.published)."""
     world.daemon.start(settle=False)
@@ -130,6 +152,7 @@ def take_over(world: World) -> None:
         known = snapshot.keks()
     run.unlock(run.around.keyring.unlock(known))
     reading = run.around.clock.read()
+    adopt.inherit(run, reading)
     reconcile(run, reading)
     register(run, reading)
     adopt.adopt_published(run, reading, TOKEN_PERIOD + TOKEN_GRACE + HOUR)
@@ -151,6 +174,7 @@ def set_aside(world: World) -> None:
         known = snapshot.keks()
     run.unlock(run.around.keyring.unlock(known))
     reading = run.around.clock.read()
+    adopt.inherit(run, reading)
     reconcile(run, reading)
     register(run, reading)
     adopt.replace_published(run, reading)
@@ -207,6 +231,13 @@ ACCIDENTS: Mapping[str, Scenario] = MappingProxyType(
             act=take_over,
             resume=take_over,
             expect=adopted,
+            least={"commit": 17, "rename": 4},
+        ),
+        "adopt with a witness": Scenario(
+            prepare=witness_without_database,
+            act=take_over,
+            resume=take_over,
+            expect=inherited,
             least={"commit": 17, "rename": 4},
         ),
         "replace": Scenario(

@@ -215,4 +215,4 @@ def _debris(world: World) -> Iterator[str]:
 
 
 def _restored(rows: list[AuditRow]) -> bool:
-    return any(row.event.name == EventName.STATE_RESTORED for row in rows)
+    return any(row.event.name in (EventName.STATE_RESTORED, EventName.STATE_INHERITED) for row in rows)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from rotator.core.events import EventName
 from rotator.core.instants import to_us
 from rotator.core.model import Kid, Phase
 from rotator.core.policy import Policy
+from rotator.engine.adopt import Inherited, adopt_published, inherit
 from rotator.engine.knowledge import BY_META
+from rotator.engine.recover import reconcile
+from rotator.engine.register import register
 from tests.engine.site import (
     DAY,
     HOUR,
@@ -344,3 +348,84 @@ def test_tokens_of_a_copy_that_went_on_by_itself_are_not_refused(site: Site) -> 
     assert site.held("acme") == held
     site.advance(20 * DAY, pace=12 * HOUR)
     site.assert_sound()
+
+
+# ------------------------------------------------------------------------------------------------- a lost database
+
+
+def lose_database(site: Site, *, witness: bool, tree: bool = True) -> None:
+    site.main.stop()
+    for path in site.root.glob("rotator.db*"):
+        path.unlink()
+    if not witness:
+        site.main.witness.unlink()
+    if not tree:
+        shutil.rmtree(site.main.tree)
+
+
+def take_over(site: Site, keep_for: timedelta) -> Inherited | None:
+    """Do what `rotator published adopt` does, in the same order."""
+    site.main.start(settle=False)
+    run, reading = site.main.run, site.clock.read()
+    run.unlock(run.around.keyring.unlock(()))
+    inherited = inherit(run, reading)
+    reconcile(run, reading)
+    register(run, reading)
+    adopt_published(run, reading, keep_for)
+    site.main.restart()
+    return inherited
+
+
+def test_a_new_database_knows_what_was_revoked_in_the_lost_one(site: Site, witness: bool) -> None:
+    """By the witness, tokens too; without it, by the metas of the tree, keys alone."""
+    site.main.start()
+    site.advance(30 * DAY, pace=12 * HOUR)
+    signed = site.active()
+    revoke(site, signed)
+    site.advance(PROPAGATION + HOUR, pace=HOUR)
+    jti = site.query("SELECT current FROM workspaces WHERE id = 'acme'")[0][0]
+    assert site.ask("token.revoke", jti=jti).succeeded
+    site.revoked.add(jti)
+    old = site.main.jwks().read_bytes()
+    lose_database(site, witness=witness)
+    inherited = take_over(site, DAY)
+    assert inherited is not None
+    assert inherited.revoked_kids == (signed,)
+    assert inherited.revoked_jtis == ((jti,) if witness else ())
+    assert signed not in site.main.kids()
+    for _ in range(2):
+        record = site.main.run.around.witness.read()
+        assert record is not None
+        assert signed in record.revoked_kids
+        assert (jti in record.revoked_jtis) == witness
+        site.main.restart()
+    site.main.stop()
+    site.main.jwks().write_bytes(old)  # whoever puts the old set back
+    site.main.start()
+    assert signed not in site.main.kids()
+    assert [row.event.details["revoked_kids"] for row in site.events(EventName.STATE_INHERITED)] == [1]
+
+
+@pytest.mark.parametrize("tree", [True, False], ids=["tree kept", "tree lost too"])
+def test_no_live_token_of_a_lost_database_is_refused(site: Site, tree: bool) -> None:
+    """The witness knows until when each key is needed, however short a person thinks, and has the keys themselves."""
+    site.main.start()
+    site.advance(30 * DAY, pace=12 * HOUR)
+    generation, live = part_of(site)["generation"], site.active()
+    lose_database(site, witness=True, tree=tree)
+    site.clock.elapse(MINUTE)
+    take_over(site, MINUTE)
+    assert live in site.main.kids()
+    assert part_of(site)["generation"] > generation
+    site.advance(20 * DAY, pace=6 * HOUR)
+    assert live not in site.main.kids()
+    assert site.active() is not None
+    site.assert_sound()
+
+
+def test_a_start_with_a_lost_database_says_how_its_witness_is_taken_over(site: Site) -> None:
+    site.main.start()
+    site.advance(DAY)
+    lose_database(site, witness=True)
+    site.main.start(settle=False).tick()
+    assert "rotator published adopt" in site.main.run.faults["witness"]
