@@ -154,7 +154,7 @@ class Story:
             other.start()
         else:
             other.stop()
-            self.site.meddle("UPDATE replicas SET forgotten_at = 1 WHERE replica = 'other'")
+            self.site.rewrite("replicas", "replica = 'other'", forgotten_at=1)
             shutil.rmtree(other.tree)
             self.site.history = {key: old for key, old in self.site.history.items() if key[0] != "other"}
 

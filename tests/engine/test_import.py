@@ -309,7 +309,7 @@ def test_what_was_used_or_revoked_never_comes_back(site: Site) -> None:
     answer = ask(site, {**old.public["keys"][0], "kid": "new-name"}, until=until(site, HOUR))
     assert "is retired under the kid old-1" in answer.result
     site.main.run.revoked_kids.add(site.signing_keys()[0].kid)
-    site.meddle("UPDATE signing_keys SET phase = 'revoked' WHERE kid = 'old-1'")
+    site.rewrite("signing_keys", "kid = 'old-1'", phase="revoked")
     assert "was revoked" in ask(site, old.public["keys"][0], until=until(site, HOUR)).result
     site.main.run.revoked_kids.add(key_named(site, "old-1").kid)
     assert "was revoked, and never comes back" in ask(site, old.public["keys"][0], until=until(site, HOUR)).result

@@ -12,7 +12,7 @@ from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Served, Si
 def lose_signer(site: Site) -> str:
     """Make the active key and the spare unusable, so that a fresh key is needed; return the kid of the fresh one."""
     site.main.stop()
-    site.meddle("UPDATE signing_keys SET sealed = x'00'")
+    site.rewrite("signing_keys", "sealed IS NOT NULL", sealed=b"\0")
     site.main.start()
     (kid, _) = (key.kid for key in site.signing_keys(Phase.PENDING))
     return kid

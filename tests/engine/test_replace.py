@@ -97,7 +97,7 @@ def test_an_overlap_beyond_the_end_of_the_token_changes_nothing(site: Site) -> N
 def test_a_token_without_a_successor_outlives_its_overlap(site: Site) -> None:
     """No key can sign: the workspace keeps what it has until it has something else."""
     site.main.start()
-    site.meddle("UPDATE signing_keys SET sealed = x'00' WHERE sealed IS NOT NULL")
+    site.rewrite("signing_keys", "sealed IS NOT NULL", sealed=b"\0")
     site.main.restart()
     replace(site, 10 * MINUTE)
     site.advance(HOUR)
@@ -109,7 +109,7 @@ def test_a_token_without_a_successor_outlives_its_overlap(site: Site) -> None:
 def test_with_no_overlap_the_leaked_token_ends_even_if_there_is_no_new_one_yet(site: Site) -> None:
     """Revocation waits for nothing; the new token comes when it can."""
     site.main.start()
-    site.meddle("UPDATE signing_keys SET sealed = x'00' WHERE sealed IS NOT NULL")
+    site.rewrite("signing_keys", "sealed IS NOT NULL", sealed=b"\0")
     site.main.restart()
     replace(site, timedelta(0))
     assert site.query(PHASES) == [(1, "revoked", 1)]

@@ -137,7 +137,7 @@ def test_revoking_again_heals_what_is_unfinished(site: Site) -> None:
     site.advance(HOUR)
     ((jti,),) = site.query("SELECT min(jti) FROM tokens WHERE kid = ? AND phase = 'revoked'", signer)
     site.main.stop()
-    site.meddle("UPDATE tokens SET phase = 'grace', revoked_at = NULL, revoke_reason = '' WHERE jti = ?", jti)
+    site.rewrite("tokens", "jti = ?", jti, phase="grace", revoked_at=None, revoke_reason="")
     site.main.start()
     answer = site.ask("key.revoke", kid=signer)
     assert f"key {signer} is revoked and out of the published set" in answer.result

@@ -99,7 +99,7 @@ def test_an_emergency_that_saw_another_signer_does_nothing(site: Site) -> None:
 def test_an_emergency_with_no_signer_ends_the_wait(site: Site) -> None:
     """Two keys in a row were lost: fresh ones sign at once, if that is what the operator wants."""
     settled(site)
-    site.meddle("UPDATE signing_keys SET sealed = x'00' WHERE sealed IS NOT NULL")
+    site.rewrite("signing_keys", "sealed IS NOT NULL", sealed=b"\0")
     site.main.restart()
     signer = site.active()
     assert site.ask("keyset.rotate_at_once", keyset="default", signing=str(signer)).succeeded

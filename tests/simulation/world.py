@@ -22,7 +22,7 @@ from rotator.engine.housekeeping import Chores
 from rotator.engine.requests.accepting import accept
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import Engine
-from rotator.errors import RefusedError, RotatorError
+from rotator.errors import KekError, RefusedError, RotatorError
 from rotator.ports import RequestRow
 from tests.simulation.around import Carriers, InTurn, Sinks, StandInCourier, StandInWitness, WatchingLog, WitnessFile
 from tests.simulation.chronicle import Chronicle
@@ -437,9 +437,14 @@ class World:
         """Let the operator say, once no cache can hold their sets, that pods named by a restored database are gone."""
 
         def forget() -> None:
-            for (name,) in self.database.query("SELECT replica FROM replicas WHERE forgotten_at IS NULL"):
-                if name not in self.replicas and all(name != replica.name for replica in self.gone):
-                    self.meddle("UPDATE replicas SET forgotten_at = 1 WHERE replica = ?", name)
+            known = self.replicas.keys() | {replica.name for replica in self.gone}
+            try:
+                with self.database.store.begin() as transaction:
+                    for row in transaction.replicas():
+                        if row.replica not in known:
+                            transaction.put_replica(replace(row, forgotten_at=self.clock.wall))
+            except KekError:
+                self.later(timedelta(hours=1), forget)
 
         self.later(self.setting.max_cache + timedelta(hours=1), forget)
 
