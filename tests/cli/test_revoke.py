@@ -2,8 +2,7 @@
 
 import json
 import re
-import sqlite3
-from contextlib import closing
+from dataclasses import replace
 from io import StringIO
 
 import jsonschema
@@ -11,8 +10,11 @@ import pytest
 
 from rotator.cli import compromise
 from rotator.cli.progress import Bar
+from rotator.cli.session import load_config
+from rotator.core.model import DEFAULT_KEYSET, ReplicaId
 from rotator.report.revocation import WHAT_IT_CAN_DO
 from rotator.schemas import load
+from rotator.wiring import open_state
 from tests.cli.conftest import Shell
 from tests.e2e.world import Site
 
@@ -107,16 +109,24 @@ def test_a_revocation_that_waits_for_a_key_says_so_with_its_code(started: Shell)
     assert "with --no-wait it does not wait" in " ".join(started("revoke", "keyset", "--help")[1].split())
 
 
+def another_replica_shows_the_same(site: Site, name: ReplicaId) -> None:
+    """Write what another daemon would, with the KEK that all of them have."""
+    with open_state(load_config(site.config)) as state:
+        state.run.unlock(state.run.around.keyring.unlock(()))
+        with state.store.begin() as transaction:
+            (own,) = transaction.replicas()
+            transaction.put_replica(replace(own, replica=name))
+            for sighting in transaction.sightings(DEFAULT_KEYSET):
+                transaction.put_sighting(replace(sighting, replica=name))
+
+
 def test_a_key_that_another_replica_still_shows_is_open(
     site: Site, started: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its web server goes on showing it, whatever this one does: exit 3, and the page names it."""
     monkeypatch.setattr(compromise, "STALLED_SECONDS", 0.0)
     (signer,) = kids(started, "active")
-    with closing(sqlite3.connect(site.database)) as database, database:
-        database.execute("INSERT INTO replicas VALUES ('pod-9', 0, 0, NULL)")
-        columns = "kid, keyset, seen_at, absent_until, boot_id, since_boot_us"
-        database.execute(f"INSERT INTO sightings (replica, {columns}) SELECT 'pod-9', {columns} FROM sightings")  # noqa: S608
+    another_replica_shows_the_same(site, ReplicaId("pod-9"))
     code, out, err = started("revoke", "key", signer, "--reason", "leaked", "--yes", "--offline")
     assert code == 3
     assert "the published set of pod-9 still shows it" in " ".join(out.split())
