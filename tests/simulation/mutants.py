@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from rotator.adapters.store import rows
 from rotator.core import invariants, planner, schedule, timeguard
 from rotator.core.model import Algorithm, KekId
-from rotator.engine import deliver, issue, observe, recover, request_rows, requests, rows
+from rotator.engine import deliver, issue, observe, recover, request_rows, requests
 from rotator.engine.requests import binding
 from rotator.engine.run import Surroundings
 from rotator.ports import Sealer, WitnessRecord
@@ -178,7 +179,7 @@ ALL = (
         "rows of keys are published without looking at their MAC",
         (10,),
         moves=((50 * DAY, InsertKeyRow(0, 1, "grace")), (30 * DAY, Nothing())),
-        lines=((rows, "examine", "if not sealer.verify_mac(", "if False and not sealer.verify_mac("),),
+        lines=((rows, "key", 'authentic = integrity.holds("signing_keys", _columns(row))', "authentic = True"),),
     ),
     Bug(
         "rows of requests are carried out without looking at their MAC",
