@@ -116,7 +116,10 @@ def look_beside(run: Run, snapshot: Snapshot, record: WitnessRecord | None) -> K
         if row is not None and meta.known.generation < row.generation:
             generations = f"generation {meta.known.generation}, where the database is at {row.generation}"
             problems[meta.keyset] = f"it is an older one: {generations}"
-    report_metas(run, problems)
+    # What stands where this installation never published is somebody else's: whoever adopts or replaces it sees to it.
+    ours = {row.name for row in snapshot.keysets() if row.generation > 0}
+    ours |= set() if record is None else record.keysets.keys()
+    report_metas(run, {name: problem for name, problem in problems.items() if name in ours})
     run.attested = {meta.keyset: Attested(meta.kek_id, installation, meta.known, meta.revoked_kids) for meta in mine}
     return hold_against(snapshot, record, mine)
 
