@@ -216,7 +216,7 @@ ALL = (
         lines=((issue, "_result", ONE, WHOLE_CHUNK),),
     ),
     Bug(
-        "the witness is not asked when the database is an old one",
+        "neither the witness nor the published metas are asked when the database is an old one",
         (1, 7, 12),
         moves=(
             (30 * DAY, BackUp()),
