@@ -210,7 +210,7 @@ ACCIDENTS: Mapping[str, Scenario] = MappingProxyType(
             prepare=backed_up,
             act=start,
             expect=restored,
-            least={"commit": 17, "checkpoint": 1, "mkdir": 2, "rename": 7},
+            least={"commit": 17, "checkpoint": 1, "rename": 7},
         ),
         "state put back": Scenario(
             prepare=all_put_back,
