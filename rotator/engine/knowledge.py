@@ -39,7 +39,7 @@ def hold_against(snapshot: Snapshot, record: WitnessRecord | None, metas: Sequen
         Mark(record.audit_seq, record.audit_hash),
         {name: keyset.generation for name, keyset in record.keysets.items()},
     )
-    newer = {meta.keyset for meta in metas if _is_newer(snapshot, meta)}
+    newer = {meta.keyset for meta in metas if is_newer(snapshot, meta)}
     ahead = [meta for meta in metas if meta.keyset in newer]
     merged = merge(record, metas, preferred=frozenset() if behind_witness else frozenset(newer))
     if merged is None or not (behind_witness or newer):
@@ -53,7 +53,7 @@ def hold_against(snapshot: Snapshot, record: WitnessRecord | None, metas: Sequen
     return Known(merged, behind=True, keysets=names, by=BY_WITNESS if behind_witness else BY_META)
 
 
-def _is_newer(snapshot: Snapshot, meta: PublishedWitness) -> bool:
+def is_newer(snapshot: Snapshot, meta: PublishedWitness) -> bool:
     """Tell whether a meta knows what the database lacks: a later set, or a history that is not in it."""
     row = snapshot.keyset(meta.keyset)
     if row is None or meta.known.generation > row.generation:

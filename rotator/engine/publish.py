@@ -11,7 +11,7 @@ from rotator.core.model import KeysetName, Kid
 from rotator.core.planner import IN_SET, desired_kids
 from rotator.engine.observe import Observed, begin_anew, observe, publication, record_sightings, revoked_kids
 from rotator.engine.run import Run
-from rotator.engine.second_witness import facts_of, part_of
+from rotator.engine.second_witness import facts_of, is_outdone, part_of
 from rotator.engine.witnessing import witnessed_jwks, witnessed_keyset
 from rotator.errors import PublishError
 from rotator.ports import Publication, Reading, Transaction
@@ -113,6 +113,10 @@ def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Wanted) -> No
             row = replace(row, generation=row.generation + 1, set_sha256=digest)
             transaction.put_keyset(row)
         _keep_foreign_aside(run, transaction, observed, reading)
+        if is_outdone(run, transaction, keyset):
+            raise PublishError(
+                f"the meta file of keyset {keyset} is of a later set than this database knows: it is followed first"
+            )
         known = replace(witnessed_keyset(run, observed, reading), generation=row.generation)
         facts = facts_of(run, transaction, keyset, known)
         witness = part_of(run, keyset, facts, transaction.audit_head())

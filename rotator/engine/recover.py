@@ -92,7 +92,7 @@ def reconcile(run: Run, reading: Reading) -> None:
             )
     run.signers.clear()
     run.signing.clear()
-    run.reconciled = True
+    run.reconciled, run.outdone = True, False
 
 
 def look_beside(run: Run, snapshot: Snapshot, record: WitnessRecord | None) -> Known:
@@ -182,7 +182,7 @@ def _is_of(record: WitnessRecord | None, installation: str) -> bool:
 
 def continues(run: Run, head: AuditHead) -> bool:
     """Tell whether a database that ends at ``head`` is the one that this run held against the witness, or goes on."""
-    if not run.reconciled or run.head is None:
+    if not run.reconciled or run.head is None or run.outdone:
         return False
     return head.seq > run.head.seq or (head.seq, head.hash) == (run.head.seq, run.head.hash)
 

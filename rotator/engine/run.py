@@ -155,6 +155,8 @@ class Run:
     """Keys that are made, or being made, and not stored yet."""
     compare_interval: timedelta = COMPARE_INTERVAL
     """How often this run holds everything against what should be; a world with a clock of its own may want another."""
+    outdone: bool = False
+    """A meta was found that knows what the database lacks: nothing is published before it was followed."""
     reconciled: bool = False
     """The database was held against the witness since the last doubt."""
     head: AuditHead | None = None

@@ -17,6 +17,7 @@ from typing import Any, Final
 from rotator.core.instants import from_us, to_us
 from rotator.core.jwks import canonical, meta_witness
 from rotator.core.model import Algorithm, KekId, KeysetName, Kid
+from rotator.engine.knowledge import is_newer
 from rotator.engine.run import Attested, Run
 from rotator.errors import PublishError, SealError
 from rotator.ports import AuditHead, PublishedWitness, Publisher, Sealer, Snapshot, WitnessedKey, WitnessedKeyset
@@ -130,6 +131,17 @@ def report_metas(run: Run, problems: Mapping[KeysetName, str]) -> None:
     run.refused_metas = dict(problems)
 
 
+def is_outdone(run: Run, snapshot: Snapshot, name: KeysetName) -> bool:
+    """Look, before the meta of a keyset is replaced, whether it knows what the database lacks, and note it if so.
+
+    A tree that was away when the daemon started, as on a file system that is mounted late, may be a newer one.
+    """
+    if run.sealer is not None and run.reconciled and not run.outdone:
+        metas = read_metas(run.around.publisher, run.sealer, [name]).authentic
+        run.outdone = any(is_newer(snapshot, meta) for meta in metas if meta.installation == snapshot.installation())
+    return run.outdone
+
+
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
@@ -189,15 +201,27 @@ def write_metas(run: Run, *, beat: bool) -> bool:
         return False
     with run.around.store.read() as snapshot:
         head, installation, revoked = snapshot.audit_head(), snapshot.installation(), _revoked(run, snapshot)
-    written = 0
+        return _write_stale(run, snapshot, head, installation, revoked, beat=beat)
+
+
+def _write_stale(
+    run: Run,
+    snapshot: Snapshot,
+    head: AuditHead,
+    installation: str,
+    revoked: Callable[[KeysetName], frozenset[Kid]],
+    *,
+    beat: bool,
+) -> bool:
+    sealer, written = run.ready_sealer, 0
     for name, known in run.witnessed.items():
-        facts, before = Attested(run.sealer.kek_id, installation, known, revoked(name)), run.attested.get(name)
+        facts, before = Attested(sealer.kek_id, installation, known, revoked(name)), run.attested.get(name)
         if facts == before or (before is not None and before.known.generation > known.generation):
             run.healed(f"meta:{name}")
             continue
         if f"publish:{name}" in run.faults or (f"meta:{name}" in run.faults and not beat):
             continue
-        if written == AT_ONCE:
+        if written == AT_ONCE or is_outdone(run, snapshot, name):
             return True
         try:
             done = run.around.publisher.attest(name, part_of(run, name, facts, head) or {})

@@ -127,3 +127,41 @@ def test_a_witness_that_cannot_be_read(started: Shell, site: Site) -> None:
     (site.state / "kek").unlink()
     subjects = [found["subject"] for found in json.loads(started("status", "--json")[1])["problems"]]
     assert subjects == ["kek"]
+
+
+def test_a_state_directory_that_was_put_back_beside_a_newer_tree(started: Shell, site: Site) -> None:
+    """Neither the database nor the witness knows better: the published meta does, and what was revoked is shown so."""
+    kept = site.root / "kept"
+    shutil.copytree(site.state, kept, ignore=shutil.ignore_patterns("public", "*.sock", "*-wal", "*-shm"))
+    keys = json.loads(started("keys", "list", "--json")[1])["keys"]
+    signs = next(key["kid"] for key in keys if key["phase"] == "active")
+    assert started("revoke", "key", signs, "--now", "--offline", "--yes", "--reason", "leaked")[0] == 0
+    for name in ("rotator.db", "witness.json"):
+        shutil.copy(kept / name, site.state / name)
+    for file in site.state.glob("rotator.db-*"):
+        file.unlink()
+    code, out, _ = started("status", "--json")
+    (problem,) = [found for found in json.loads(out)["problems"] if found["subject"] == "witness"]
+    assert (code, problem["severity"]) == (3, "critical")
+    assert "older than the published jwks.meta.json of keyset default" in problem["text"]
+    assert "takes it for a restored backup" in problem["text"]
+    code, out, _ = started("check")
+    assert (code, "older than the published jwks.meta.json" in out) == (1, True)
+    phases = {key["kid"]: key["phase"] for key in json.loads(started("keys", "list", "--json")[1])["keys"]}
+    assert phases[signs] == "revoked"
+    started("run", "--once")
+    assert signs not in site.jwks.read_text()
+    assert started("check")[0] == 0
+
+
+def test_a_meta_that_somebody_changed_is_told(started: Shell, site: Site) -> None:
+    path = site.state / "public/keysets/default/jwks.meta.json"
+    document = json.loads(path.read_text())
+    document["witness"]["generation"] += 5
+    path.write_text(json.dumps(document))
+    code, out, _ = started("status", "--json")
+    subjects = {found["subject"]: found for found in json.loads(out)["problems"]}
+    assert (code, subjects["meta:default"]["severity"]) == (3, "degraded")
+    assert "does not count: it was changed" in subjects["meta:default"]["text"]
+    started("run", "--once")
+    assert "meta:default" not in [found["subject"] for found in json.loads(started("status", "--json")[1])["problems"]]

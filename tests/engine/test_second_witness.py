@@ -429,3 +429,30 @@ def test_a_start_with_a_lost_database_says_how_its_witness_is_taken_over(site: S
     lose_database(site, witness=True)
     site.main.start(settle=False).tick()
     assert "rotator published adopt" in site.main.run.faults["witness"]
+
+
+def test_a_newer_tree_that_comes_while_the_daemon_runs_is_followed_before_it_is_overwritten(site: Site) -> None:
+    """As on a file system that is mounted after the daemon was started on an old state."""
+    site.main.start()
+    site.advance(10 * DAY, pace=12 * HOUR)
+    kept = snapshot(site)
+    revoked = site.active()
+    revoke(site, revoked)
+    site.advance(5 * DAY, pace=12 * HOUR)
+    signs = site.active()
+    put_back(site, kept)
+    newer = site.root / "newer"
+    site.main.tree.rename(newer)
+    site.main.start()
+    site.advance(HOUR)
+    shutil.rmtree(site.main.tree)
+    newer.rename(site.main.tree)
+    site.history.clear()
+    site.refused.clear()
+    site.advance(5 * MINUTE)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    assert revoked not in site.main.kids()
+    assert signs in site.main.kids()
+    assert dict(site.main.run.faults) == {}
+    site.advance(20 * DAY, pace=12 * HOUR)
+    site.assert_sound()
