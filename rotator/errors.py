@@ -25,6 +25,10 @@ class StoreError(RotatorError):
     """The database cannot be used."""
 
 
+class StoreRuleError(StoreError):
+    """A change was refused, and none of it made, because it breaks a rule of the schema."""
+
+
 class StoreLostError(StoreError):
     """The database that is open is not the one at its path any more: whoever works on it has to end."""
 

@@ -26,6 +26,7 @@ from rotator.adapters.disk import (
     open_directory,
     require_private,
 )
+from rotator.adapters.sealing import SourcedKeyring
 from rotator.adapters.store import open_store
 from rotator.adapters.store.backup import DatabaseFacts, examine, load_command, put_in_place, set_aside
 from rotator.backing_up import require_sqlite
@@ -38,7 +39,7 @@ from rotator.engine.run import Run
 from rotator.errors import KekError, PublishError, RefusedError, RotatorError, StoreError, WitnessError
 from rotator.ports import AuditRow, Snapshot, WitnessRecord
 from rotator.report.proof import prove
-from rotator.wiring import open_copy, user_name
+from rotator.wiring import open_copy, read_kek, user_name
 
 SCRATCH: Final = ".restore-"
 """Begins the names of directories in which a backup is looked at; what a killed process left of them goes."""
@@ -151,6 +152,9 @@ class Restoration:
         uid = os.getuid()
         store = open_store(f"sqlite:///{self.prepared}", create=False)
         try:
+            with store.read() as snapshot:
+                known = snapshot.keks()
+            store.trust(SourcedKeyring(lambda: read_kek(self.config.settings.kek)).unlock(known))
             with store.begin() as transaction:
                 event = Event(
                     name=EventName.BACKUP_RESTORED,

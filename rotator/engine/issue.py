@@ -17,8 +17,9 @@ from rotator.core.sinks import sink_id
 from rotator.core.tokens import plan_token
 from rotator.engine.rows import PURPOSE_TOKEN, identity_of
 from rotator.engine.run import Run, Signing, backoff
+from rotator.engine.scrub import tampered
 from rotator.engine.sync import MISSING, NEVER
-from rotator.errors import KekError, RotatorError, StoreError
+from rotator.errors import KekError, RotatorError, StoreError, StoreRuleError
 from rotator.ports import IssuedToken, MintOrder, Reading, Sealed, Transaction
 
 CHUNK: Final = 400
@@ -228,10 +229,26 @@ def _commit(run: Run, ready: Sequence[IssuedToken], keyset: KeysetName, reading:
             row = transaction.lock_keyset(keyset)
             if row is not None:
                 transaction.put_keyset(replace(row, due_at=reading.now))
+    except StoreRuleError as error:
+        _commit_apart(run, ready, keyset, reading, str(error))
     except StoreError:
         raise
     except RotatorError as error:
         _failed(run, [issued.token.workspace for issued in ready], reading, str(error))
+
+
+def _commit_apart(run: Run, ready: Sequence[IssuedToken], keyset: KeysetName, reading: Reading, problem: str) -> None:
+    """Find the workspaces whose rows somebody changed, so that a token of that number is there already."""
+    if len(ready) > 1:
+        middle = len(ready) // 2
+        for half in (ready[:middle], ready[middle:]):
+            if keyset in run.signing:
+                _commit(run, half, keyset, reading)
+        return
+    workspace = ready[0].token.workspace
+    tampered(run, "workspaces", workspace, f"its number was turned back: {problem}", reading)
+    with run.around.store.begin() as transaction:
+        transaction.renew_workspace(workspace, reading.now)
 
 
 def _store(transaction: Transaction, ready: Sequence[IssuedToken]) -> None:

@@ -110,13 +110,15 @@ def _withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
         run.healed(f"publish:{name}")
 
 
-def needs_a_look(run: Run, row: KeysetRow) -> bool:
+def needs_a_look(run: Run, row: KeysetRow, reading: Reading) -> bool:
     """Tell, cheaply, whether a keyset that is not due needs a turn: its set was changed, or is seen from outside.
 
     One that ended needs it where this tree shows keys of it: it stood still meanwhile, or an old tree was put in place.
     """
     if f"keyset:{row.name}" in run.faults or f"publish:{row.name}" in run.faults:
         return True
+    if row.ended_at is None and max(row.due_at, row.retry_at or row.due_at) > reading.now + 2 * run.compare_interval:
+        return True  # nobody puts it off for that long
     try:
         if row.ended_at is not None:
             standing = run.around.publisher.read(row.name)

@@ -32,6 +32,9 @@ WORKSPACES_AT_A_TIME: Final = 100
 
 NAMED_FOR: Final = timedelta(hours=1)
 
+MOST_GENERATIONS: Final = 10_000
+"""A keyset publishes no more sets than that between two writings of the witness."""
+
 LONGEST_PAUSE: Final = timedelta(minutes=30)
 """Nothing waits longer than that for the next try, but for workspaces that the config has no more."""
 
@@ -86,6 +89,7 @@ def look_through(run: Run, scrub: Scrub, reading: Reading) -> None:
         with run.around.store.begin() as transaction:
             for workspace in wrong:
                 transaction.renew_workspace(workspace, reading.now)
+            transaction.drop_deliveries([(row.workspace, row.sink) for row in lost])  # whatever number it waits for
             transaction.want_deliveries(lost)
         run.tampered_workspaces |= any(not seen.authentic for seen in page)
     for subject, at in list(run.tampered.items()):
@@ -209,8 +213,6 @@ def _is_lost(row: DeliveryRow, token: Token, latest: datetime, ends: Mapping[int
 def _broken_chain(snapshot: Snapshot, scrub: Scrub) -> Iterator[RowProblem]:
     """Yield the first event of the next page that is not as it was written, and a head that is none."""
     head = snapshot.audit_head()
-    if not head.anchor_seq <= head.logged_seq <= head.seq:
-        yield RowProblem("audit_head", "", "it does not say how far the log has the events")
     if head.seq != head.anchor_seq and snapshot.audit_hash(head.seq) != head.hash:
         yield RowProblem("audit_head", "", "the chain does not end where it says")
     begin = Mark(head.anchor_seq, head.anchor_hash)
@@ -245,8 +247,13 @@ def renew_keysets(run: Run, reading: Reading) -> None:
     lost = [name for name in run.policy.keysets if name not in rows and name in run.witnessed]
     changed = [name for name, row in rows.items() if not row.authentic]
     for name, seen in run.witnessed.items():
-        if name in rows and rows[name].generation < seen.generation:
-            tampered(run, "keysets", name, "its generation was turned back; sets go on from the last", reading)
+        if name in rows and not 0 <= rows[name].generation - seen.generation <= MOST_GENERATIONS:
+            tampered(run, "keysets", name, "its generation is not that of its last set; it goes on from that", reading)
+            with run.around.store.begin() as transaction:
+                transaction.put_keyset(replace(rows[name], generation=seen.generation, due_at=reading.now))
+    for subject in [each for each in run.faults if each.startswith("keyset:")]:
+        if subject.removeprefix("keyset:") not in {*rows, *run.policy.keysets}:
+            run.healed(subject)
     for name in (*lost, *changed):
         problem = "it is gone" if name in lost else "it was not written by this installation, or was changed since"
         tampered(run, "keysets", name, problem, reading)

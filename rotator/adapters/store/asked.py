@@ -11,7 +11,7 @@ from rotator.adapters.store.bulk import Statement
 from rotator.adapters.store.integrity import OVERLAPS as OVERLAPS_TABLE
 from rotator.adapters.store.integrity import WISHES as WISHES_TABLE
 from rotator.adapters.store.integrity import Integrity
-from rotator.adapters.store.times import from_us, noted, to_us
+from rotator.adapters.store.times import from_us, to_us
 from rotator.core.model import Jti, KeysetName, Overlap, Wish, WorkspaceId
 
 WISHES: Final = schema.wishes.c
@@ -43,7 +43,7 @@ ALL_OVERLAPS: Final = sa.select(schema.token_overlaps).order_by(OVERLAPS.ends_at
 ENDED_OVERLAPS: Final = ALL_OVERLAPS.where(OVERLAPS.ends_at <= sa.bindparam("now"), ~_STILL_CURRENT).limit(
     sa.bindparam("at_most")
 )
-NEXT_END: Final = sa.select(sa.func.min(OVERLAPS.ends_at)).where(~_STILL_CURRENT)
+WITH_SUCCESSOR: Final = sa.select(schema.token_overlaps).where(~_STILL_CURRENT)
 
 
 def wish(connection: sa.Connection, integrity: Integrity, keyset: KeysetName) -> Wish | None:
@@ -91,9 +91,9 @@ def ended_overlaps(connection: sa.Connection, integrity: Integrity, now: datetim
     return _overlaps(connection.execute(ENDED_OVERLAPS, {"now": to_us(now), "at_most": limit}), integrity)
 
 
-def next_end(connection: sa.Connection) -> datetime | None:
+def next_end(connection: sa.Connection, integrity: Integrity) -> datetime | None:
     """Return when the first overlap ends whose token is not the current one any more."""
-    return noted(connection.execute(NEXT_END).scalar())
+    return min((each.ends_at for each in _overlaps(connection.execute(WITH_SUCCESSOR), integrity)), default=None)
 
 
 def put_overlaps(connection: sa.Connection, integrity: Integrity, wanted: Sequence[Overlap]) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import queries, schema
+from rotator.adapters.store import queries, rows, schema
 from rotator.adapters.store.bulk import Statement, Values, insert
 from rotator.core.events import Event, chain_hash, encode_details
 from rotator.core.instants import to_us
@@ -21,9 +21,12 @@ INSERT_EVENTS: Final = Statement(
 LOCK_HEAD: Final = queries.AUDIT_HEAD.with_for_update()
 MOVE_HEAD: Final = Statement("UPDATE audit_head SET seq = ?, hash = ?")
 MOVE_ANCHOR: Final = Statement("UPDATE audit_head SET anchor_seq = ?, anchor_hash = ?")
-MARK_LOGGED: Final = Statement("UPDATE audit_head SET logged_seq = ? WHERE logged_seq < ?")
+MARK_LOGGED: Final = Statement("UPDATE audit_head SET logged_seq = ? WHERE logged_seq < ? OR logged_seq > seq")
 
 FIRST_SINCE: Final = sa.select(AUDIT.c.seq).where(AUDIT.c.at >= sa.bindparam("since")).order_by(AUDIT.c.seq).limit(1)
+LAST: Final = sa.select(AUDIT.c.seq, AUDIT.c.hash).where(
+    AUDIT.c.seq == sa.select(sa.func.max(AUDIT.c.seq)).scalar_subquery()
+)
 LAST_UP_TO: Final = (
     sa.select(AUDIT.c.seq, AUDIT.c.hash)
     .where(AUDIT.c.seq <= sa.bindparam("up_to"))
@@ -35,8 +38,28 @@ DELETE_UP_TO: Final = Statement("DELETE FROM audit WHERE seq <= ?")
 
 def lock_head(connection: sa.Connection) -> AuditHead:
     """Return the head of the chain with its row locked until the end of the transaction."""
-    row = connection.execute(LOCK_HEAD).one()
-    return AuditHead(row.seq, row.hash, row.anchor_seq, row.anchor_hash, row.logged_seq)
+    return head_of(connection, connection.execute(LOCK_HEAD).one())
+
+
+def head_of(connection: sa.Connection, row: rows.AnyRow) -> AuditHead:
+    """Return the head, where its row falls behind the events, or names another one, as the last event is.
+
+    What the log is said to have that was never chained, it has not: it gets it again.
+    """
+    seq, link = row.seq, row.hash
+    last = connection.execute(LAST).first()
+    if last is not None and (last.seq > seq or (last.seq == seq and last.hash != link)):
+        seq, link = last.seq, last.hash
+    logged = row.logged_seq if row.anchor_seq <= row.logged_seq <= seq else min(row.anchor_seq, seq)
+    return AuditHead(seq, link, row.anchor_seq, row.anchor_hash, logged)
+
+
+def is_head(connection: sa.Connection) -> bool:
+    """Tell whether the head's row says what the events do."""
+    row = connection.execute(queries.AUDIT_HEAD).first()
+    if row is None:
+        return False
+    return head_of(connection, row) == AuditHead(row.seq, row.hash, row.anchor_seq, row.anchor_hash, row.logged_seq)
 
 
 def append(connection: sa.Connection, events: Sequence[Event], first_seq: int | None) -> AuditHead:

@@ -56,6 +56,11 @@ FAIL_WORKSPACES: Final = Statement(
     " fault = ?, next_at = CASE WHEN due_at > ? THEN due_at ELSE ? END WHERE id = ?"
 )
 
+ANY_TOKEN: Final = sa.select(schema.tokens.c.jti).limit(1)
+NOT_BELOW_TOKENS: Final = Statement(
+    "UPDATE workspaces SET sequence = coalesce((SELECT max(sequence) FROM tokens WHERE workspace = ?), 0) WHERE id = ?"
+    " AND sequence < coalesce((SELECT max(sequence) FROM tokens WHERE workspace = ?), 0)"
+)
 RENEW_WORKSPACE: Final = Statement(
     "UPDATE workspaces SET sequence = ?, current = ?, current_kid = ?, current_issued_at = ?, current_expires_at = ?,"
     " due_at = ?, next_at = ?, due_reason = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
@@ -157,6 +162,8 @@ def insert_workspaces(connection: sa.Connection, integrity: Integrity, states: S
             for state in states
         ],
     )
+    if connection.execute(ANY_TOKEN).first() is not None:  # a row that was lost comes back where its tokens are
+        NOT_BELOW_TOKENS.run(connection, [(state.id, state.id, state.id) for state in states])
 
 
 def update_workspaces(connection: sa.Connection, integrity: Integrity, states: Sequence[WorkspaceState]) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import exc
 from sqlalchemy.engine import URL
 
-from rotator.errors import StoreError
+from rotator.errors import StoreError, StoreRuleError
 
 ADVICE: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -52,6 +52,8 @@ def reported(where: str) -> Iterator[None]:
     """Raise a :class:`StoreError` in place of whatever the driver or SQLAlchemy raises inside the block."""
     try:
         yield
+    except (exc.IntegrityError, sqlite3.IntegrityError) as error:
+        raise StoreRuleError(explain(where, error)) from error
     except (exc.SQLAlchemyError, sqlite3.Error) as error:
         raise StoreError(explain(where, error)) from error
 

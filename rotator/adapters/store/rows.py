@@ -66,7 +66,8 @@ def kek(row: AnyRow) -> KekRow:
 
 
 def keyset(row: AnyRow, integrity: Integrity) -> KeysetRow:
-    """Read a row of ``keysets``."""
+    """Read a row of ``keysets``. It is put off until ``next_at``, whatever the two say that this is made from."""
+    put_off = row.next_at if row.next_at > max(row.due_at, row.retry_at or row.due_at) else row.retry_at
     return KeysetRow(
         name=row.name,
         generation=row.generation,
@@ -76,7 +77,7 @@ def keyset(row: AnyRow, integrity: Integrity) -> KeysetRow:
         due_at=noted(row.due_at),
         ended_at=noted(row.ended_at),
         failures=_count(row.failures),
-        retry_at=noted(row.retry_at),
+        retry_at=noted(put_off),
         fault=row.fault,
         set_sha256=row.set_sha256,
         policy=row.policy,

@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import queries, rows, schema
+from rotator.adapters.store import chain, queries, rows, schema
 from rotator.adapters.store.integrity import REVOKED_WITH_KEY, Columns, Integrity
 from rotator.adapters.store.times import noted, to_us
 from rotator.core.model import Jti, Phase, WorkspaceId
@@ -24,18 +24,14 @@ WORKSPACES: Final = schema.workspaces.c
 EVERY: Final = {name: sa.select(schema.metadata.tables[name]) for name in SMALL}
 COUNT: Final = {name: sa.select(sa.func.count()).select_from(schema.metadata.tables[name]) for name in WITH_ONE_ROW}
 
-TOKEN_PAGE: Final = (
-    sa.select(*queries.TOKEN_WITHOUT_TEXT)
-    .where(TOKENS.jti > sa.bindparam("after"))
-    .order_by(TOKENS.jti)
-    .limit(sa.bindparam("at_most"))
-)
-WORKSPACE_PAGE: Final = (
+FIRST_TOKENS: Final = sa.select(*queries.TOKEN_WITHOUT_TEXT).order_by(TOKENS.jti).limit(sa.bindparam("at_most"))
+MORE_TOKENS: Final = FIRST_TOKENS.where(TOKENS.jti > sa.bindparam("after"))
+FIRST_WORKSPACES: Final = (
     sa.select(*rows.WORKSPACE_WITH_MAC, WORKSPACES.next_at, WORKSPACES.retry_at, WORKSPACES.failures)
-    .where(WORKSPACES.id > sa.bindparam("after"))
     .order_by(WORKSPACES.id)
     .limit(sa.bindparam("at_most"))
 )
+MORE_WORKSPACES: Final = FIRST_WORKSPACES.where(WORKSPACES.id > sa.bindparam("after"))
 
 
 def small_tables(connection: sa.Connection, integrity: Integrity) -> Iterator[RowProblem]:
@@ -43,6 +39,8 @@ def small_tables(connection: sa.Connection, integrity: Integrity) -> Iterator[Ro
     for name in WITH_ONE_ROW:
         if not connection.execute(COUNT[name]).scalar():
             yield RowProblem(name, "", GONE)
+    if not chain.is_head(connection):
+        yield RowProblem("audit_head", "", "it does not say how the chain of events ends")
     for name in SMALL:
         keys = [column.name for column in schema.metadata.tables[name].primary_key]
         for row in connection.execute(EVERY[name]).mappings():
@@ -54,7 +52,8 @@ def token_page(
     connection: sa.Connection, integrity: Integrity, after: Jti, limit: int, now: datetime
 ) -> tuple[tuple[RowProblem, ...], Jti | None]:
     """Return what is wrong with the next ``limit`` tokens, and the last of them; None when there are no more."""
-    found = connection.execute(TOKEN_PAGE, {"after": after, "at_most": limit}).mappings().all()
+    page, named = (MORE_TOKENS, {"after": after}) if after else (FIRST_TOKENS, {})
+    found = connection.execute(page, {**named, "at_most": limit}).mappings().all()
     problems = []
     for row in found:
         problem = _token_problem(connection, integrity, row, to_us(now))
@@ -79,7 +78,8 @@ def workspace_page(
     connection: sa.Connection, integrity: Integrity, after: WorkspaceId, limit: int
 ) -> tuple[WorkspaceSeen, ...]:
     """Return the next ``limit`` workspaces, each with whether its row is authentic."""
-    found = connection.execute(WORKSPACE_PAGE, {"after": after, "at_most": limit}).all()
+    page, named = (MORE_WORKSPACES, {"after": after}) if after else (FIRST_WORKSPACES, {})
+    found = connection.execute(page, {**named, "at_most": limit}).all()
     seen = []
     for row in found:
         *values, next_at, retry_at, failures = tuple(row)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import asked, queries, reach, rows, scrub
+from rotator.adapters.store import asked, chain, queries, reach, rows, scrub
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import noted, to_us
@@ -292,8 +292,7 @@ class SqlSnapshot:
 
     def audit_head(self) -> AuditHead:
         """Return the head of the chain."""
-        row = self._one(queries.AUDIT_HEAD)
-        return AuditHead(row.seq, row.hash, row.anchor_seq, row.anchor_hash, row.logged_seq)
+        return chain.head_of(self._connection, self._one(queries.AUDIT_HEAD))
 
     def audit(self, after: int = 0, limit: int | None = None) -> Iterator[AuditRow]:
         """Yield events with a sequence number above ``after``, in order."""
@@ -316,7 +315,7 @@ class SqlSnapshot:
         None: nothing is.
         """
         moments = [noted(moment) for moment in self._one(queries.NEXT_DUE, signing=list(signing))]
-        moments.append(asked.next_end(self._connection))
+        moments.append(asked.next_end(self._connection, self._integrity))
         return min((moment for moment in moments if moment is not None), default=None)
 
     def counts(self) -> Mapping[str, int]:

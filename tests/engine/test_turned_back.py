@@ -1,0 +1,173 @@
+"""Whole rows are turned back, swapped, put in again or taken away, each with the MAC that it once had for good."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import jwt
+import pytest
+
+from rotator.engine.tick import HEARTBEAT
+from rotator.report import status
+from rotator.report.records import Health, Problem
+from tests.engine.site import DAY, HOUR, SECOND, Site
+
+Row = dict[str, Any]
+
+
+def rows(site: Site, table: str, where: str = "1") -> list[Row]:
+    with closing(sqlite3.connect(site.database)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {table} WHERE {where}")]  # noqa: S608 - ours
+
+
+def put(site: Site, table: str, *found: Row) -> None:
+    """Put whole rows in, in place of what has their keys."""
+    with closing(sqlite3.connect(site.database)) as connection, connection:
+        for row in found:
+            marks = ", ".join("?" * len(row))
+            connection.execute(
+                f"INSERT OR REPLACE INTO {table} ({', '.join(row)}) VALUES ({marks})",  # noqa: S608 - names of ours
+                list(row.values()),
+            )
+
+
+def problems(site: Site) -> dict[str, Problem]:
+    run = site.main.run
+    with run.around.store.read() as snapshot:
+        report = status(snapshot, site.policy, site.clock.wall, run.faults)
+    return {problem.subject: problem for problem in report.problems}
+
+
+def beat(site: Site, *, stopped: bool) -> None:
+    site.clock.elapse(HEARTBEAT + SECOND)
+    if stopped:
+        site.main.restart()
+    else:
+        site.main.settle()
+
+
+def critical(site: Site, subject: str) -> bool:
+    return subject in problems(site) and problems(site)[subject].severity is Health.CRITICAL
+
+
+both = pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+
+
+@both
+@pytest.mark.parametrize("whole", [False, True], ids=["edited", "turned back"])
+def test_a_revoked_key_stays_revoked(site: Site, stopped: bool, whole: bool) -> None:
+    site.main.start()
+    site.advance(60 * HOUR)
+    (before,) = rows(site, "signing_keys", "phase = 'active'")
+    site.revoked.add(before["kid"])
+    assert site.ask("key.revoke", kid=before["kid"]).succeeded
+    if whole:
+        site.meddle("UPDATE signing_keys SET phase = 'pending' WHERE phase = 'active'")  # only one may be active
+        put(site, "signing_keys", before)
+    else:
+        until = 1_000_000 * int((site.clock.wall + HOUR).timestamp())
+        sql = "UPDATE signing_keys SET phase = 'grace', revoked_at = NULL, grace_until = ? WHERE kid = ?"
+        site.meddle(sql, until, before["kid"])
+    beat(site, stopped=stopped)
+    assert before["kid"] not in site.main.kids()
+    assert any(subject.startswith(("row:signing_keys", "key:")) for subject in problems(site))
+    site.advance(HOUR)
+    assert before["kid"] not in site.main.kids()
+    assert site.refused == []
+
+
+@both
+@pytest.mark.parametrize(
+    "change",
+    [
+        "phase = 'revoked', sealed = NULL, revoked_at = created_at",
+        "phase = 'retired', sealed = NULL, retired_at = created_at, destroyed_at = created_at",
+    ],
+    ids=["revoked", "retired"],
+)
+def test_a_key_that_nothing_says_is_gone_stays_published_and_does_not_sign(
+    site: Site, stopped: bool, change: str
+) -> None:
+    """Its tokens live, and verifiers accept them; a ready spare signs in its place."""
+    site.main.start()
+    site.advance(60 * HOUR)
+    kid, set_before = site.active(), site.main.kids()
+    site.meddle(f"UPDATE signing_keys SET {change} WHERE kid = ?", kid)  # noqa: S608 - ours
+    beat(site, stopped=stopped)
+    assert set(set_before) <= set(site.main.kids())
+    assert kid not in {each.kid for each in site.main.run.signing.values()}
+    assert critical(site, f"row:signing_keys {kid}")
+    site.advance(2 * DAY)
+    assert kid in site.main.kids()
+    assert site.refused == []
+
+
+@both
+def test_tokens_that_change_places_are_handed_to_nobody(site: Site, stopped: bool) -> None:
+    """Two rows of tokens swap their workspaces, with all that points at them; deliveries are due again."""
+    site.main.start()
+    site.advance(HOUR)
+    (first,) = rows(site, "tokens", "workspace = 'acme'")
+    (second,) = rows(site, "tokens", "workspace = 'umbrella'")
+    site.meddle("UPDATE tokens SET workspace = 'between' WHERE jti = ?", first["jti"])
+    site.meddle("UPDATE tokens SET workspace = 'acme' WHERE jti = ?", second["jti"])
+    site.meddle("UPDATE tokens SET workspace = 'umbrella' WHERE jti = ?", first["jti"])
+    for name, jti in (("acme", second["jti"]), ("umbrella", first["jti"])):
+        site.meddle("UPDATE workspaces SET current = ? WHERE id = ?", jti, name)
+        site.meddle("UPDATE deliveries SET jti = ?, due_at = 1, delivered_sequence = 0 WHERE workspace = ?", jti, name)
+    beat(site, stopped=stopped)
+    for name in ("acme", "umbrella"):
+        assert jwt.decode(site.held(name), options={"verify_signature": False})["workspace"] == name
+    assert {parcel.jti for parcel in site.main.post.delivered if parcel.workspace == "acme"}.isdisjoint({second["jti"]})
+    assert critical(site, f"row:tokens {first['jti']}")
+    assert critical(site, f"row:tokens {second['jti']}")
+    answer = site.ask("token.show", workspace="acme")
+    assert answer.result != second["jti"]
+
+
+@both
+def test_a_current_token_of_another_workspace_is_handed_to_nobody(site: Site, stopped: bool) -> None:
+    site.main.start()
+    (other,) = rows(site, "tokens", "workspace = 'umbrella'")
+    site.meddle("UPDATE workspaces SET current = ? WHERE id = 'acme'", other["jti"])
+    site.meddle("UPDATE deliveries SET jti = ?, due_at = 1 WHERE workspace = 'acme'", other["jti"])
+    beat(site, stopped=stopped)
+    assert jwt.decode(site.held("acme"), options={"verify_signature": False})["workspace"] == "acme"
+    assert critical(site, "row:workspaces acme")
+    site.advance(HOUR)
+    assert jwt.decode(site.held("acme"), options={"verify_signature": False})["workspace"] == "acme"
+    assert site.held_sequence("acme") > 1
+    assert site.refused == []
+
+
+ABSURD: dict[str, Callable[[Site], None]] = {
+    "algorithm": lambda site: site.meddle("UPDATE signing_keys SET algorithm = 'XX' WHERE phase = 'pending'"),
+    "key": lambda site: site.meddle("UPDATE signing_keys SET rotate_at = 9223372036854775807 WHERE phase = 'active'"),
+    "token": lambda site: site.meddle("UPDATE tokens SET expires_at = -9223372036854775807 WHERE workspace = 'acme'"),
+    "workspace": lambda site: site.meddle("UPDATE workspaces SET current_expires_at = -1 << 60 WHERE id = 'acme'"),
+    "delivery": lambda site: site.meddle("UPDATE deliveries SET deadline = 1 << 62 WHERE workspace = 'acme'"),
+    "sighting": lambda site: site.meddle("UPDATE sightings SET seen_at = -1 << 62"),
+}
+
+
+@pytest.mark.parametrize("what", ABSURD)
+def test_a_row_that_cannot_be_read_holds_up_nothing_else(site: Site, what: str) -> None:
+    """A revocation works at once, the others get their tokens, and status has no traceback."""
+    site.main.start(site.usual("acme", "umbrella", "globex"))
+    site.advance(60 * HOUR)
+    ABSURD[what](site)
+    beat(site, stopped=False)
+    assert site.ask("token.replace", workspace="umbrella", overlap="0").succeeded
+    site.revoked |= {row["jti"] for row in rows(site, "tokens", "workspace = 'umbrella' AND phase = 'revoked'")}
+    kid = site.active()
+    if kid is not None:
+        site.revoked.add(kid)
+        answer = site.ask("key.revoke", kid=kid, choice="now")
+        assert answer.succeeded, answer.result
+        assert kid not in site.main.kids()
+    problems(site)
+    site.advance(HOUR)
+    for name in ("umbrella", "globex"):
+        assert jwt.decode(site.held(name), options={"verify_signature": False})["workspace"] == name
