@@ -21,6 +21,10 @@ def held_against_witness(run: Run, keyset: KeysetName, key: SigningKey) -> Signi
         return key
     if _turned_back(key, known, signs=witnessed.active == key.kid):
         return replace(key, phase=Phase.GRACE, authentic=False, has_private=False)
+    if witnessed.active == key.kid and key.activated_at is not None:
+        # It was superseded since this run looked. Of a key that signs the witness has an end with room above the last
+        # token's, and were that taken for what is known, the key would stay in the set for as much too long.
+        return key
     return _not_below(key, known)
 
 

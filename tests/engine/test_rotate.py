@@ -4,8 +4,9 @@ import pytest
 
 from rotator.core.actions import Reason
 from rotator.core.events import EventName
+from rotator.core.instants import from_us
 from rotator.core.model import Kid, Phase
-from tests.engine.site import HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, Site
+from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, SKEW, Site
 from tests.engine.test_restore import back_up, put_back
 
 
@@ -94,6 +95,20 @@ def test_an_emergency_that_saw_another_signer_does_nothing(site: Site) -> None:
         f"key {standby} signs now, and not {signer}: it was rotated meanwhile. Look again before you do more"
     )
     assert site.active() == standby
+
+
+def test_a_superseded_key_leaves_the_set_when_nothing_needs_it(site: Site) -> None:
+    """The witness knew an end with room above it while the key signed; that keeps no key any longer."""
+    site.main.start()
+    site.advance(21 * DAY, pace=12 * HOUR)
+    (key,) = site.signing_keys(Phase.GRACE)
+    ((last_exp,),) = site.query("SELECT max(expires_at) FROM tokens WHERE kid = ?", key.kid)
+    assert key.grace_until is not None
+    needed_until = max(key.grace_until, from_us(last_exp) + SKEW)
+    site.advance(needed_until - site.clock.wall - MINUTE)
+    assert key.kid in site.main.kids()
+    site.advance(2 * MINUTE)
+    assert key.kid not in site.main.kids()
 
 
 def test_an_emergency_with_no_signer_ends_the_wait(site: Site) -> None:

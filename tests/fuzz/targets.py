@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.kek import KekRing, parse_ring, read_ring_file
@@ -161,6 +162,14 @@ class Control:
             published_set=lambda _: None,
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+        self.client.close()
+        self.store.close()
+
     def __call__(self, data: bytes) -> None:
         try:
             call = _parse(data)
@@ -249,6 +258,8 @@ def target(name: str) -> Iterator[Target]:
     """Make a target, and clear away what it needed."""
     root = _workbench()
     try:
-        yield MAKERS[name](root)
+        made = MAKERS[name](root)
+        with made if isinstance(made, Control) else contextlib.nullcontext():
+            yield made
     finally:
         shutil.rmtree(root)
