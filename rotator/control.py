@@ -37,9 +37,10 @@ from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
 from rotator.core.secret import Secret
 from rotator.engine.answers import Answers
-from rotator.errors import ConfigError, RefusedError, RotatorError
+from rotator.errors import ConfigError, RefusedError, RotatorError, StoreError
 from rotator.ports import Answer, Clock, EventLog, RequestRow, Store
 from rotator.report.answers import FOR_OPERATORS, READING, Arguments, View
+from rotator.report.overlaid import with_revocations
 from rotator.report.restores import Beside
 from rotator.report.shape import to_json
 from rotator.report.verdict import PublishedSet
@@ -282,17 +283,21 @@ class ControlServer:
     def _answer(self, connection: socket.socket, peer: Peer, call: _Call) -> object:
         if call.command in REQUESTS:
             return self._request(connection, peer, call, REQUESTS[call.command])
-        with self.store.read() as snapshot:
+        now, beside, faults = self.clock.read().now, self.beside(), self.faults()
+        taken_out = not any(subject.startswith("publish:") for subject in faults)
+        with self.store.read() as stored:
+            # A verdict asks the journal itself, so that it can say whose word it is.
+            known = call.command == "token.verify"
             view = View(
-                snapshot=snapshot,
+                snapshot=stored if known else with_revocations(stored, beside, now, taken_out=taken_out),
                 policy=self.policy(),
-                now=self.clock.read().now,
+                now=now,
                 calendar=self.calendar,
-                faults=self.faults(),
+                faults=faults,
                 verify_signature=verify_signature,
                 published_set=self.published_set,
                 several_replicas=self.several_replicas,
-                beside=self.beside(),
+                beside=beside,
             )
             return to_json(READING[call.command](view, call.arguments))
 
@@ -308,15 +313,18 @@ class ControlServer:
         finally:
             self.answers.leave(request.nonce)
         if answer is None:
-            return {"request": request.id, "finished": False, "text": self._unfinished(request), "secret": None}
+            said = {"finished": False, "text": self._unfinished(request), "secret": None, "follows": False}
+            return {"request": request.id, **said}
         if not answer.succeeded:
             raise RefusedError(answer.text)
         shown = None if answer.secret is None else answer.secret.reveal()
-        return {"request": request.id, "finished": True, "text": answer.text, "secret": shown}
+        said = {"finished": True, "text": answer.text, "secret": shown, "follows": answer.follows}
+        return {"request": request.id, **said}
 
     def _unfinished(self, request: RequestRow) -> str:
         """Say that a request is stored and not carried out yet, and what is wrong meanwhile."""
         begun = _NOT_SHOWN if request.kind == "token.show" else _UNFINISHED.format(request.id)
+        begun = begun if request.id else _NOT_STORED
         faults = "; ".join(f"{subject}: {problem}" for subject, problem in self.faults().items())
         return begun + (f". What is wrong now: {faults}" if faults else "")
 
@@ -353,6 +361,7 @@ class ControlServer:
 
 
 _UNFINISHED: Final = "accepted as request {}, still being worked on; `rotator audit list` will show it when it is done"
+_NOT_STORED: Final = "the daemon is busy, and has not written this down yet: look (rotator keys list), and ask again"
 _NOT_SHOWN: Final = "the token could not be shown in time, and will not be: ask again"
 
 
@@ -429,7 +438,8 @@ def _is_plain(value: object) -> bool:
 
 
 def _refusal(error: RotatorError) -> Mapping[str, object]:
-    return {"ok": False, "error": str(error), "exit_code": error.exit_code}
+    unreadable = isinstance(error, StoreError)
+    return {"ok": False, "error": str(error), "exit_code": error.exit_code, "unreadable": unreadable}
 
 
 def _line(message: Mapping[str, object]) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rotator.core.secret import Secret
-from rotator.errors import ConfigError, RefusedError, RotatorError
+from rotator.errors import ConfigError, RefusedError, RotatorError, StoreError
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=60)
 """How long the daemon may be silent."""
@@ -79,9 +79,11 @@ def _result(path: Path, reply: bytes) -> Any:
         answer = json.loads(reply)
         if answer["ok"] is True:
             return answer["result"]
-        problem, exit_code = str(answer["error"]), answer["exit_code"]
+        problem, exit_code, unreadable = str(answer["error"]), answer["exit_code"], answer.get("unreadable")
     except (ValueError, TypeError, KeyError):
         raise HungUpError(f"the daemon on {path} hung up in the middle of its answer; see its log") from None
+    if unreadable is True:
+        raise StoreError(problem)
     raise ConfigError(problem) if exit_code == ConfigError.exit_code else RefusedError(problem)
 
 

@@ -133,7 +133,11 @@ class Daemon:
             answers=engine.run.answers,
             log=self.log,
             published_set=partial(read_set, state.config.settings.publish_directory),
-            beside=lambda: Beside(revoked_kids=engine.run.revoked_kids, revoked_jtis=engine.run.revoked_jtis),
+            beside=lambda: Beside(
+                revoked_kids=engine.run.revoked_kids,
+                revoked_jtis=engine.run.revoked_jtis,
+                journal=(*engine.run.journal.entries, *engine.run.latest, *engine.run.unwritten),
+            ),
         )
 
     def _handle_signals(self) -> None:

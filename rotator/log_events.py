@@ -34,6 +34,8 @@ class LogEvent(StrEnum):
     KEK_MISSING = "kek.missing"
     KEK_RESTORED = "kek.restored"
     WITNESS_REFUSED = "witness.refused"
+    JOURNAL_FAULTY = "journal.faulty"
+    REVOCATION_AHEAD = "revocation.ahead"
     RESTORE_FOUND = "restore.found"
     STORE_FAILED = "store.failed"
     STORE_LOST = "store.lost"
@@ -128,6 +130,17 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.KEK_RESTORED: _entry(Level.INFO, "The right key-encryption key is back.", "subject"),
         LogEvent.WITNESS_REFUSED: _entry(
             Level.CRITICAL, "The witness file is damaged, of another installation, or cannot be written.", "problem"
+        ),
+        LogEvent.JOURNAL_FAULTY: _entry(
+            Level.CRITICAL,
+            "The journal of revocations cannot be read in full, or cannot be written; all that could be read counts.",
+            "problem",
+        ),
+        LogEvent.REVOCATION_AHEAD: _entry(
+            Level.WARNING,
+            "A revocation was accepted while the key-encryption key or the database was away: it is in the journal and "
+            "out of the published set; its audit events and new tokens follow.",
+            "kind revoked kids jtis actor reason problem",
         ),
         LogEvent.RESTORE_FOUND: _entry(
             Level.CRITICAL,

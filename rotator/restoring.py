@@ -26,6 +26,7 @@ from rotator.adapters.disk import (
     open_directory,
     require_private,
 )
+from rotator.adapters.revocations import FileRevocations
 from rotator.adapters.sealing import SourcedKeyring
 from rotator.adapters.store import open_store
 from rotator.adapters.store.backup import DatabaseFacts, examine, load_command, put_in_place, set_aside
@@ -37,7 +38,7 @@ from rotator.engine.knowledge import Known
 from rotator.engine.recover import carry_over_revocations, look_beside, reconcile
 from rotator.engine.run import Run
 from rotator.errors import KekError, PublishError, RefusedError, RotatorError, StoreError, WitnessError
-from rotator.ports import AuditRow, Snapshot, WitnessRecord
+from rotator.ports import AuditRow, RevocationEntry, Snapshot, WitnessRecord
 from rotator.report.proof import prove
 from rotator.wiring import open_copy, read_kek, user_name
 
@@ -135,6 +136,8 @@ class Restoration:
     forecast: Forecast
     known: Known
     """What the witness beside the state, and the published metas, say."""
+    journal: Sequence[RevocationEntry] = ()
+    """The journal of revocations beside the state, which is not replaced."""
     disk: Disk = REAL_DISK
 
     def put_in_place(self, reason: str, now: datetime) -> tuple[str, ...]:
@@ -163,7 +166,7 @@ class Restoration:
                     reason=reason,
                     details=self._details(),
                 )
-                transaction.append([event, *carry_over_revocations(transaction, self.known, now)])
+                transaction.append([event, *carry_over_revocations(transaction, self.known, self.journal, now)])
             if not store.purge_erased():
                 raise StoreError(f"{self.prepared} is being read by another process; try again")
         finally:
@@ -255,7 +258,8 @@ def _prepare(config: Config, file: Path, database: Path, directory: Path, disk: 
     except OSError as error:
         raise RefusedError(f"{file} cannot be looked at: {describe(error)}") from None
     forecast, known = _foresee(config, file, facts, tried)
-    return Restoration(config, database, prepared, forecast, known, disk)
+    journal = FileRevocations(config.settings.state_directory).read().entries
+    return Restoration(config, database, prepared, forecast, known, journal, disk)
 
 
 # ------------------------------------------------------------------------------------------------------------ foresight

@@ -19,6 +19,7 @@ from rotator.adapters.kek import KekRing, ensure_kek_file, read_ring_file, read_
 from rotator.adapters.keyfile import read_jwk
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.adapters.publish import TreePublisher
+from rotator.adapters.revocations import FileRevocations
 from rotator.adapters.sealing import SourcedKeyring
 from rotator.adapters.served import HttpServedSets
 from rotator.adapters.sinks import SinkCourier
@@ -30,6 +31,7 @@ from rotator.core.events import Detail
 from rotator.core.model import ReplicaId, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.engine.housekeeping import Chores
+from rotator.engine.journal import learn
 from rotator.engine.recover import look_beside
 from rotator.engine.requests.accepting import accept
 from rotator.engine.requests.importing import pack
@@ -99,6 +101,7 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
         witness = FileWitness(settings.state_directory / WITNESS, lambda: runs[0].ready_sealer)
         run = Run(_surroundings(config, store, served, maker, witness, log), config.policy)
         runs.append(run)
+        learn(run, run.around.clock.read().now)
         yield State(config, store, run, served)
 
 
@@ -134,6 +137,7 @@ def _surroundings(
         ),
         courier=SinkCourier(forbidden, on_output),
         witness=witness,
+        journal=FileRevocations(settings.state_directory),
         log=log,
         served=served,
     )
@@ -208,6 +212,7 @@ def open_copy(config: Config, database: Path, log: EventLog) -> Iterator[Run]:
         witness = FileWitness(config.settings.state_directory / WITNESS, lambda: runs[0].ready_sealer)
         run = Run(_surroundings(config, store, None, maker, witness, log), config.policy)
         runs.append(run)
+        learn(run, run.around.clock.read().now)
         yield run
 
 

@@ -277,7 +277,8 @@ def test_request_is_stored_before_it_is_answered(server: ControlServer, path: Pa
     """With who asked, as the kernel knows them, and why."""
     loop.outcome = (True, "the clock is trusted", None)
     answer = ask(path, "clock.accept", reason="checked by phone")
-    assert answer == {"request": 1, "finished": True, "text": "the clock is trusted", "secret": None}
+    said = {"finished": True, "text": "the clock is trusted", "secret": None, "follows": False}
+    assert answer == {"request": 1, **said}
     with loop.store.read() as snapshot:
         row = snapshot.request(1)
     assert row is not None

@@ -43,7 +43,7 @@ def token_show(
     if to_clipboard:
         require_clipboard(os.environ)  # before anyone is told that the token was shown
     arguments = {"workspace": workspace}
-    jti, secret = request(config_of(context, config), "token.show", arguments, reason, offline=offline)
+    jti, secret, _ = request(config_of(context, config), "token.show", arguments, reason, offline=offline)
     if secret is None:
         raise RefusedError("the token was shown to someone else's question; ask again")
     if to_clipboard:
@@ -91,7 +91,7 @@ def _ask(
     from rotator.report.records import Done  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    text, _ = request(config_of(context, config), command, {}, reason, offline=offline)
+    text = request(config_of(context, config), command, {}, reason, offline=offline).text
     if as_json:
         print_json(to_json(Done(command, text)))
     else:

@@ -19,7 +19,7 @@ from rotator.cli.progress import Bar
 from rotator.cli.revocation_page import show_revocation
 from rotator.cli.screen import Screen, tell
 from rotator.cli.session import read, reader, request
-from rotator.errors import ConfigError
+from rotator.errors import ConfigError, StoreError
 from rotator.report.revocation import Revocation, Subject
 from rotator.report.shape import from_json, rfc3339, to_json
 
@@ -54,35 +54,53 @@ def carry_out(option: Path | None, wanted: Wanted, *, offline: bool) -> int:
     if not wanted.reason and not wanted.rehearse:
         raise ConfigError("a revocation goes into the audit: say why with --reason, or try it with --rehearse")
     ask = _asker(reader(option), wanted)
-    before = ask(None)
-    screen = Screen.of()
+    try:
+        before = ask(None)
+    except StoreError as error:
+        if not wanted.yes or wanted.rehearse:
+            raise
+        return _without_report(option, wanted, error, offline=offline)
     if wanted.rehearse:
         if wanted.as_json:
             print_json(to_json(before))
         else:
-            show_revocation(screen, before)
+            show_revocation(Screen.of(), before)
         return 0
+    return _revoke(option, wanted, before, offline=offline)
+
+
+def _revoke(option: Path | None, wanted: Wanted, before: Revocation, *, offline: bool) -> int:
+    """Ask, request, follow; a revocation whose rest waits for the KEK or the database is followed no further."""
+    screen = Screen.of()
     choice = _decide(screen, wanted, before)
     arguments = {ARGUMENT[before.subject]: before.name} | ({"choice": choice} if choice else {})
-    text, _ = request(
-        option, f"{before.subject}.revoke", arguments, wanted.reason, offline=offline, settle=wanted.follow
-    )
+    said = request(option, f"{before.subject}.revoke", arguments, wanted.reason, offline=offline, settle=wanted.follow)
     if not wanted.as_json:
         if not before.done:
             screen.line()
-        screen.line(text, "bold")
+        screen.line(said.text, "bold")
+    follow = wanted.follow and not said.follows
     ask = _asker(partial(read, option), wanted)  # whoever is there each time: a daemon may end and start meanwhile
     with told_that_it_goes_on(_LOOK):
-        after = _follow(ask, before, quiet=wanted.as_json) if wanted.follow else ask(before)
+        after = _follow(ask, before, quiet=wanted.as_json) if follow else ask(before)
     is_open = bool(after.waiting or after.deliveries_open or after.still_shown)
     if wanted.as_json:
         print_json(to_json(after))
     elif is_open or not before.done:
         screen.line()
         show_revocation(screen, after, known=() if before.done else before.notes)
-    if wanted.follow and is_open:
+    if follow and is_open:
         tell(f"something is still open: {goes_on(_LOOK)}")
         return 3
+    return 0
+
+
+def _without_report(option: Path | None, wanted: Wanted, error: StoreError, *, offline: bool) -> int:
+    """Revoke what is named in full although the database cannot be read: what it takes with it nobody can say now."""
+    tell(f"what this takes with it cannot be said: {error}")
+    arguments = {ARGUMENT[Subject(wanted.subject)]: wanted.name} | ({"choice": wanted.choice} if wanted.choice else {})
+    said = request(option, f"{wanted.subject}.revoke", arguments, wanted.reason, offline=offline)
+    Screen.of().line(said.text, "bold")
     return 0
 
 

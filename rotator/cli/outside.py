@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rotator.adapters.publish import TreePublisher
+from rotator.adapters.revocations import FileRevocations
 from rotator.adapters.sealing import SourcedKeyring
 from rotator.adapters.store import SqlStore, open_store
 from rotator.adapters.witness import FileWitness
@@ -22,7 +23,7 @@ from rotator.core.timeguard import Reading, judge
 from rotator.engine.knowledge import BY_META, Known, hold_against
 from rotator.engine.second_witness import Metas, read_metas
 from rotator.errors import KekError, PublishError, WitnessError
-from rotator.ports import Snapshot, WitnessRecord
+from rotator.ports import Journal, Snapshot, WitnessRecord
 from rotator.report.restores import Beside
 from rotator.wiring import WITNESS, read_kek
 
@@ -63,6 +64,8 @@ class Witnessed:
     record: WitnessRecord | None
     """What the witness in the state directory says."""
     problem: str = ""
+    journal: Journal = field(default_factory=Journal)
+    """The journal of revocations, which needs no KEK."""
     metas: Metas = field(default_factory=Metas)
 
     def held_against(self, snapshot: Snapshot) -> Known:
@@ -78,25 +81,27 @@ def see_witness(config: Config) -> Witnessed:
     """Read the witness and the metas. What the KEK cannot open is no problem of its own: the KEK is told of."""
     settings = config.settings
     keyring = SourcedKeyring(lambda: read_kek(settings.kek))
+    journal = FileRevocations(settings.state_directory).read()
     record, problem = None, ""
     try:
         sealer = keyring.unlock(())
     except KekError:
-        return Witnessed(None)
+        return Witnessed(None, journal=journal)
     try:
         record = FileWitness(settings.state_directory / WITNESS, lambda: sealer).read()
     except WitnessError as error:
         problem = str(error)
     names = config.policy.keysets.keys() | (set() if record is None else record.keysets.keys())
-    return Witnessed(record, problem, read_metas(publisher_of(settings), sealer, sorted(names)))
+    return Witnessed(record, problem, journal, read_metas(publisher_of(settings), sealer, sorted(names)))
 
 
 def beside(snapshot: Snapshot, witnessed: Witnessed) -> Beside:
-    """Return what the witnesses know that an older database may lack; nothing where they are of another one."""
+    """Return what journal and witnesses know that the database may lack; of witnesses of another one, nothing."""
     known = witnessed.held_against(snapshot)
     if known.record is None:
-        return Beside()
+        return Beside(journal=witnessed.journal.entries)
     return Beside(
+        journal=witnessed.journal.entries,
         revoked_kids=known.record.revoked_kids,
         revoked_jtis=known.record.revoked_jtis,
         ahead=known.record if known.behind else None,
@@ -118,6 +123,8 @@ def find_faults(config: Config, snapshot: Snapshot, reading: Reading, witnessed:
     if not verdict.trusted:
         faults["clock"] = verdict.held
     faults |= {f"row:{changed.table} {changed.key}".rstrip(): changed.problem for changed in snapshot.changed_rows()}
+    if witnessed.journal.problem:
+        faults["journal"] = witnessed.journal.problem
     faults |= misfits(config, snapshot, witnessed)
     unknown = _unknown_workspaces(config, snapshot)
     if unknown:

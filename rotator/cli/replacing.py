@@ -44,7 +44,7 @@ def replace(
     path = config_of(context, config)
     patience = span(timeout, "--timeout")
     arguments = {"workspace": workspace, "overlap": _overlap(overlap)}
-    prior, _ = request(path, "token.replace", arguments, reason, offline=offline, settle=True)
+    prior = request(path, "token.replace", arguments, reason, offline=offline, settle=True).text
     look = f"rotator tokens list --workspace {workspace}"
     with told_that_it_goes_on(look):
         found = follow_replacement(lambda: _ask(path, workspace, prior), patience if wait else None)

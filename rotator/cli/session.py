@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rotator.adapters.clock import SystemClock, wall_time
 from rotator.cli.screen import tell
@@ -208,6 +208,15 @@ def _answer(config: Config, snapshot: "Snapshot", witnessed: "Witnessed", comman
 # ----------------------------------------------------------------------------------------------------------- changing
 
 
+class Said(NamedTuple):
+    """What came of a request that was carried out."""
+
+    text: str
+    secret: Secret[str] | None = None
+    follows: bool = False
+    """What counts is done, and the rest follows when what it needs is back: nobody can wait for it."""
+
+
 def request(
     option: Path | None,
     command: str,
@@ -217,7 +226,7 @@ def request(
     offline: bool,
     secret: Secret[str] | None = None,
     settle: bool = False,
-) -> tuple[str, Secret[str] | None]:
+) -> Said:
     """Have a changing command carried out; return what to say and, for some, a secret.
 
     ``secret`` goes with it: over the socket alone, and sealed before it is stored. ``settle``: without a daemon, also
@@ -258,9 +267,7 @@ def _listing(command: str) -> str:
     )
 
 
-def _ask_for(
-    option: Path | None, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None
-) -> tuple[str, Secret[str] | None]:
+def _ask_for(option: Path | None, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None) -> Said:
     nobody = ""
     for socket in _sockets(option):
         try:
@@ -270,7 +277,8 @@ def _ask_for(
             continue
         if not answer["finished"]:
             raise RotatorError(answer["text"])
-        return answer["text"], None if answer["secret"] is None else Secret(answer["secret"])
+        secret = None if answer["secret"] is None else Secret(answer["secret"])
+        return Said(answer["text"], secret, answer["follows"])
     settings_of(option)  # a config that is wrong comes first: without it no daemon can be started
     raise RefusedError(
         f"{nobody}; start it (systemctl start rotator, or: rotator run), or do it without one: --offline"
@@ -279,7 +287,7 @@ def _ask_for(
 
 def _submit(
     config: Config, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None, *, settle: bool
-) -> tuple[str, Secret[str] | None]:
+) -> Said:
     from rotator.log import configure_notes  # noqa: PLC0415 - heavy
     from rotator.wiring import offline  # noqa: PLC0415 - heavy
 
@@ -290,4 +298,4 @@ def _submit(
             state.settle()
     if not answer.succeeded:
         raise RefusedError(answer.text)
-    return answer.text, answer.secret
+    return Said(answer.text, answer.secret, answer.follows)

@@ -60,7 +60,7 @@ def take_in(
     if offline:
         _require_started(option, keyset)
     arguments = {"keyset": keyset, **({} if end is None else {"until": rfc3339(end)})}
-    said, _ = request(option, "key.import", arguments, reason, offline=offline, secret=to_jwk(found.keys))
+    said = request(option, "key.import", arguments, reason, offline=offline, secret=to_jwk(found.keys)).text
     notes = [*found.notes]
     if private and note:
         notes.append(note)

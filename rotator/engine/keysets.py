@@ -28,7 +28,7 @@ from rotator.engine import changes
 from rotator.engine.doubt import Doubt, examine_rows
 from rotator.engine.fresh import are_ready, leave, make_ready, material
 from rotator.engine.observe import Observed, observe, record_sightings
-from rotator.engine.publish import drop_revoked, publish_as_known, try_to_publish
+from rotator.engine.publish import publish_as_known, take_out_revoked, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
 from rotator.engine.witnessing import recall_revoked, remember_keyset
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
@@ -74,6 +74,9 @@ def withdraw_revoked(run: Run, reading: Reading) -> None:
         names = [row.name for row in snapshot.keysets()]
         recall_revoked(run, snapshot, reading)
     for name in names:
+        if run.sealer is None:
+            take_out_revoked(run, name, reading)
+            continue
         try:
             standing = run.around.publisher.found(name)
             shown = standing is not None and not run.revoked_kids.isdisjoint(standing.kids)
@@ -94,11 +97,8 @@ def withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
 def _withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
     with run.around.store.read() as snapshot:
         observed = observe(run, snapshot, name, reading)
-        doubt = None if observed is None or run.sealer is None else examine_rows(run, snapshot, observed)
+        doubt = None if observed is None else examine_rows(run, snapshot, observed)
     if observed is None:
-        return
-    if run.sealer is None:
-        drop_revoked(run, observed, reading)
         return
     if doubt is not None:
         publish_as_known(run, observed, doubt.seen, reading)

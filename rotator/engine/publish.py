@@ -70,17 +70,17 @@ def _as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Readi
     return None if run.around.publisher.intact(content) else content
 
 
-def drop_revoked(run: Run, observed: Observed, reading: Reading) -> None:
-    """Let what was revoked leave the set, and leave all else as it stands: without the KEK no row can be believed."""
+def take_out_revoked(run: Run, keyset: KeysetName, reading: Reading) -> None:
+    """Let what is known to be revoked leave this replica's tree, and leave all else as it stands.
 
-    def without(now: Observed) -> Publication | None:
-        standing, revoked = run.around.publisher.found(now.row.name), revoked_kids(run, now.state.keys)
-        if standing is None or revoked.isdisjoint(standing.kids):
-            return None
-        jwks = tuple(text for kid, text in parse_set(standing.content) or () if kid not in revoked)
-        return replace(publication(now.row, now.policy, now.state, reading.now), jwks=jwks)
-
-    _try_to_write(run, observed.row.name, reading, without)
+    That needs neither the KEK nor the database, which follow later.
+    """
+    try:
+        run.around.publisher.take_out(keyset, run.revoked_kids, reading.now)
+    except PublishError as error:
+        run.fault(f"publish:{keyset}", str(error), "publish.failed", keyset=keyset)
+    else:
+        run.healed(f"publish:{keyset}")
 
 
 Wanted = Callable[[Observed], Publication | None]

@@ -5,7 +5,7 @@ it names active may sign, every other private half is erased, what was published
 on it has ended, and every workspace is given a fresh token.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,11 +13,12 @@ from typing import Final
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
 from rotator.core.events import Detail, Event, EventName
-from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceState
+from rotator.core.model import Jti, KeysetName, Kid, Origin, Phase, SigningKey, WorkspaceState
 from rotator.core.schedule import share
 from rotator.core.stored_policy import policy_to_json
 from rotator.core.timeguard import ClockMark
 from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
+from rotator.engine.attribution import in_name_of
 from rotator.engine.knowledge import Known, hold_against
 from rotator.engine.request_rows import is_authentic, recall_answered
 from rotator.engine.rows import new_row
@@ -31,6 +32,7 @@ from rotator.ports import (
     PublishedWitness,
     Reading,
     ReplicaRow,
+    RevocationEntry,
     Snapshot,
     Transaction,
     WitnessedKey,
@@ -58,6 +60,7 @@ def reconcile(run: Run, reading: Reading) -> None:
         recall_answered(run, snapshot)
         asked = _asked(run, snapshot)
     run.head = head
+    run.followed.clear()
     if record is not None and record.installation != run.installation:
         raise WitnessError(
             "the witness in the state directory belongs to another database "
@@ -76,7 +79,11 @@ def reconcile(run: Run, reading: Reading) -> None:
         run.witnessed = dict(record.keysets)  # until each keyset was looked at: what is published must not be forgotten
         run.once_ours = {key.kid: key.public_jwk for known in record.keysets.values() for key in known.published}
         with run.around.store.begin() as transaction:
-            events = list(_revocations(transaction, record, reading.now, reading.now, asked, behind=known.behind))
+            ahead = _ahead(record, run.journal.entries) if known.behind else {}
+            record = with_journal(record, run.journal.entries) if known.behind else record
+            events = list(
+                _revocations(transaction, record, ahead, reading.now, reading.now, asked, behind=known.behind)
+            )
             if known.behind:
                 events = [*_restore(run, transaction, known, record, own_seq, reading), *events]
             if events:
@@ -142,8 +149,9 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
         run.answered |= record.requests
         if not known.behind:
             return ()
-        due_at = _certain(record, reading.now)
-        events = list(_revocations(transaction, record, reading.now, due_at, (), behind=True))
+        due_at, ahead = _certain(record, reading.now), _ahead(record, run.journal.entries)
+        record = with_journal(record, run.journal.entries)
+        events = list(_revocations(transaction, record, ahead, reading.now, due_at, (), behind=True))
         for name in sorted(known.keysets & record.keysets.keys()):
             witnessed, row = record.keysets[name], transaction.lock_keyset(name)
             if row is not None:
@@ -187,15 +195,33 @@ def continues(run: Run, head: AuditHead) -> bool:
     return head.seq > run.head.seq or (head.seq, head.hash) == (run.head.seq, run.head.hash)
 
 
-def carry_over_revocations(transaction: Transaction, known: Known, now: datetime) -> Sequence[Event]:
+def carry_over_revocations(
+    transaction: Transaction, known: Known, journal: Sequence[RevocationEntry], now: datetime
+) -> Sequence[Event]:
     """Revoke what is known as revoked, in a database that no daemon works on; return the events of it.
 
     They are the first that :func:`reconcile` does at the next start, which then finds them done.
     """
     if known.record is None:
         return ()
-    due_at = _certain(known.record, now)
-    return list(_revocations(transaction, known.record, now, due_at, (), behind=known.behind))
+    ahead, record = _ahead(known.record, journal), with_journal(known.record, journal)
+    return list(_revocations(transaction, record, ahead, now, _certain(record, now), (), behind=known.behind))
+
+
+def with_journal(record: WitnessRecord, entries: Iterable[RevocationEntry]) -> WitnessRecord:
+    """Return ``record`` with what the journal knows beside it: an older database must not bring that back, either."""
+    kids: set[Kid] = set()
+    jtis: dict[Jti, datetime] = {}
+    for entry in entries:
+        kids |= set(entry.kids)
+        jtis |= {jti: entry.accepted_at if exp is None else exp for jti, exp in entry.jtis.items()}
+    return replace(record, revoked_kids=record.revoked_kids | kids, revoked_jtis={**jtis, **record.revoked_jtis})
+
+
+def _ahead(record: WitnessRecord, entries: Iterable[RevocationEntry]) -> Mapping[str, RevocationEntry]:
+    """Return the entries of which the witness does not know yet, by the kids and jtis that they name."""
+    known = record.revoked_kids | record.revoked_jtis.keys()
+    return {name: entry for entry in entries for name in (*entry.kids, *entry.jtis) if name not in known}
 
 
 def _certain(record: WitnessRecord, now: datetime) -> datetime:
@@ -213,6 +239,7 @@ def _asked(run: Run, snapshot: Snapshot) -> frozenset[Detail]:
 def _revocations(
     transaction: Transaction,
     record: WitnessRecord,
+    ahead: Mapping[str, RevocationEntry],
     now: datetime,
     due_at: datetime,
     asked: Collection[Detail],
@@ -222,25 +249,26 @@ def _revocations(
     """Carry over revocations that the witness has and the database lost, or never got to.
 
     ``due_at``: the latest moment that is certain to have come; what is due then stays due when the clock is set right.
-    ``asked``: tokens of which a request tells, which comes next. What the database never got to is still asked for
-    there, and that request sees to the tokens.
+    ``ahead``: entries of the journal that no database was told of yet, which say who asked, and why. ``asked``: tokens
+    of which a request tells, which comes next. What the database never got to is still asked for there, and that
+    request sees to the tokens.
     """
     for kid in sorted(record.revoked_kids):
         row = transaction.key(kid)
         if row is not None and row.key.phase is not Phase.REVOKED:
             key = lifecycle.revoke(row.key, now=now)
             transaction.update_key(key)
-            yield _event(EventName.KEY_REVOKED, key, now)
+            yield _in_name_of(ahead.get(kid), _event(EventName.KEY_REVOKED, key, now))
             if behind:
                 found = transaction.revoke_tokens_of_key(kid, now, due_at)
-                yield _event(EventName.TOKENS_REVOKED, key, now)._replace(
-                    details={"tokens": found.tokens, "workspaces": found.workspaces}
-                )
+                details: dict[str, Detail] = {"tokens": found.tokens, "workspaces": found.workspaces}
+                event = _event(EventName.TOKENS_REVOKED, key, now)._replace(details=details)
+                yield _in_name_of(ahead.get(kid), event)
     for jti in sorted(record.revoked_jtis.keys() - (() if behind else asked)):
         token = transaction.token(jti)
         if token is not None and token.token.phase is not Phase.REVOKED:
             transaction.revoke_token(jti, now, Reason.RESTORED)
-            yield Event(
+            event = Event(
                 name=EventName.TOKEN_REVOKED,
                 at=now,
                 workspace=token.token.workspace,
@@ -248,6 +276,12 @@ def _revocations(
                 jti=jti,
                 reason=Reason.RESTORED,
             )
+            yield _in_name_of(ahead.get(jti), event)
+
+
+def _in_name_of(entry: RevocationEntry | None, event: Event) -> Event:
+    """Return ``event`` as caused by whoever had that revoked, where no database was told of it before."""
+    return event if entry is None else in_name_of(entry.actor, entry.kind, event._replace(reason=entry.reason))
 
 
 def _event(name: EventName, key: SigningKey, now: datetime) -> Event:

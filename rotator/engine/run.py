@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from typing import Final
 
 from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
@@ -22,11 +23,15 @@ from rotator.ports import (
     Clock,
     Courier,
     EventLog,
+    Journal,
     KeyMaker,
     KeyMaterial,
     Keyring,
     KeysetRow,
     Publisher,
+    RequestRow,
+    RevocationEntry,
+    RevocationJournal,
     Sealer,
     ServedSets,
     Signer,
@@ -57,6 +62,7 @@ class Surroundings:
     publisher: Publisher
     courier: Courier
     witness: Witness
+    journal: RevocationJournal
     log: EventLog
     served: ServedSets | None = None
 
@@ -137,6 +143,16 @@ class Run:
     """Metas that were reported, and why."""
     once_ours: dict[Kid, str] = field(default_factory=dict)
     """Public JWKs of keys that the witness or a meta names, whether the database has them or not."""
+    journal: Journal = field(default_factory=Journal)
+    """The journal of revocations as it was read last."""
+    latest: list[RevocationEntry] = field(default_factory=list)
+    """Revocations that were written there since."""
+    unwritten: list[RevocationEntry] = field(default_factory=list)
+    """Revocations that the journal could not take."""
+    followed: set[str] = field(default_factory=set)
+    """Ids of journaled revocations that this database has as requests."""
+    urgent: SimpleQueue[RequestRow] = field(default_factory=SimpleQueue)
+    """Revocations as they are accepted, for the loop: whatever becomes of their rows."""
     replicas: frozenset[ReplicaId] = frozenset()
     """Those that publish a tree, this one among them, as far as the witness or the database said so last."""
     refused_policy: Policy | None = None

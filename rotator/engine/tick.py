@@ -16,6 +16,7 @@ from rotator.engine.amend import amend_future
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
+from rotator.engine.journal import learn
 from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw, withdraw_revoked
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
@@ -24,6 +25,7 @@ from rotator.engine.recover import continues, reconcile, secure
 from rotator.engine.register import register, sign_of_life
 from rotator.engine.request_rows import forget_old
 from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
+from rotator.engine.requests.urgent import answer_the_rest, follow_up
 from rotator.engine.run import Outcome, Run
 from rotator.engine.scrub import Scrub, look_through, name_changed_rows, renew_keysets, tampered
 from rotator.engine.second_witness import write_metas
@@ -80,9 +82,19 @@ class Engine:
 
     def tick(self, reading: Reading | None = None) -> Outcome:
         """Do what is due now, as far as it can be done without waiting."""
+        reading = reading if reading is not None else self.run.around.clock.read()
+        learn(self.run, reading.now)
+        try:
+            outcome = self._tick(reading)
+        except Exception:
+            answer_the_rest(self.run, reading)
+            raise
+        answer_the_rest(self.run, reading)
+        return outcome
+
+    def _tick(self, reading: Reading) -> Outcome:
         run = self.run
         self._require_store()
-        reading = reading if reading is not None else run.around.clock.read()
         beat = self._beat_at is None or not timedelta(0) <= reading.now - self._beat_at < self.heartbeat
         if beat:
             self._beat_at = reading.now
@@ -96,6 +108,7 @@ class Engine:
             return Outcome(reading.now + self.heartbeat)
         if not held:
             self._take_policy(reading)
+        follow_up(run, reading)
         more = handle_requests(run, reading, clock_held=held)
         if more:
             self._pump_log()  # what a person did is told before all that follows from it
@@ -257,6 +270,7 @@ class Engine:
             names = [row.name for row in snapshot.keysets() if row.ended_at is None]
         if run.around.served is not None:
             run.around.served.refresh(names, reading.now)
+        follow_up(run, reading)
         handle_requests(run, reading, clock_held=False, kinds=BEFORE_THE_SETS)
         for name in names:
             turn_keyset(run, name, reading)

@@ -218,6 +218,8 @@ class Answer(NamedTuple):
     succeeded: bool
     text: str
     secret: Secret[str] | None = None
+    follows: bool = False
+    """What counts is done; the rest follows when what it needs is back, and nobody can wait for that."""
 
 
 @dataclass(frozen=True, slots=True)

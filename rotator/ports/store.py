@@ -188,6 +188,10 @@ class Snapshot(Protocol):
         """Return the latest ``limit`` finished requests."""
         ...
 
+    def stored_nonces(self, nonces: Collection[str]) -> frozenset[str]:
+        """Return those of ``nonces`` that a request has, finished or not."""
+        ...
+
     def request(self, request_id: int) -> RequestRow | None:
         """Return one request."""
         ...

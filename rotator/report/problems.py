@@ -18,7 +18,7 @@ from rotator.report.overdue import what_holds_up
 from rotator.report.records import FailingWorkspace, Health, KeysetStatus, Problem, ReplicaStatus, Report
 from rotator.report.steps import next_step
 
-_CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "foreign", "store", "tick", "row"})
+_CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "journal", "foreign", "store", "tick", "row"})
 
 
 def find_problems(

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from rotator.core.events import EventName
 from rotator.core.model import Jti, Kid
-from rotator.ports import AuditRow, Snapshot, WitnessRecord
+from rotator.ports import AuditRow, RevocationEntry, Snapshot, WitnessRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +18,14 @@ class Beside:
 
     revoked_kids: Collection[Kid] = frozenset()
     revoked_jtis: Collection[Jti] = frozenset()
+    journal: tuple[RevocationEntry, ...] = ()
+    """The journal of revocations: the database learns of one that was accepted without the KEK when that is back."""
     ahead: WitnessRecord | None = None
     """The witness, where it knows what the database lacks and no start has seen to that yet."""
+
+    def entry_of(self, name: Kid | Jti) -> RevocationEntry | None:
+        """Return the first entry of the journal that revokes a key or a token."""
+        return next((entry for entry in self.journal if name in entry.kids or name in entry.jtis), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ _STEPS: Final[dict[str, str]] = {
     "deliveries": "see that the daemon runs and keeps up: systemctl status rotator",
     "foreign": "rotator published adopt --keep-for PERIOD (the longest that a token on its keys can still live),"
     " or rotator published replace, which drops them at once",
+    "journal": "look at that file, which only ever grows (its lines are JSON); what it revokes is revoked meanwhile",
     "kek": "put the key-encryption key back where the config says it is (rotator check); it is read again by itself",
     "key": "do not trust it: rotator audit list --key {name}; if the database was changed, restore it from a backup",
     "keyset": "rotator audit list --limit 20, and the log: journalctl -u rotator; it is tried again by itself",

@@ -18,7 +18,7 @@ from rotator.core.policy import Policy
 from rotator.core.secret import Secret
 from rotator.core.stored_policy import policy_from_json
 from rotator.errors import SealError
-from rotator.ports import Snapshot
+from rotator.ports import RevocationEntry, Snapshot
 from rotator.report.restores import Beside, Restore, restores
 
 VerifySignature = Callable[[Secret[str], str], None]
@@ -99,6 +99,8 @@ def judge(token: Secret[str], wanted: Wanted, bench: Bench) -> Verdict:
         text = f"no key {compact.kid!r} was ever here"
         if compact.kid in bench.beside.revoked_kids:
             text = f"key {compact.kid} was revoked, {_BY_WITNESS}; this database, an older one, never had it"
+        if (entry := bench.beside.entry_of(compact.kid)) is not None:
+            text = f"key {compact.kid} {_by_journal(entry)}; this database never had it"
         return _verdict([*checks, Check(name="key", ok=False, text=text)])
     key = row.key
     if not key.authentic:
@@ -161,8 +163,8 @@ def _key(key: SigningKey, bench: Bench) -> Iterator[Check]:
     def told(text: str, *, ok: bool = False) -> Check:
         return Check(name="key", ok=ok, text=f"its key {text}")
 
-    if key.phase is not Phase.REVOKED and key.kid in bench.beside.revoked_kids:
-        yield told(f"was revoked, {_BY_WITNESS}; this database, an older one, does not know it")
+    if key.phase is not Phase.REVOKED and (known := _known_beside(key.kid, bench)):
+        yield told(known)
         return
     match key.phase:
         case Phase.ACTIVE:
@@ -190,6 +192,20 @@ def _key(key: SigningKey, bench: Bench) -> Iterator[Check]:
 
 
 _BY_WITNESS: Final = "as the witness says"
+
+
+def _known_beside(kid: Kid, bench: Bench) -> str:
+    """Return who knows that a key was revoked of which the database does not; empty where nobody does."""
+    entry = bench.beside.entry_of(kid)
+    if entry is not None:
+        return f"{_by_journal(entry)}; the database is to follow"
+    if kid in bench.beside.revoked_kids:
+        return f"was revoked, {_BY_WITNESS}; this database, an older one, does not know it"
+    return ""
+
+
+def _by_journal(entry: RevocationEntry) -> str:
+    return f"was revoked{_on(entry.accepted_at)} by {entry.actor}, as the journal of revocations says"
 
 
 def _on(moment: datetime | None) -> str:
@@ -274,6 +290,9 @@ def _token(compact: Compact, key: SigningKey, bench: Bench) -> Check:
     jti = compact.claims.get("jti")
     row = bench.snapshot.token(Jti(jti)) if _is_name(jti) else None
     revoked = row is not None and row.token.phase is Phase.REVOKED
+    entry = bench.beside.entry_of(Jti(jti)) if _is_name(jti) and not revoked else None
+    if entry is not None:
+        return Check(name="token", ok=False, text=f"the token {_by_journal(entry)}; the database is to follow")
     if _is_name(jti) and jti in bench.beside.revoked_jtis and not revoked:
         text = f"the token was revoked, {_BY_WITNESS}; this database, an older one, does not know it"
         return Check(name="token", ok=False, text=text)

@@ -26,6 +26,7 @@ from rotator.adapters.disk import OsDisk
 from rotator.adapters.kek import make_kek_file, read_ring_file
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.adapters.publish import TreePublisher
+from rotator.adapters.revocations import FileRevocations
 from rotator.adapters.sealing import SourcedKeyring
 from rotator.adapters.sinks import SinkCourier
 from rotator.adapters.store import SqlStore, open_store
@@ -237,6 +238,7 @@ class Daemon:
             ),
             courier=self.post,
             witness=FileWitness(self.witness, lambda: keyring.unlock(()), disk=self.disk),
+            journal=FileRevocations(self.state, disk=self.disk),
             log=site.log,
             served=self.served,
         )

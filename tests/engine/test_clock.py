@@ -1,7 +1,6 @@
 """Time is distrusted: while the clock is held, nothing that depends on it is done."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +9,7 @@ from rotator.core.events import EventName
 from rotator.core.model import Phase
 from rotator.core.timeguard import SMALLEST_STEP
 from rotator.errors import WitnessError
-from tests.engine.site import DAY, HOUR, MINUTE, SECOND, SKEW, Site, without
-from tests.engine.test_revoke import FullWitness
+from tests.engine.site import DAY, HOUR, MINUTE, SECOND, SKEW, Disk, Site, without
 
 
 def back(site: Site) -> None:
@@ -163,11 +161,11 @@ def test_the_first_start_trusts_what_the_clock_says(site: Site) -> None:
 
 def test_a_clock_is_accepted_although_the_witness_cannot_be_written(site: Site) -> None:
     """As on a full disk: it is told of as a fault of its own, and made up for."""
+    site.main.disk = disk = Disk()
     site.main.start()
     site.advance(DAY)
     run = site.main.run
-    witness = FullWitness(run.around.witness)
-    run.around = replace(run.around, witness=witness)
+    disk.full = True
     site.clock.leap(2 * DAY)
     site.clock.elapse(MINUTE)
     number = site.submit("clock.accept")
@@ -176,9 +174,9 @@ def test_a_clock_is_accepted_although_the_witness_cannot_be_written(site: Site) 
     assert site.answer(number).succeeded
     assert "clock" not in run.faults
     assert "witness" in run.faults
-    witness.full = False
+    disk.full = False
     site.advance(2 * MINUTE)
-    record = witness.read()
+    record = run.around.witness.read()
     assert record is not None
     assert record.clock is not None
     assert site.clock.wall - record.clock.high_water_at < HOUR

@@ -1,7 +1,5 @@
 """Revocation: what an operator found compromised is out at once, is replaced, and never comes back."""
 
-import errno
-import os
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -14,8 +12,8 @@ from rotator.core.actions import Reason
 from rotator.core.events import EventName
 from rotator.core.model import Algorithm, Kid, Phase
 from rotator.errors import StoreError, WitnessError
-from rotator.ports import KeyMaterial, Witness, WitnessRecord
-from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, Site, without
+from rotator.ports import Journal, KeyMaterial, RevocationEntry, RevocationJournal
+from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, Disk, Site, without
 from tests.engine.test_restore import back_up, put_back
 from tests.patience import wait_until
 
@@ -287,19 +285,18 @@ class Killed(BaseException):
     """Ends the process as far as the state goes."""
 
 
-class DyingWitness:
-    """A witness whose process dies right after it was written."""
+class DyingJournal:
+    """A journal whose process dies right after it was written."""
 
-    def __init__(self, real: Witness) -> None:
+    def __init__(self, real: RevocationJournal) -> None:
         self.real = real
 
-    def read(self) -> WitnessRecord | None:
+    def read(self) -> Journal:
         return self.real.read()
 
-    def write(self, record: WitnessRecord) -> None:
-        self.real.write(record)
-        if record.revoked_kids or record.revoked_jtis:
-            raise Killed
+    def append(self, entry: RevocationEntry) -> None:
+        self.real.append(entry)
+        raise Killed
 
 
 class DyingPublisher:
@@ -314,10 +311,10 @@ class DyingPublisher:
         return getattr(self.real, name)
 
 
-def kill_at(site: Site, *, witness: bool) -> None:
+def kill_at(site: Site, *, journal: bool) -> None:
     run = site.main.run
-    if witness:
-        run.around = replace(run.around, witness=DyingWitness(run.around.witness))
+    if journal:
+        run.around = replace(run.around, journal=DyingJournal(run.around.journal))
     else:
         run.around = replace(run.around, publisher=DyingPublisher(run.around.publisher))  # type: ignore[arg-type]
     with pytest.raises(Killed):
@@ -325,13 +322,13 @@ def kill_at(site: Site, *, witness: bool) -> None:
     site.main.stop()
 
 
-@pytest.mark.parametrize("witness", [True, False], ids=["before the commit", "before the publication"])
-def test_a_revocation_that_was_cut_off_is_finished_by_the_next_start(site: Site, witness: bool) -> None:
-    """Killed between the witness and the commit, or between the commit and the file: the request is still there."""
+@pytest.mark.parametrize("journal", [True, False], ids=["before the commit", "before the publication"])
+def test_a_revocation_that_was_cut_off_is_finished_by_the_next_start(site: Site, journal: bool) -> None:
+    """Killed between the journal and the commit, or between the commit and the file: the request is still there."""
     signer, spare = settled(site)
     site.revoked.add(signer)
     number = site.submit("key.revoke", kid=signer)
-    kill_at(site, witness=witness)
+    kill_at(site, journal=journal)
     assert signer in site.main.kids()
     site.main.start()
     assert site.answer(number).succeeded
@@ -342,12 +339,12 @@ def test_a_revocation_that_was_cut_off_is_finished_by_the_next_start(site: Site,
     site.assert_sound()
 
 
-def test_a_token_revocation_that_only_reached_the_witness_is_finished_by_the_next_start(site: Site) -> None:
+def test_a_token_revocation_that_only_reached_the_journal_is_finished_by_the_next_start(site: Site) -> None:
     settled(site)
     ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
     site.revoked.add(jti)
     number = site.submit("token.revoke", jti=jti)
-    kill_at(site, witness=True)
+    kill_at(site, journal=True)
     site.main.start()
     assert site.answer(number).succeeded
     assert jwt.decode(site.held("acme"), options={"verify_signature": False})["jti"] != jti
@@ -522,13 +519,13 @@ def test_a_keyset_that_does_not_wait_has_new_tokens_at_once(site: Site) -> None:
     assert (event.actor, event.reason, event.details["keys"]) == ("ada(1000)", "because", 2)
 
 
-@pytest.mark.parametrize("witness", [True, False], ids=["before the commit", "before the set"])
-def test_the_choice_survives_a_crash_and_the_fresh_keys_survive_the_request(site: Site, witness: bool) -> None:
+@pytest.mark.parametrize("journal", [True, False], ids=["before the commit", "before the set"])
+def test_the_choice_survives_a_crash_and_the_fresh_keys_survive_the_request(site: Site, journal: bool) -> None:
     """What was begun is finished as it was asked for, and what was made since is not revoked with the rest."""
     gone = settled(site)
     site.revoked |= set(gone)
     number = site.submit("keyset.revoke", keyset="default", choice="now")
-    kill_at(site, witness=witness)
+    kill_at(site, journal=journal)
     site.main.start()
     assert site.answer(number).succeeded
     assert site.active() not in (None, *gone)
@@ -683,35 +680,26 @@ def test_a_full_disk_of_the_tree_does_not_keep_the_spare_from_signing(site: Site
     site.assert_sound()
 
 
-class FullWitness(DyingWitness):
-    """A witness on a full disk."""
-
-    full = True
-
-    def write(self, record: WitnessRecord) -> None:
-        if self.full:
-            raise WitnessError(f"the witness cannot be written: {os.strerror(errno.ENOSPC)}")
-        self.real.write(record)
-
-
-def test_a_witness_that_cannot_be_written_does_not_keep_a_key_in_use(site: Site) -> None:
-    """The answer says what that means, and the witness has it as soon as there is room."""
+def test_a_full_disk_of_the_state_does_not_keep_a_key_in_use(site: Site) -> None:
+    """The answer says what that means; journal and witness have it as soon as there is room."""
+    site.main.disk = disk = Disk()
     signer, spare = settled(site)
     run = site.main.run
-    witness = FullWitness(run.around.witness)
-    run.around = replace(run.around, witness=witness)
     site.revoked.add(signer)
     number = site.submit("key.revoke", kid=signer)
+    disk.full = True
     with pytest.raises(WitnessError):
         site.main.tick()
-    assert "put no backup back" in site.answer(number).result
+    assert "Until that can be written down, put no backup back" in site.answer(number).result
+    assert "the journal of revocations" in run.faults["journal"]
     assert signer not in site.main.kids()
     assert site.active() == spare
-    witness.full = False
+    disk.full = False
     site.advance(31 * SECOND)
-    record = witness.read()
+    record = run.around.witness.read()
     assert record is not None
     assert signer in record.revoked_kids
+    assert [entry.kids for entry in run.around.journal.read().entries] == [(signer,)]
     assert dict(run.faults) == {}
     site.assert_sound()
 

@@ -186,6 +186,7 @@ ANSWERED_REQUESTS: Final = (
     .order_by(REQUESTS.id.desc())
     .limit(sa.bindparam("limit"))
 )
+NONCES: Final = sa.select(REQUESTS.nonce).where(REQUESTS.nonce.in_(sa.bindparam("nonces", expanding=True)))
 ONE_REQUEST: Final = sa.select(schema.requests).where(REQUESTS.id == sa.bindparam("id"))
 
 # ---------------------------------------------------------------------------------------------------------------- audit

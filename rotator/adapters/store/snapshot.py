@@ -46,6 +46,8 @@ from rotator.ports import (
 )
 
 FETCHED_AT_ONCE: Final = 1_000
+
+NONCES_AT_ONCE: Final = 500
 """Rows that a long listing holds in memory at a time."""
 
 NAMED_AT_ONCE: Final = 5_000
@@ -282,6 +284,12 @@ class SqlSnapshot:
     def answered_requests(self, limit: int) -> tuple[RequestRow, ...]:
         """Return the latest ``limit`` finished requests."""
         return tuple(map(rows.request, self._all(queries.ANSWERED_REQUESTS, limit=limit)))
+
+    def stored_nonces(self, nonces: Collection[str]) -> frozenset[str]:
+        """Return those of ``nonces`` that a request has, finished or not."""
+        wanted = sorted(nonces)
+        chunks = (wanted[first : first + NONCES_AT_ONCE] for first in range(0, len(wanted), NONCES_AT_ONCE))
+        return frozenset(row.nonce for chunk in chunks for row in self._all(queries.NONCES, nonces=chunk))
 
     def request(self, request_id: int) -> RequestRow | None:
         """Return one request."""

@@ -16,17 +16,18 @@ from rotator.engine.requests.replacement import replace_token
 from rotator.engine.requests.revocation import revoke_key, revoke_keyset, revoke_token, revoke_workspace
 from rotator.engine.requests.rotation import rotate_at_once, rotate_keyset
 from rotator.engine.requests.showing import show_token
+from rotator.engine.requests.urgent import REVOCATIONS
 from rotator.engine.run import Run
 from rotator.engine.timekeeping import trusted_time
 from rotator.engine.witnessing import write_remembered
 from rotator.errors import KekError, RefusedError, RotatorError, StoreError, WitnessError
 from rotator.ports import Reading, RequestRow
 
-BEFORE_THE_CLOCK: Final = frozenset({"clock.accept", "key.revoke", "keyset.revoke", "token.revoke", "workspace.revoke"})
+BEFORE_THE_CLOCK: Final = REVOCATIONS | {"clock.accept"}
 """What works while the clock is held."""
 
-BEFORE_THE_SETS: Final = frozenset({"key.import"})
-"""What a start does before it publishes: a set without the keys that are to join it is never seen."""
+BEFORE_THE_SETS: Final = REVOCATIONS | {"key.import"}
+"""What a start does before it publishes: a set with what was revoked, or without what is to join it, is never seen."""
 
 HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
     {

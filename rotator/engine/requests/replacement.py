@@ -13,9 +13,10 @@ from rotator.core.events import Event, EventName
 from rotator.core.model import Overlap, Phase, Token, WorkspaceId, WorkspaceState
 from rotator.engine.requests.binding import require_current
 from rotator.engine.requests.outcome import done
-from rotator.engine.requests.revocation import token_revoked, witness_first
+from rotator.engine.requests.revocation import token_revoked
 from rotator.engine.run import Run
-from rotator.errors import RefusedError
+from rotator.engine.witnessing import remember_revoked
+from rotator.errors import KekError, RefusedError, WitnessError
 from rotator.ports import Reading, RequestRow, Transaction
 
 TO_ITS_END: Final = "end"
@@ -32,10 +33,9 @@ def replace_token(run: Run, request: RequestRow, reading: Reading) -> None:
     ends_at = None if overlap is None else reading.now + overlap
     if ends_at == reading.now:
         with run.around.store.read() as snapshot:
-            _require_replaceable(
-                run, request, snapshot.workspace(workspace), workspace
-            )  # the witness takes nothing back
-            witness_first(run, tokens=_living(snapshot.tokens(workspace), reading.now))
+            # The witness takes nothing back.
+            _require_replaceable(run, request, snapshot.workspace(workspace), workspace)
+            _witness_first(run, _living(snapshot.tokens(workspace), reading.now))
     with run.around.store.begin() as transaction:
         state = _require_replaceable(run, request, transaction.lock_workspace(workspace), workspace)
         living = _living(transaction.tokens(workspace), reading.now)
@@ -53,6 +53,14 @@ def replace_token(run: Run, request: RequestRow, reading: Reading) -> None:
             details={"overlap_ends_at": None if ends_at is None else ends_at.isoformat(timespec="seconds")},
         )
         done(run, transaction, request, event, str(state.current), before=events)
+
+
+def _witness_first(run: Run, tokens: Iterable[Token]) -> None:
+    """Let the witness know first, so that no backup brings them back; a leaked token does not live on without it."""
+    try:
+        remember_revoked(run, jtis={token.jti: token.expires_at for token in tokens})
+    except (KekError, WitnessError) as error:
+        run.fault("witness", str(error), "witness.refused")
 
 
 def _overlap(text: str) -> timedelta | None:

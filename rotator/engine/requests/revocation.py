@@ -1,8 +1,9 @@
 """Revocation: what an operator found compromised is refused from now on, and what hung on it is replaced.
 
-In this order, and safe to begin again wherever it was cut off: the witness, so that no backup brings it back; the
-commit; the published set without the key; then, in bulk, the tokens on it and the workspaces that need new ones. What
-counts most is done first, and each step is left out where it was done before.
+In this order, and safe to begin again wherever it was cut off: the journal, so that nothing brings it back; the commit;
+the published set without the key; then, in bulk, the tokens on it and the workspaces that need new ones. What counts
+most is done first, and each step is left out where it was done before. Where nothing can be committed, as without the
+KEK, :mod:`rotator.engine.requests.urgent` does the journal and the set, and the rest is done here later.
 
 Works while the clock is not trusted, but for what follows a revocation: then no successor signs and nothing is issued.
 """
@@ -17,14 +18,15 @@ from rotator.core.compromise import needs_choice
 from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
 from rotator.core.model import Jti, KeysetName, Kid, Phase, Token, Wish, WorkspaceId
-from rotator.engine.attribution import caused_by
+from rotator.engine.attribution import ACCEPTED_AT, caused_by
+from rotator.engine.journal import write_down, written_down
 from rotator.engine.keysets import turn_keyset, withdraw
 from rotator.engine.observe import observe
 from rotator.engine.requests.binding import LIVING, bound_jtis, bound_kids
 from rotator.engine.requests.outcome import done, done_before
+from rotator.engine.requests.urgent import entry_of
 from rotator.engine.run import Run
-from rotator.engine.witnessing import remember_revoked
-from rotator.errors import KekError, PublishError, RefusedError, WitnessError
+from rotator.errors import PublishError, RefusedError
 from rotator.ports import Reading, RequestRow, RevokedTokens, Transaction
 
 # --------------------------------------------------------------------------------------------------------------- keys
@@ -39,7 +41,7 @@ def revoke_key(run: Run, request: RequestRow, reading: Reading) -> None:
         raise RefusedError(f"there is no key {kid!r}; `rotator keys list` names them")
     keyset = row.key.keyset
     _require_choice(run, request, reading, keyset, [kid])
-    unwritten = witness_first(run, [kid])
+    unwritten = journal_first(run, request, reading, [kid])
     _take_out(run, request, reading, keyset, [kid])
     with run.around.store.begin() as transaction:
         found = transaction.revoke_tokens_of_key(kid, reading.now, certain(run, transaction, reading))
@@ -73,12 +75,17 @@ def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
     if not kids:
         raise RefusedError(f"keyset {keyset} has no key that could be revoked")
     _require_choice(run, request, reading, keyset, kids)
-    unwritten = witness_first(run, kids)
+    before_it = _all_revoked_before(run, kids, request)
+    unwritten = journal_first(run, request, reading, kids)
     _take_out(run, request, reading, keyset, kids)
     with run.around.store.begin() as transaction:
         due_at = certain(run, transaction, reading)
         found = {kid: transaction.revoke_tokens_of_key(kid, reading.now, due_at) for kid in kids}
         every = RevokedTokens(sum(f.tokens for f in found.values()), sum(f.workspaces for f in found.values()))
+        if before_it and not every.tokens:
+            result = f"keyset {keyset}: its keys were revoked already{unwritten}"
+            done_before(run, transaction, request, reading, result)
+            return
         keys_are = counted(len(kids), "key is", "keys are")
         result = f"keyset {keyset}: {keys_are} revoked{_where(run, keyset, kids)}; {_what_hung_on_it(every)}{unwritten}"
         event = _event(EventName.KEYSET_REVOKED, request, reading, keyset=keyset)._replace(details={"keys": len(kids)})
@@ -86,13 +93,19 @@ def revoke_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
         done(run, transaction, request, event, result, before=before)
 
 
+def _all_revoked_before(run: Run, kids: Sequence[Kid], request: RequestRow) -> bool:
+    with run.around.store.read() as snapshot:
+        rows = [row for kid in kids if (row := snapshot.key(kid)) is not None]
+    return all(_was_revoked_before(row.key.revoked_at, request) for row in rows)
+
+
 def _require_choice(run: Run, request: RequestRow, reading: Reading, keyset: KeysetName, kids: Sequence[Kid]) -> None:
     """Refuse what leaves no key that every verifier can know, until the operator chose between the two ways.
 
     A clock that is not trusted cannot tell who is known, and nothing signs under it: then it is waiting. So it is where
-    the tree cannot be read.
+    the tree cannot be read, and where it was accepted without the KEK: it is done, and what is left is to wait.
     """
-    if request.arguments.get("choice") or "clock" in run.faults:
+    if request.arguments.get("choice") or "clock" in run.faults or written_down(run, request.nonce):
         return
     try:
         with run.around.store.read() as snapshot:
@@ -200,10 +213,10 @@ def revoke_token(run: Run, request: RequestRow, reading: Reading) -> None:
     if row is None:
         raise RefusedError(f"there is no token {jti!r}; `rotator tokens list --all` names them")
     workspace = row.token.workspace
-    unwritten = witness_first(run, tokens=[row.token])
+    unwritten = journal_first(run, request, reading, tokens=[row.token])
     with run.around.store.begin() as transaction:
         renewed = _revoke(run, transaction, [row.token], workspace, reading)
-        if _was_revoked_before(row.token.revoked_at, request):
+        if row.token.phase is Phase.REVOKED:  # and with that in one transaction such a request would have ended
             result = f"token {jti} of workspace {workspace} {_already(row.token.revoked_at)}{unwritten}"
             done_before(run, transaction, request, reading, result)
             return
@@ -222,9 +235,12 @@ def revoke_workspace(run: Run, request: RequestRow, reading: Reading) -> None:
             raise RefusedError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
         meant = bound_jtis(request)
         living = [token for token in snapshot.tokens(workspace) if token.phase in LIVING and token.jti in meant]
-    unwritten = witness_first(run, tokens=living)
+    unwritten = journal_first(run, request, reading, tokens=living)
     with run.around.store.begin() as transaction:
         renewed = _revoke(run, transaction, living, workspace, reading)
+        if not living and ACCEPTED_AT in request.bound:
+            done_before(run, transaction, request, reading, f"workspace {workspace}: its tokens were revoked already")
+            return
         event = _event(
             EventName.WORKSPACE_REVOKED, request, reading, keyset=state.keyset, workspace=workspace
         )._replace(details={"tokens": len(living)})
@@ -257,18 +273,18 @@ def _revoke(
 # ------------------------------------------------------------------------------------------------------------- shared
 
 
-def witness_first(run: Run, kids: Sequence[Kid] = (), tokens: Sequence[Token] = ()) -> str:
-    """Let the witness know first; return what to say where it cannot be written.
+def journal_first(
+    run: Run, request: RequestRow, reading: Reading, kids: Sequence[Kid] = (), tokens: Sequence[Token] = ()
+) -> str:
+    """Write a revocation down before anything is done about it; return what to say where that is not possible.
 
-    A compromised key does not stay in use because of that: the witness is written as soon as it can be. It cannot be
-    where the KEK was taken away a moment ago, either.
+    A compromised key does not stay in use because of that: it is written down as soon as it can be.
     """
-    try:
-        remember_revoked(run, kids, {token.jti: token.expires_at for token in tokens})
-    except (KekError, WitnessError) as error:
-        run.fault("witness", str(error), "witness.refused")
-        return f". Until the witness can be written, put no backup back: it would bring this to life again ({error})"
-    return ""
+    entry = entry_of(request, kids, {token.jti: token.expires_at for token in tokens})
+    problem = write_down(run, entry, reading.now)
+    if not problem:
+        return ""
+    return f". Until that can be written down, put no backup back: it would bring this to life again ({problem})"
 
 
 def _event(
