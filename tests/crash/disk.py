@@ -86,6 +86,10 @@ class CrashingDisk(Disk):
         self._unsynced[_identity(os.fstat(fd))] = Node(0o600, b"")
         return fd
 
+    def append(self, name: str, directory_fd: int) -> int:
+        self._step("append", str(_path(directory_fd) / name))
+        return super().append(name, directory_fd)
+
     def mkdir(self, name: str, directory_fd: int) -> None:
         path = _path(directory_fd) / name
         self._step("mkdir", str(path))
@@ -168,7 +172,8 @@ class CrashingDisk(Disk):
             return node
         if loss is Loss.ALL or node.content is None:
             return sure
-        return Node(sure.mode, node.content[: len(node.content) // 2])
+        kept = len(sure.content or b"") if node.content.startswith(sure.content or b"") else 0  # it was appended to
+        return Node(sure.mode, node.content[: kept + (len(node.content) - kept) // 2])
 
     def _lose_names(self, held: dict[str, Node]) -> None:
         for directory, names in self._unsettled.items():

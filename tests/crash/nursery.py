@@ -20,7 +20,7 @@ from rotator.adapters.disk import OsDisk
 from rotator.adapters.store import SqlStore
 from rotator.cli import main as rotator_main
 
-STEPS = ("create", "mkdir", "write", "chmod", "fsync", "rename", "link", "unlink", "fsync_directory")
+STEPS = ("create", "append", "mkdir", "write", "chmod", "fsync", "rename", "link", "unlink", "fsync_directory")
 """Those of the disk's port; beside them there are ``commit`` and ``checkpoint``."""
 
 PR_SET_PDEATHSIG = 1

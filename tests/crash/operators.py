@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 
 from rotator.core.events import EventName
@@ -44,6 +46,7 @@ def revoke_key(world: World) -> None:
     signer = str(world.notes["signer"])
     world.site.revoked.add(signer)
     request(world, "key.revoke", kid=signer)
+    world.notes["out"] = (signer,)
 
 
 def key_revoked(world: World) -> None:
@@ -70,6 +73,60 @@ def keyset_revoked(world: World) -> None:
     assert gone >= {world.notes["signer"], world.notes["spare"]}
     assert gone == world.site.revoked
     assert not gone & set(world.daemon.kids())
+
+
+def kek_goes(world: World) -> None:
+    settled(world)
+    world.site.kek.rename(_kept(world))
+    world.site.advance(MINUTE, pace=MINUTE)
+    assert "kek" in world.daemon.run.faults
+
+
+def _kept(world: World) -> Path:
+    return world.site.kek.with_name("kek.kept")
+
+
+def without_kek(kind: str, **argument: str) -> Story:
+    """Have something revoked while the KEK is away, then let it come back."""
+
+    def act(world: World) -> None:
+        if "answered" not in world.notes:  # else nobody asks again
+            _ask(world, kind, {name: str(world.notes.get(value, value)) for name, value in argument.items()})
+        if _kept(world).exists():
+            _kept(world).rename(world.site.kek)
+        world.site.advance(MINUTE, pace=MINUTE)
+
+    return act
+
+
+MEANT = {"kid": "signer", "jti": "jti", "workspace": "jti"}
+
+
+def _ask(world: World, kind: str, arguments: dict[str, str]) -> None:
+    site, run = world.site, world.daemon.run
+    names = {str(world.notes[MEANT[argument]]) for argument in arguments if argument in MEANT}
+    if "keyset" in arguments:
+        names = {key.kid for key in site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
+        world.notes["emptied"] = "nothing can be made that takes the place of what was revoked"
+    site.revoked |= names
+    request = site.accept(kind, None, **arguments)
+    world.daemon.tick()
+    answer = run.answers.wait(request.nonce, timedelta(0))
+    assert answer is not None
+    assert answer.succeeded, answer.text
+    world.notes |= {"answered": kind, "out": tuple(names)}
+    world.site.advance(HOUR, pace=HOUR)
+
+
+def followed_once(world: World) -> None:
+    """Hold that the database, the audit and the witness have it, once, as it was asked."""
+    events = [row.event for row in world.site.events(EventName.KEY_REVOKED, EventName.TOKEN_REVOKED)]
+    assert {event.jti or event.kid for event in events} == world.site.revoked
+    assert {event.actor for event in events} == {"ada(1000)"}
+    assert len(world.site.events(EventName.KEYSET_REVOKED)) <= 2, "asked twice at most"
+    record = world.daemon.run.around.witness.read()
+    assert record is not None
+    assert {event.kid for event in events if event.name is EventName.KEY_REVOKED} <= record.revoked_kids
 
 
 def revoke_token(world: World) -> None:
@@ -139,6 +196,18 @@ OPERATORS: Mapping[str, Scenario] = MappingProxyType(
     {
         "revoke a key": asking(revoke_key, key_revoked, commit=8, rename=6, deliver=2),
         "revoke a keyset": asking(revoke_keyset, keyset_revoked, commit=8, rename=4),
+        "revoke a key without the KEK": asking(
+            without_kek("key.revoke", kid="signer"), followed_once, prepare=kek_goes, write=7, commit=8, deliver=2
+        ),
+        "revoke a keyset without the KEK": asking(
+            without_kek("keyset.revoke", keyset="default"), followed_once, prepare=kek_goes, write=7, commit=8
+        ),
+        "revoke a token without the KEK": asking(
+            without_kek("token.revoke", jti="jti"), followed_once, prepare=kek_goes, write=3, commit=4, deliver=1
+        ),
+        "revoke a workspace without the KEK": asking(
+            without_kek("workspace.revoke", workspace="acme"), followed_once, prepare=kek_goes, write=3, commit=4
+        ),
         "revoke a token": asking(revoke_token, token_revoked, commit=4, deliver=1, rename=2),
         "replace a token": asking(replace_token, token_replaced, commit=4, deliver=1, rename=2),
         "rotate a key": asking(rotate, rotated_once, commit=8),

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from rotator.core.events import EventName
 from rotator.core.jwks import parse_set
@@ -28,7 +28,8 @@ EVENT_OF = {
 def at_once(point: Point, loss: Loss) -> Iterator[str]:
     """Hold what must hold of any moment: what a web server could serve, were the daemon to stay away.
 
-    Every set is valid, and knows the key that signs and that of every token that is out.
+    Every set is valid, and knows the key that signs and that of every token that is out. None knows what somebody was
+    told is revoked and out of it.
     """
     memory, image = point.memory, point.images[loss]
     out = {parcel.kid for parcel in memory.tokens.values() if not {parcel.jti, parcel.kid} & memory.revoked}
@@ -36,12 +37,14 @@ def at_once(point: Point, loss: Loss) -> Iterator[str]:
         if not path.endswith("/jwks.json") or not path.startswith("public-"):
             continue
         entries = parse_set(node.content or b"")
-        if not entries:
+        if not entries and not (entries == () and "emptied" in memory.notes):
             yield f"{path} is no valid set: {node.content!r}"
             continue
         missing = (out | set(memory.active)) - memory.revoked - {kid for kid, _ in entries or ()}
         if missing:
             yield f"{path} lacks {missing}, which signs or has signed"
+        if back := {kid for kid, _ in entries} & set(cast("tuple[str, ...]", memory.notes.get("out", ()))):
+            yield f"{path} shows {back}, which was said to be out of it"
 
 
 def in_the_end(world: World) -> Iterator[str]:

@@ -238,7 +238,8 @@ class World:
         """Note what is published and sealed."""
         for path in self.daemon.tree.glob("keysets/*/jwks.meta.json"):
             document = json.loads(path.read_bytes())
-            self.generations[path.parent.name, document["generation"]].add(document["sha256"])
+            if "generation" in document:  # what is left of a set that keys were taken out of has no number
+                self.generations[path.parent.name, document["generation"]].add(document["sha256"])
         self.sealed |= dict(self._query("SELECT kid, sealed FROM signing_keys WHERE sealed IS NOT NULL"))
 
     def _active(self) -> frozenset[str]:

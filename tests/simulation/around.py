@@ -9,8 +9,8 @@ from typing import Any
 from rotator.core.model import WorkspaceId
 from rotator.core.policy import Sink
 from rotator.core.sinks import sink_id
-from rotator.errors import DeliveryError, WitnessError
-from rotator.ports import AuditRow, Parcel, Sealer, WitnessRecord
+from rotator.errors import DeliveryError, JournalError, WitnessError
+from rotator.ports import AuditRow, Journal, Parcel, RevocationEntry, Sealer, WitnessRecord
 from tests.simulation.hazards import Hazards
 from tests.simulation.keys import PRIVATE, TOKEN
 
@@ -47,6 +47,31 @@ class StandInWitness:
         self.hazards.before("witness")
         self.file.record, self.file.seal = record, self.unlocked().mac("witness", b"")
         self.hazards.done("witness")
+
+
+@dataclass(slots=True)
+class JournalFile:
+    """A replica's journal of revocations."""
+
+    journal: Journal = field(default_factory=Journal)
+
+
+@dataclass(frozen=True, slots=True)
+class StandInJournal:
+    """One process's hands on its journal; implements the port."""
+
+    file: JournalFile
+    hazards: Hazards
+
+    def read(self) -> Journal:
+        return self.file.journal
+
+    def append(self, entry: RevocationEntry) -> None:
+        if self.hazards.disk_full:
+            raise JournalError("the journal cannot be written: No space left on device")
+        self.hazards.before("journal")
+        self.file.journal = Journal((*self.file.journal.entries, entry))
+        self.hazards.done("journal")
 
 
 @dataclass(slots=True)

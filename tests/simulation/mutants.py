@@ -16,10 +16,10 @@ from rotator.core.model import Algorithm, KekId
 from rotator.engine import deliver, issue, observe, recover, request_rows, requests
 from rotator.engine.requests import binding
 from rotator.engine.run import Surroundings
-from rotator.ports import Sealer, WitnessRecord
+from rotator.ports import Journal, RevocationEntry, Sealer, WitnessRecord
 from tests.simulation.commands import RevokeKey, RevokeToken, Rotate
 from tests.simulation.keys import KEK_ID, KekFile, StandInKeyring, StandInSealer
-from tests.simulation.machines import ClockStep, DiskFull, KekAway, MintFails, SinkFails
+from tests.simulation.machines import ClockStep, DiskFull, KekAway, MintFails, Outage, SinkFails
 from tests.simulation.moves import Move, Nothing
 from tests.simulation.newcomers import ImportSigner
 from tests.simulation.operators import ChangeKeyset
@@ -89,6 +89,19 @@ class ForgetfulWitness:
 
     def write(self, record: WitnessRecord) -> None:
         self.real.write(record)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetfulJournal:
+    """Takes entries, and knows none at a start."""
+
+    real: Any
+
+    def read(self) -> Journal:
+        return Journal()
+
+    def append(self, entry: RevocationEntry) -> None:
+        self.real.append(entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +187,17 @@ ALL = (
         (10,),
         moves=((30 * DAY, KekAway(wrong=False, span=90 * DAY)), (90 * DAY, Nothing())),
         surround=lambda around: replace(around, keyring=StubbornKeyring()),
+    ),
+    Bug(
+        "the journal of revocations is not read at a start",
+        (10,),
+        moves=(
+            (30 * DAY, KekAway(wrong=False, span=40 * DAY)),
+            (10 * DAY, RevokeKey(0, "active", twice=False, choice="wait")),
+            (10 * DAY, Outage(0, HOUR)),
+            (40 * DAY, Nothing()),
+        ),
+        surround=lambda around: replace(around, journal=ForgetfulJournal(around.journal)),
     ),
     Bug(
         "rows of keys are published without looking at their MAC",

@@ -66,7 +66,9 @@ def no_valid_token_is_refused(world: World, _: Replica | None) -> str:
     """Every copy that a verifier may hold knows the key of every token that is out."""
     oldest = world.now - world.setting.max_cache
     for keyset, kids in world.chronicle.live(world.now).items():
+        ahead = world.revoked_ahead
         promised = [kid for kid in kids if kid not in world.suspended or world.now > world.suspended[kid]]
+        promised = [kid for kid in promised if kid not in ahead]
         for name, tree in world.trees:
             for path in places(keyset):
                 if path in tree.versions and (problem := _missing(world, tree, path, promised, oldest)):
@@ -86,7 +88,8 @@ def _missing(world: World, tree: Tree, path: str, kids: Sequence[Kid], oldest: d
 def _asked(world: World) -> str:
     """Ask one of the services that verify tokens, by its own habits, whether it accepts a token that is out."""
     out = [(keyset, kid) for keyset, kids in world.chronicle.live(world.now).items() for kid in kids]
-    live = [(keyset, kid) for keyset, kid in out if world.now > world.suspended.get(kid, EPOCH)]
+    ahead = world.revoked_ahead
+    live = [(keyset, kid) for keyset, kid in out if world.now > world.suspended.get(kid, EPOCH) and kid not in ahead]
     served = [replica for replica in world.replicas.values() if replica.tree.served]
     habit = world.random.choice([habit for habit in HABITS if habit.promised(world.setting.max_cache)])
     choice = world.random.random()
@@ -207,7 +210,7 @@ def _drops_foreign(world: World, replica: Replica | None) -> str:
         kid
         for kid, until in world.chronicle.foreign_until.items()
         if until - SKEW.total_seconds() > seconds(world.now) and kid not in world.chronicle.revoked
-    }
+    } - world.revoked_ahead
     for path, _ in replica.tree.written:
         before, *after = [version for version in replica.tree.versions[path][-2:] if not version.by_hand]
         for version in after:
@@ -241,8 +244,9 @@ def the_set_is_never_worse_than_the_last_good_one(world: World, replica: Replica
         if not kids and keyset in world.policy.keysets and not revoked_lately(world, keyset):
             return f"{path} of {replica.name} was written empty"
         last = replica.tree.files.get(path) == content
-        if last and keyset in active and active[keyset] not in kids and not world.unreconciled:
-            return f"{path} of {replica.name} was written without {active[keyset]}, which signs"
+        signs = active.get(keyset)
+        if last and signs not in (None, *kids, *world.revoked_ahead) and not world.unreconciled:
+            return f"{path} of {replica.name} was written without {signs}, which signs"
     return ""
 
 
@@ -324,6 +328,22 @@ def secrets_stay_sealed_and_state_is_authentic(world: World, replica: Replica | 
         for kid, jwk in (keys_of(content) or {}).items():
             if world.forge.made.get(kid) != jwk:
                 return f"{path} was written with {kid}, which was made by somebody else"
+    return "" if replica is None else _what_was_written_down(world, replica)
+
+
+def _what_was_written_down(world: World, replica: Replica) -> str:
+    """Hold a replica to its journal: what it names is out of the set at once, and never back."""
+    journaled = {kid for entry in replica.journal.journal.entries for kid in entry.kids}
+    for path, content in replica.tree.written:
+        if replica.tree.files.get(path) == content and (back := journaled & (keys_of(content) or {}).keys()):
+            return f"{path} of {replica.name} was written with {min(back)}, which its journal says was revoked"
+    looked = 2 * world.setting.heartbeat + world.setting.grain
+    calm = min(world.calm_for("trees", "store", "down", f"disk:{replica.name}"), world.now - replica.started_at)
+    if replica.engine is None or replica.failure or calm < looked:
+        return ""
+    for path, content in replica.tree.files.items():
+        if path.endswith("jwks.json") and (shown := journaled & (keys_of(content) or {}).keys()):
+            return f"{path} of {replica.name} shows {min(shown)}, which its journal says was revoked"
     return ""
 
 
@@ -456,7 +476,8 @@ def missing_until(world: World, keyset: KeysetName, kid: Kid) -> datetime | None
 
 def revoked_lately(world: World, keyset: KeysetName) -> bool:
     """Tell whether a revocation may have left the keyset without any key."""
-    return any(world.chronicle.keyset_of.get(kid) == keyset for kid in world.chronicle.revoked)
+    revoked = world.chronicle.revoked.keys() | world.revoked_ahead
+    return any(world.chronicle.keyset_of.get(kid) == keyset for kid in revoked)
 
 
 def calm_keysets(world: World) -> set[KeysetName]:

@@ -88,7 +88,8 @@ class Restore:
         with world.database.store.begin() as transaction:
             known = known_beside(world, replica, transaction)
             event = Event(name=EventName.BACKUP_RESTORED, at=world.clock.wall, actor="ada(1000)", reason="because")
-            transaction.append([event, *carry_over_revocations(transaction, known, world.clock.wall)])
+            journal = replica.journal.journal.entries
+            transaction.append([event, *carry_over_revocations(transaction, known, journal, world.clock.wall)])
         _now_older(world, backup)
         _refuse_what_is_revoked(world)
 

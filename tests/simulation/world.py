@@ -24,7 +24,17 @@ from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import Engine
 from rotator.errors import KekError, RefusedError, RotatorError
 from rotator.ports import RequestRow
-from tests.simulation.around import Carriers, InTurn, Sinks, StandInCourier, StandInWitness, WatchingLog, WitnessFile
+from tests.simulation.around import (
+    Carriers,
+    InTurn,
+    JournalFile,
+    Sinks,
+    StandInCourier,
+    StandInJournal,
+    StandInWitness,
+    WatchingLog,
+    WitnessFile,
+)
 from tests.simulation.chronicle import Chronicle
 from tests.simulation.database import Backup, Database, HazardousStore
 from tests.simulation.hazards import Hazards, ProcessDied
@@ -85,6 +95,7 @@ class Replica:
     name: ReplicaId
     tree: Tree = field(default_factory=Tree)
     witness: WitnessFile = field(default_factory=WitnessFile)
+    journal: JournalFile = field(default_factory=JournalFile)
     hazards: Hazards = field(default_factory=Hazards)
     engine: Engine | None = None
     started_at: datetime = EPOCH
@@ -285,6 +296,7 @@ class World:
             publisher=StandInPublisher(replica.tree, replica.hazards, lambda: self.now),
             courier=StandInCourier(self.sinks, replica.hazards),
             witness=StandInWitness(replica.witness, lambda: runs[0].ready_sealer, replica.hazards),
+            journal=StandInJournal(replica.journal, replica.hazards),
             log=self.log,
         )
         run = Run(
@@ -487,7 +499,17 @@ class World:
             self.injected[f"{kind} not accepted"] += 1
             return
         run.answers.leave(request.nonce)
+        if replica.engine is None and not request.id:
+            self.injected[f"{kind} not accepted"] += 1  # a command without a daemon would do it itself
+            return
         self.asked[kind] += 1
+
+    @property
+    def revoked_ahead(self) -> frozenset[Kid]:
+        """The keys that some journal names: the audit may not have it yet, for the KEK is away."""
+        return frozenset(
+            kid for replica in self.replicas.values() for entry in replica.journal.journal.entries for kid in entry.kids
+        )
 
     def revokes(self, keyset: KeysetName, *, at_once: bool) -> None:
         """Note that keys of a keyset are revoked; ``at_once``: and that a fresh one may sign before it is known."""
