@@ -181,6 +181,18 @@ def test_every_benchmark_that_the_guide_names_is_there() -> None:
     assert [name for name in named if not (ROOT / "tests" / "benchmarks" / f"{name}.py").exists()] == []
 
 
+def test_each_line_of_the_threat_model_names_a_test_that_is_there() -> None:
+    """And each test that its text names exists."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.endswith("| shown by |")]
+    assert len(rows) > 40
+    for row in rows:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
+        assert tests, row
+        for file, test in tests:
+            assert re.search(rf"^def {test}\(", (ROOT / file).read_text(), re.MULTILINE), f"{file}::{test}"
+
+
 def test_each_test_that_the_guide_names_is_there_and_each_failure_of_others_has_one() -> None:
     rows = re.findall(r"^\| (.+) \| (`tests/.+) \|$", (ROOT / "tests" / "README.md").read_text(), re.MULTILINE)
     assert len(rows) == 18
