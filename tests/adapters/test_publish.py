@@ -846,3 +846,41 @@ def test_a_key_that_cannot_be_taken_out_is_an_error(publisher: TreePublisher, di
     disk.lie = True
     with pytest.raises(PublishError, match="does not hold what was just written"):
         publisher.take_out(DEFAULT_KEYSET, {Kid("b")}, NOW)
+
+
+# ----------------------------------------------------------------------------------------------- the witness part
+
+
+def test_the_witness_part_is_written_anew_and_no_other_file(
+    publisher: TreePublisher, tree: Path, disk: RecordingDisk
+) -> None:
+    """The set keeps its file, and so its ETag; the rest of the meta file says what it said."""
+    publisher.publish(replace(publication("a"), witness={"active": "a"}))
+    before = json.loads((tree / META).read_bytes())
+    disk.renamed.clear()
+    assert publisher.attest(DEFAULT_KEYSET, {"active": None})
+    assert disk.renamed == ["jwks.meta.json"]
+    assert json.loads((tree / META).read_bytes()) == {**before, "witness": {"active": None}}
+    assert publisher.intact(publication("a"))
+    assert publisher.attest(DEFAULT_KEYSET, {"active": None})
+    assert disk.renamed == ["jwks.meta.json"]
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b"nothing", b'{"sha256": "of another set"}'])
+def test_a_witness_part_needs_a_meta_file_of_the_set_that_stands(
+    publisher: TreePublisher, tree: Path, content: bytes | None
+) -> None:
+    publisher.publish(publication("a"))
+    (tree / META).unlink()
+    if content is not None:
+        (tree / META).write_bytes(content)
+    assert not publisher.attest(DEFAULT_KEYSET, {"active": "a"})
+    assert publisher.meta(DEFAULT_KEYSET) == content
+
+
+def test_the_witness_part_stays_where_nobody_can_write_another(publisher: TreePublisher, tree: Path) -> None:
+    """As while the KEK is away: what was once said of the set before is better than nothing."""
+    publisher.publish(replace(publication("a"), witness={"active": "a"}))
+    publisher.publish(publication("b", generation=2))
+    document = json.loads((tree / META).read_bytes())
+    assert (document["generation"], document["witness"]) == (2, {"active": "a"})
