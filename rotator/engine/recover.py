@@ -150,6 +150,7 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
         if not known.behind:
             return ()
         due_at, ahead = _certain(record, reading.now), _ahead(record, run.journal.entries)
+        reached = _reached(record, reading.now)
         record = with_journal(record, run.journal.entries)
         events = list(_revocations(transaction, record, ahead, reading.now, due_at, (), behind=True))
         for name in sorted(known.keysets & record.keysets.keys()):
@@ -161,7 +162,7 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
                 published = {key.kid for key in witnessed.published} | record.revoked_kids
                 for stored in transaction.keys(name):
                     if stored.key.kid not in published and stored.key.authentic:
-                        events.extend(_restore_key(transaction, stored.key, witnessed, None, reading))
+                        events.extend(_restore_key(transaction, stored.key, witnessed, None, reading, reached))
                 events.extend(_adopt_missing(run, transaction, name, record, reading))
         if events:
             run.head = transaction.append(events)
@@ -222,6 +223,11 @@ def _ahead(record: WitnessRecord, entries: Iterable[RevocationEntry]) -> Mapping
     """Return the entries of which the witness does not know yet, by the kids and jtis that they name."""
     known = record.revoked_kids | record.revoked_jtis.keys()
     return {name: entry for entry in entries for name in (*entry.kids, *entry.jtis) if name not in known}
+
+
+def _reached(record: WitnessRecord, now: datetime) -> datetime:
+    """Return the latest moment that is known to have come, be the clock behind."""
+    return now if record.clock is None else max(now, record.clock.high_water_at)
 
 
 def _certain(record: WitnessRecord, now: datetime) -> datetime:
@@ -357,7 +363,9 @@ def _restore_keyset(
     )
     for stored in transaction.keys(name):
         if stored.key.kid not in record.revoked_kids and stored.key.authentic:  # else it is told of, and kept as known
-            yield from _restore_key(transaction, stored.key, witnessed, known.get(stored.key.kid), reading)
+            yield from _restore_key(
+                transaction, stored.key, witnessed, known.get(stored.key.kid), reading, _reached(record, reading.now)
+            )
     yield from _adopt_missing(run, transaction, name, record, reading)
 
 
@@ -393,8 +401,12 @@ def _restore_key(
     witnessed: WitnessedKeyset,
     known: WitnessedKey | None,
     reading: Reading,
+    reached: datetime,
 ) -> Iterator[Event]:
-    """Bring one key from the old database to where the witness says that it stands."""
+    """Bring one key from the old database to where the witness says that it stands.
+
+    ``reached``: the latest moment that is known to have come, whatever the clock says now.
+    """
     now = reading.now
     if key.phase in (Phase.RETIRED, Phase.REVOKED):
         return
@@ -415,7 +427,7 @@ def _restore_key(
     if key.phase is Phase.GRACE and signed_until is not None:
         key = replace(key, last_exp=max(signed_until, key.last_exp or signed_until), has_private=False)
     # Of another copy of this database, which went on by itself, tokens may be out that no witness knows of.
-    needed = key.phase is Phase.GRACE and key.last_exp is not None and key.last_exp > now
+    needed = key.phase is Phase.GRACE and key.last_exp is not None and key.last_exp > reached
     if (known is None and not needed) or key.phase is Phase.PENDING:
         key = lifecycle.retire(key, now=now)
         yield _event(EventName.KEY_RETIRED, key, now)
