@@ -31,7 +31,7 @@ from rotator.engine.observe import Observed, observe, record_sightings
 from rotator.engine.publish import publish_as_known, take_out_revoked, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
 from rotator.engine.witnessing import recall_revoked, remember_keyset
-from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError
+from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError, StoreRuleError
 from rotator.ports import KeysetRow, Reading, Transaction
 
 ROUNDS: Final = 8
@@ -53,6 +53,8 @@ def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
     """Do all that is due for one keyset now; a failure is recorded on the keyset and stays there."""
     try:
         problem = _carry_out(run, name, reading)
+    except StoreRuleError as error:  # a row that somebody changed stands where one of this keyset is to go
+        _failed(run, name, reading, str(error))
     except (KekError, StoreError):
         raise  # not this keyset's: the tick deals with them
     except RotatorError as error:

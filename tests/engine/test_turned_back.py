@@ -8,6 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
+from rotator.core.events import EventName
 from rotator.engine.tick import HEARTBEAT
 from rotator.report import status
 from rotator.report.records import Health, Problem
@@ -105,6 +106,38 @@ def test_a_key_that_nothing_says_is_gone_stays_published_and_does_not_sign(
 
 
 @both
+def test_a_key_in_grace_stays_for_its_tokens(site: Site, stopped: bool) -> None:
+    site.main.start()
+    site.advance(21 * DAY)
+    (kid,) = [key.kid for key in site.signing_keys() if key.phase == "grace"]
+    site.meddle("UPDATE signing_keys SET last_exp = 1, grace_until = 1 WHERE kid = ?", kid)
+    beat(site, stopped=stopped)
+    assert kid in site.main.kids()
+    assert critical(site, f"row:signing_keys {kid}")
+    assert site.refused == []
+
+
+@both
+def test_a_key_that_stopped_signing_does_not_sign_again(site: Site, stopped: bool) -> None:
+    """Its old row says that it is active, and holds its private half; the witness has seen another one sign."""
+    site.main.start()
+    site.advance(15 * DAY)
+    (before,) = rows(site, "signing_keys", "phase = 'active'")
+    site.advance(6 * DAY)
+    (after,) = rows(site, "signing_keys", "phase = 'active'")
+    assert after["kid"] != before["kid"]
+    site.meddle("UPDATE signing_keys SET phase = 'pending' WHERE kid = ?", after["kid"])
+    put(site, "signing_keys", before)
+    beat(site, stopped=stopped)
+    signing = {each.kid for each in site.main.run.signing.values()}
+    assert before["kid"] not in signing
+    assert before["kid"] in site.main.kids()
+    assert after["kid"] in site.main.kids()
+    assert f"key:{before['kid']}" in problems(site)
+    assert site.refused == []
+
+
+@both
 def test_tokens_that_change_places_are_handed_to_nobody(site: Site, stopped: bool) -> None:
     """Two rows of tokens swap their workspaces, with all that points at them; deliveries are due again."""
     site.main.start()
@@ -142,6 +175,56 @@ def test_a_current_token_of_another_workspace_is_handed_to_nobody(site: Site, st
     assert site.refused == []
 
 
+@both
+def test_sealed_records_that_change_places_open_nowhere(site: Site, stopped: bool) -> None:
+    """Private halves and texts of tokens, each in the row of another."""
+    site.main.start()
+    site.advance(60 * HOUR)
+    for table, key, where in (
+        ("signing_keys", "kid", "sealed IS NOT NULL"),
+        ("tokens", "jti", "phase = 'active'"),
+    ):
+        first, second = rows(site, table, where)[:2]
+        site.meddle(f"UPDATE {table} SET sealed = ? WHERE {key} = ?", second["sealed"], first[key])  # noqa: S608 - ours
+        site.meddle(f"UPDATE {table} SET sealed = ? WHERE {key} = ?", first["sealed"], second[key])  # noqa: S608 - ours
+    kids = site.main.kids()
+    beat(site, stopped=stopped)
+    assert set(kids) <= set(site.main.kids())
+    for name in ("acme", "umbrella"):
+        assert jwt.decode(site.held(name), options={"verify_signature": False})["workspace"] == name
+        assert critical(site, f"row:workspaces {name}")
+    assert len([subject for subject in problems(site) if subject.startswith("row:signing_keys")]) == 2
+    assert site.refused == []
+
+
+@both
+def test_a_kek_whose_row_is_gone_is_named_and_no_second_state_is_created(site: Site, stopped: bool) -> None:
+    site.main.start()
+    site.advance(HOUR)
+    if stopped:
+        site.main.stop()
+    site.meddle("DELETE FROM keks")
+    beat(site, stopped=stopped)
+    assert any(subject.startswith("row:keks") for subject in problems(site))
+    assert len(site.events(EventName.STATE_CREATED)) == 1
+    assert len(rows(site, "keks")) == 1
+
+
+@both
+@pytest.mark.parametrize("table", ["clock", "replicas", "sightings"])
+def test_rows_that_are_gone_are_made_anew(site: Site, stopped: bool, table: str) -> None:
+    """Nobody's set loses a key, and nobody's token goes elsewhere; what had to be there is named."""
+    site.main.start()
+    site.advance(60 * HOUR)
+    kids = site.main.kids()
+    site.meddle(f"DELETE FROM {table}")  # noqa: S608 - ours
+    beat(site, stopped=stopped)
+    site.advance(HOUR)
+    assert site.main.kids() == kids
+    assert rows(site, table)
+    assert site.refused == []
+
+
 ABSURD: dict[str, Callable[[Site], None]] = {
     "algorithm": lambda site: site.meddle("UPDATE signing_keys SET algorithm = 'XX' WHERE phase = 'pending'"),
     "key": lambda site: site.meddle("UPDATE signing_keys SET rotate_at = 9223372036854775807 WHERE phase = 'active'"),
@@ -171,3 +254,19 @@ def test_a_row_that_cannot_be_read_holds_up_nothing_else(site: Site, what: str) 
     site.advance(HOUR)
     for name in ("umbrella", "globex"):
         assert jwt.decode(site.held(name), options={"verify_signature": False})["workspace"] == name
+
+
+def test_one_workspace_whose_number_was_turned_back_holds_up_no_other(site: Site) -> None:
+    """A batch in which one token cannot be stored is committed without it; that one gets the next number."""
+    names = ("acme", "umbrella", "globex")
+    site.main.start(site.usual(*names))
+    site.advance(4 * DAY)
+    site.meddle("UPDATE workspaces SET sequence = 0, due_at = 1, next_at = 1")
+    latest = "(SELECT max(sequence) FROM tokens WHERE workspace = workspaces.id)"
+    site.meddle(f"UPDATE workspaces SET sequence = {latest} WHERE id <> 'acme'")  # noqa: S608 - ours
+    before = {name: site.held_sequence(name) for name in names}
+    site.clock.elapse(SECOND)
+    site.main.settle()
+    assert {name: site.held_sequence(name) for name in names} == {name: number + 1 for name, number in before.items()}
+    assert critical(site, "row:workspaces acme")
+    assert site.refused == []
