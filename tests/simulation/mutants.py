@@ -253,7 +253,7 @@ ALL = (
     ),
     Bug(
         "the published metas are not asked when the whole state was put back",
-        (1, 5, 12),
+        (1, 5, 7, 12),
         moves=(
             (30 * DAY, BackUp()),
             (2 * DAY, RevokeKey(0, "active", twice=False, choice="wait")),
