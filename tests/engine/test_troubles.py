@@ -12,6 +12,7 @@ from rotator.adapters.sealing import SourcedKeyring
 from rotator.core.events import EventName
 from rotator.core.model import Kid, Phase
 from rotator.core.policy import Policy
+from rotator.engine.scrub import NAMED_FOR
 from rotator.engine.sync import apply_policy
 from rotator.errors import KekError, RefusedError
 from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Daemon, Site, keyset, policy_of, workspace
@@ -369,9 +370,11 @@ def test_when_the_row_is_back_all_goes_on(site: Site) -> None:
     (kid,) = (key.kid for key in site.signing_keys(Phase.GRACE) if key.keyset == "default")
     site.meddle("UPDATE signing_keys SET kid = 'other' WHERE kid = ?", kid)
     site.advance(2 * HOUR)
-    assert {f"key:{kid}", "key:other", "keyset:default"} == set(site.main.run.faults)
+    assert {f"key:{kid}", "key:other", "keyset:default", "row:signing_keys other"} == set(site.main.run.faults)
     site.meddle("UPDATE signing_keys SET kid = ? WHERE kid = 'other'", kid)
     site.advance(MINUTE)
+    assert site.main.run.faults.keys() == {"row:signing_keys other"}, "for an hour, so that nobody misses it"
+    site.advance(NAMED_FOR)
     assert dict(site.main.run.faults) == {}
     site.advance(10 * DAY, pace=12 * HOUR)
     assert kid not in site.main.kids()
@@ -447,7 +450,8 @@ def test_an_older_database_that_is_found_without_the_kek_is_found_with_it(site: 
     keyring = site.main.run.around.keyring
     take_kek(site, site.main)
     copy_over(site, backup)
-    site.meddle("UPDATE signing_keys SET phase = 'revoked', revoked_at = 1, sealed = NULL WHERE kid = ?", signer)
+    # As another replica does, which has the KEK.
+    site.rewrite("signing_keys", "kid = ?", signer, phase="revoked", revoked_at=1, sealed=None)
     site.revoked.add(signer)
     site.advance(2 * MINUTE)
     assert set(site.main.kids()) == set(shown) - {signer}
