@@ -358,7 +358,8 @@ def lose_database(site: Site, *, witness: bool, tree: bool = True) -> None:
     for path in site.root.glob("rotator.db*"):
         path.unlink()
     if not witness:
-        site.main.witness.unlink()
+        for path in site.main.state.iterdir():  # the witness and the journal of revocations
+            path.unlink()
     if not tree:
         shutil.rmtree(site.main.tree)
 
