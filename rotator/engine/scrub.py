@@ -21,6 +21,7 @@ from rotator.core.sinks import sink_id
 from rotator.core.stored_policy import policy_to_json
 from rotator.engine.deliver import lease, open_stored
 from rotator.engine.run import Run
+from rotator.engine.sync import NEVER
 from rotator.errors import SealError, StoreError
 from rotator.ports import DeliveryRow, KeysetRow, Reading, RowProblem, Snapshot, TokenRow, WorkspaceSeen
 
@@ -70,14 +71,21 @@ def name_changed_rows(run: Run, reading: Reading) -> None:
         tampered(run, "installation", "", f"it says {installation}, and this one is {run.installation}", reading)
 
 
-def look_through(run: Run, scrub: Scrub, reading: Reading) -> None:
-    """Look at the next rows, name what was changed, and make good what can be."""
+def look_through(run: Run, scrub: Scrub, reading: Reading, *, starting: bool = False) -> None:
+    """Look at the next rows, name what was changed, and make good what can be.
+
+    ``starting``: the config is applied next, and resumes what waits for its return.
+    """
     with run.around.store.read() as snapshot:
         found = [*_changed_tokens(snapshot, scrub, reading)]
         found += _broken_chain(snapshot, scrub)
         page = snapshot.workspaces_after(scrub.workspace, WORKSPACES_AT_A_TIME)
         scrub.workspace = page[-1].state.id if len(page) == WORKSPACES_AT_A_TIME else WorkspaceId("")
-        wrong = {seen.state.id: problem for seen in page if (problem := _problem(run, snapshot, seen, reading))}
+        wrong = {
+            seen.state.id: problem
+            for seen in page
+            if (problem := _problem(run, snapshot, seen, reading, starting=starting))
+        }
         lost = [row for seen in page for row in _lost_deliveries(run, snapshot, seen, reading)]
     for row in found:
         tampered(run, row.table, row.key, row.problem, reading)
@@ -107,7 +115,7 @@ def _changed_tokens(snapshot: Snapshot, scrub: Scrub, reading: Reading) -> tuple
 # ---------------------------------------------------------------------------------------------------------- workspaces
 
 
-def _problem(run: Run, snapshot: Snapshot, seen: WorkspaceSeen, reading: Reading) -> str:
+def _problem(run: Run, snapshot: Snapshot, seen: WorkspaceSeen, reading: Reading, *, starting: bool) -> str:
     """Return what is wrong with a workspace's row, as its tokens and the config show; empty when nothing is."""
     state = seen.state
     if not seen.authentic:
@@ -116,7 +124,9 @@ def _problem(run: Run, snapshot: Snapshot, seen: WorkspaceSeen, reading: Reading
         return ""
     tokens = list(snapshot.tokens(state.id))
     latest = max(tokens, key=lambda token: token.sequence, default=None)
-    if seen.next_at > max(state.due_at, reading.now + LONGEST_PAUSE) and state.id in run.policy.workspaces:
+    waits_for_config = starting and seen.next_at == NEVER
+    puts_off = seen.next_at > max(state.due_at, reading.now + LONGEST_PAUSE) and not waits_for_config
+    if puts_off and state.id in run.policy.workspaces:
         return "it puts off the next token for longer than anything does"
     if latest is None:
         return "" if state.current is None else "its current token is not there"

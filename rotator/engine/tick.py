@@ -257,7 +257,7 @@ class Engine:
         """Register KEK and replica, and bring the database in step with the config."""
         run = self.run
         renew_keysets(run, reading)
-        look_through(run, self.scrub, reading)
+        look_through(run, self.scrub, reading, starting=True)
         run.tampered_workspaces = False  # what the config says is applied to every row now
         register(run, reading)
         with run.around.store.begin() as transaction:

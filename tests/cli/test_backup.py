@@ -202,7 +202,7 @@ def test_what_was_lost_in_a_restore_is_called_so(started: Shell, site: Site) -> 
 
         code, out, _ = started("verify", "--file", str(revoked))
         assert code == 1
-        assert "the token was revoked, as the witness says" in out
+        assert "as the journal of revocations says" in out
         code, out, _ = started("verify", "--file", str(lost))
         assert code == 1
         assert "was lost with the database of before" in out
@@ -226,7 +226,7 @@ def test_an_older_database_that_was_copied_into_place_brings_nothing_back(starte
         site.database.with_name(f"rotator.db{name}").unlink(missing_ok=True)
     shutil.copy(kept, site.database)
     code, out, _ = started("verify", "--file", str(site.root / "old"))
-    assert (code, "its key was revoked, as the witness says" in out) == (1, True)
+    assert (code, "as the journal of revocations says" in out) == (1, True)
     code, out, _ = started("verify", "--file", str(site.root / "lost"))
     assert (code, "this database is older than the witness" in out) == (1, True)
     code, out, _ = started("audit", "verify", "--head", head)

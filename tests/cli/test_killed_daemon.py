@@ -16,7 +16,7 @@ from rotator.cli import compromise, session
 from tests.cli.conftest import Shell
 from tests.e2e.world import Site
 from tests.forking import Rotator
-from tests.patience import HANG_SECONDS
+from tests.patience import HANG_SECONDS, wait_until
 
 Answer = Callable[[dict[str, Any]], object]
 """Returns a result, or None for a daemon that is killed before it answers."""
@@ -59,7 +59,7 @@ def read_state(site: Site, message: dict[str, Any]) -> object:
     return session._read_state(session.load_config(site.config), message["command"], message["arguments"])
 
 
-STORED = {"request": 1, "finished": True, "text": "done", "secret": None}
+STORED = {"request": 1, "finished": True, "text": "done", "secret": None, "follows": False}
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,7 @@ def test_who_interrupts_the_following_is_told_that_it_goes_on(started: Shell, si
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert follows.wait(HANG_SECONDS)
-        assert process.poll() is None
+        wait_until(follows.is_set, "it follows what it asked for", still_possible=lambda: process.poll() is None)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=HANG_SECONDS)
 

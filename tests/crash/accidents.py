@@ -216,7 +216,7 @@ ACCIDENTS: Mapping[str, Scenario] = MappingProxyType(
             prepare=all_put_back,
             act=start,
             expect=restored_from_the_tree,
-            least={"commit": 17, "checkpoint": 1, "mkdir": 2, "rename": 7},
+            least={"commit": 17, "checkpoint": 1, "rename": 7},
         ),
         "clock accept": Scenario(
             prepare=clock_is_held,
