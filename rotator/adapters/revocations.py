@@ -214,7 +214,7 @@ def _entry(fields: object) -> RevocationEntry:
 
 def _text(value: object, longest: int = LONGEST_NAME, *, least: int = 1) -> str:
     if not isinstance(value, str) or not least <= len(value) <= longest or not value.isprintable():
-        raise ValueError("it is no text")
+        raise ValueError("it is not text")
     return value
 
 
