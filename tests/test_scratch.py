@@ -19,7 +19,8 @@ from tests.scratch import Scratch
 
 scratch = Scratch()
 Path(tempfile.mkdtemp(), "big").write_text("x")
-beside = subprocess.Popen(["/bin/sleep", "600"], cwd=scratch.directory, start_new_session=True)
+options = {"stdout": subprocess.DEVNULL, "start_new_session": True}  # what it held open, a reader would wait for
+beside = subprocess.Popen(["/bin/sleep", "600"], cwd=scratch.directory, **options)
 print(scratch.directory, beside.pid, flush=True)
 if sys.stdin.readline() == "end\\n":
     scratch.close(keep=False)
