@@ -9,7 +9,7 @@ workspace whose row says otherwise gets a fresh token, and deliveries are planne
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,16 +20,20 @@ from rotator.core.schedule import token_rotation_due
 from rotator.core.sinks import sink_id
 from rotator.core.stored_policy import policy_to_json
 from rotator.engine.deliver import lease, open_stored
+from rotator.engine.rows import identity_of
 from rotator.engine.run import Run
 from rotator.engine.sync import NEVER
 from rotator.errors import SealError, StoreError
 from rotator.ports import DeliveryRow, KeysetRow, Reading, RowProblem, Snapshot, TokenRow, WorkspaceSeen
 
-AT_A_TIME: Final = 500
+AT_A_TIME: Final = 200
 """Tokens, and events, that are looked at in one heartbeat."""
 
-WORKSPACES_AT_A_TIME: Final = 100
+WORKSPACES_AT_A_TIME: Final = 50
 """Each with its tokens and deliveries."""
+
+OPENED_AT_MOST: Final = 10_000
+"""Texts of tokens that are remembered to open, so that those of a small installation are opened once."""
 
 NAMED_FOR: Final = timedelta(hours=1)
 
@@ -51,6 +55,29 @@ class Scrub:
     token: Jti = FIRST_TOKEN
     workspace: WorkspaceId = FIRST_WORKSPACE
     event: int | None = None
+    opened: set[int] = field(default_factory=set)
+    """Hashes of sealed texts that were opened, each with what its row says."""
+
+
+class _Page:
+    """The next workspaces, with all that is stored about them."""
+
+    def __init__(self, snapshot: Snapshot, after: WorkspaceId) -> None:
+        self.seen: Final = snapshot.workspaces_after(after, WORKSPACES_AT_A_TIME)
+        names = [each.state.id for each in self.seen]
+        self.tokens: Final[dict[WorkspaceId, list[Token]]] = {name: [] for name in names}
+        for token in snapshot.tokens_of(names):
+            self.tokens[token.workspace].append(token)
+        self.current: Final = snapshot.current_tokens(names)
+        self.deliveries: Final[dict[WorkspaceId, dict[SinkId, DeliveryRow]]] = {name: {} for name in names}
+        for row in snapshot.deliveries_of(names):
+            self.deliveries[row.workspace][row.sink] = row
+        self.last_event: Final = snapshot.audit_head().seq
+
+    @property
+    def last(self) -> WorkspaceId:
+        """The workspace after which the next page begins."""
+        return self.seen[-1].state.id if len(self.seen) == WORKSPACES_AT_A_TIME else FIRST_WORKSPACE
 
 
 def tampered(run: Run, table: str, key: str, problem: str, reading: Reading) -> None:
@@ -79,14 +106,17 @@ def look_through(run: Run, scrub: Scrub, reading: Reading, *, starting: bool = F
     with run.around.store.read() as snapshot:
         found = [*_changed_tokens(snapshot, scrub, reading)]
         found += _broken_chain(snapshot, scrub)
-        page = snapshot.workspaces_after(scrub.workspace, WORKSPACES_AT_A_TIME)
-        scrub.workspace = page[-1].state.id if len(page) == WORKSPACES_AT_A_TIME else WorkspaceId("")
+        page = _Page(snapshot, scrub.workspace)
+        scrub.workspace = page.last
         wrong = {
             seen.state.id: problem
-            for seen in page
-            if (problem := _problem(run, snapshot, seen, reading, starting=starting))
+            for seen in page.seen
+            if (
+                problem := _problem(run, page, seen, reading, starting=starting)
+                or _wrong_text(run, snapshot, scrub, page, seen)
+            )
         }
-        lost = [row for seen in page for row in _lost_deliveries(run, snapshot, seen, reading)]
+        lost = [row for seen in page.seen for row in _lost_deliveries(run, page, seen, reading)]
     for row in found:
         tampered(run, row.table, row.key, row.problem, reading)
     for workspace, problem in wrong.items():
@@ -99,7 +129,7 @@ def look_through(run: Run, scrub: Scrub, reading: Reading, *, starting: bool = F
                 transaction.renew_workspace(workspace, reading.now)
             transaction.drop_deliveries([(row.workspace, row.sink) for row in lost])  # whatever number it waits for
             transaction.want_deliveries(lost)
-        run.tampered_workspaces |= any(not seen.authentic for seen in page)
+        run.tampered_workspaces |= any(not seen.authentic for seen in page.seen)
     for subject, at in list(run.tampered.items()):
         if not timedelta(0) <= reading.now - at < NAMED_FOR:
             del run.tampered[subject]
@@ -115,15 +145,14 @@ def _changed_tokens(snapshot: Snapshot, scrub: Scrub, reading: Reading) -> tuple
 # ---------------------------------------------------------------------------------------------------------- workspaces
 
 
-def _problem(run: Run, snapshot: Snapshot, seen: WorkspaceSeen, reading: Reading, *, starting: bool) -> str:
+def _problem(run: Run, page: _Page, seen: WorkspaceSeen, reading: Reading, *, starting: bool) -> str:
     """Return what is wrong with a workspace's row, as its tokens and the config show; empty when nothing is."""
     state = seen.state
     if not seen.authentic:
         return "it was not written by this installation, or was changed since"
     if state.removed_at is not None:
         return ""
-    tokens = list(snapshot.tokens(state.id))
-    latest = max(tokens, key=lambda token: token.sequence, default=None)
+    latest = max(page.tokens[state.id], key=lambda token: token.sequence, default=None)
     waits_for_config = starting and seen.next_at == NEVER
     puts_off = seen.next_at > max(state.due_at, reading.now + LONGEST_PAUSE) and not waits_for_config
     if puts_off and state.id in run.policy.workspaces:
@@ -136,9 +165,9 @@ def _problem(run: Run, snapshot: Snapshot, seen: WorkspaceSeen, reading: Reading
         return "it does not say of its current token what that is"
     if state.current_expires_at is None or state.current_expires_at > latest.expires_at:
         return "it does not say of its current token when that ends"
-    if state.sequence > snapshot.audit_head().seq:
+    if state.sequence > page.last_event:
         return "it counts more tokens than were ever issued"
-    return _wrong_phase(latest) or _wrong_due(run, seen, latest) or _wrong_text(run, snapshot, seen)
+    return _wrong_phase(latest) or _wrong_due(run, seen, latest)
 
 
 def _wrong_phase(latest: Token) -> str:
@@ -157,17 +186,23 @@ def _wrong_due(run: Run, seen: WorkspaceSeen, latest: Token) -> str:
     return "" if seen.state.due_at <= by_policy else "its next token is due later than by its security period"
 
 
-def _wrong_text(run: Run, snapshot: Snapshot, seen: WorkspaceSeen) -> str:
+def _wrong_text(run: Run, snapshot: Snapshot, scrub: Scrub, page: _Page, seen: WorkspaceSeen) -> str:
     """Return why the current token cannot be handed to anybody; empty when it can, or is over anyway."""
-    stored = snapshot.current_tokens([seen.state.id]).get(seen.state.id)
+    stored = page.current.get(seen.state.id) if seen.authentic and seen.state.removed_at is None else None
     if stored is None or stored.token.phase is not Phase.ACTIVE:
         return ""
     if stored.sealed is None:
         return "the text of its current token is gone"
+    mark = hash((identity_of(stored.token), stored.kek_id, stored.sealed))
+    if mark in scrub.opened:
+        return ""
     try:
         open_stored(run, snapshot, _wanted(seen, stored, SinkId("")), stored)
     except SealError as error:
         return str(error)
+    if len(scrub.opened) >= OPENED_AT_MOST:
+        scrub.opened.clear()
+    scrub.opened.add(mark)
     return ""
 
 
@@ -183,7 +218,7 @@ def _wanted(seen: WorkspaceSeen, stored: TokenRow, sink: SinkId) -> DeliveryRow:
     )
 
 
-def _lost_deliveries(run: Run, snapshot: Snapshot, seen: WorkspaceSeen, reading: Reading) -> Iterator[DeliveryRow]:
+def _lost_deliveries(run: Run, page: _Page, seen: WorkspaceSeen, reading: Reading) -> Iterator[DeliveryRow]:
     """Yield, as they should be, the deliveries of a workspace that do not follow from its current token."""
     state = seen.state
     if not seen.authentic or state.removed_at is not None or state.current is None:
@@ -191,11 +226,11 @@ def _lost_deliveries(run: Run, snapshot: Snapshot, seen: WorkspaceSeen, reading:
     policy = run.policy.workspaces.get(state.id)
     if policy is None or state.sinks_fingerprint != policy.sinks_fingerprint:
         return
-    stored = snapshot.current_tokens([state.id]).get(state.id)
+    stored = page.current.get(state.id)
     if stored is None or stored.token.phase is not Phase.ACTIVE:
         return
-    ends = {token.sequence: token.expires_at for token in snapshot.tokens(state.id)}
-    rows = {row.sink: row for row in snapshot.deliveries(state.id)}
+    ends = {token.sequence: token.expires_at for token in page.tokens[state.id]}
+    rows = page.deliveries[state.id]
     for sink in policy.sinks:
         row = rows.get(sink_id(sink))
         if row is None:

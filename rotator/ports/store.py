@@ -124,6 +124,10 @@ class Snapshot(Protocol):
         """Yield tokens, of one workspace or of all, by workspace and sequence."""
         ...
 
+    def tokens_of(self, workspaces: Sequence[WorkspaceId]) -> Iterator[Token]:
+        """Yield the tokens of some workspaces, by workspace and sequence."""
+        ...
+
     def current_tokens(self, workspaces: Sequence[WorkspaceId]) -> Mapping[WorkspaceId, TokenRow]:
         """Return the current token of each of ``workspaces`` that has one."""
         ...
@@ -162,6 +166,10 @@ class Snapshot(Protocol):
 
     def deliveries(self, workspace: WorkspaceId | None = None) -> tuple[DeliveryRow, ...]:
         """Return the deliveries of one workspace or of all."""
+        ...
+
+    def deliveries_of(self, workspaces: Sequence[WorkspaceId]) -> tuple[DeliveryRow, ...]:
+        """Return the deliveries of some workspaces."""
         ...
 
     def delivery_alarms(self) -> tuple[DeliveryAlarm, ...]:

@@ -5,7 +5,7 @@ lacks. `rotator restore` revokes that in the database itself. One that was put i
 of PostgreSQL, knows nothing of it, and whoever only looks must not write to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import cast
@@ -64,6 +64,9 @@ class _Overlaid:
 
     def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
         return map(self._token, self._snapshot.tokens(workspace))
+
+    def tokens_of(self, workspaces: Sequence[WorkspaceId]) -> Iterator[Token]:
+        return map(self._token, self._snapshot.tokens_of(workspaces))
 
     def sightings(self, keyset: KeysetName) -> tuple[Sighting, ...]:
         seen = self._snapshot.sightings(keyset)

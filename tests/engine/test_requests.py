@@ -8,7 +8,9 @@ from datetime import timedelta
 import pytest
 
 from rotator.core.events import EventName
+from rotator.core.instants import to_us
 from rotator.core.model import KeysetName, Phase
+from rotator.engine.housekeeping import Chores
 from rotator.engine.request_rows import GOOD_FOR, content, is_authentic
 from rotator.engine.requests.binding import require_clock
 from rotator.errors import RefusedError
@@ -598,3 +600,20 @@ def test_a_kek_that_is_back_is_found_by_the_request_itself(site: Site) -> None:
     assert site.answer(number).succeeded
     assert site.main.run.answered
     assert KeysetName("default") in site.main.run.signing
+
+
+@pytest.mark.parametrize("kind", ["keyset", "key"])
+def test_a_revocation_is_followed_once_however_long_ago_it_was(site: Site, kind: str) -> None:
+    """The journal holds it for ever, so what says that the database followed is not pruned."""
+    signer, _ = settled(site)
+    arguments = {"keyset": "default", "choice": "wait"} if kind == "keyset" else {"kid": signer}
+    kids = [key.kid for key in site.signing_keys()] if kind == "keyset" else [signer]
+    answer = site.ask(f"{kind}.revoke", **arguments)
+    assert answer.succeeded, answer.result
+    site.revoked.update(kids)
+    site.main.stop()
+    site.advance(Chores().retention_audit + DAY)
+    site.main.start()
+    site.main.restart()
+    assert not site.query("SELECT seq FROM audit WHERE at <= ?", to_us(answer.created_at))  # pruned, as all of its age
+    assert site.query("SELECT id FROM requests WHERE kind = ?", f"{kind}.revoke") == [(answer.id,)]

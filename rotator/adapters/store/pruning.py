@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from rotator.adapters.store import schema
 from rotator.adapters.store.times import to_us
+from rotator.ports import RevocationKind
 
 TOKENS: Final = schema.tokens.c
 WORKSPACES: Final = schema.workspaces.c
@@ -29,7 +30,11 @@ DELETE_THEIR_DELIVERIES: Final = sa.delete(schema.deliveries).where(
     )
 )
 DELETE_TOKENS: Final = sa.delete(schema.tokens).where(DOOMED_TOKENS)
-DELETE_REQUESTS: Final = sa.delete(schema.requests).where(schema.requests.c.finished_at < sa.bindparam("before"))
+# A revocation stays in the journal for ever, and its request says that the database has followed it: without that row
+# the next start would carry it out once more.
+DELETE_REQUESTS: Final = sa.delete(schema.requests).where(
+    schema.requests.c.finished_at < sa.bindparam("before"), schema.requests.c.kind.not_in(list(RevocationKind))
+)
 
 
 def prune_tokens(connection: sa.Connection, before: datetime) -> None:
@@ -40,5 +45,5 @@ def prune_tokens(connection: sa.Connection, before: datetime) -> None:
 
 
 def prune_requests(connection: sa.Connection, before: datetime) -> None:
-    """Delete requests that were finished before."""
+    """Delete requests that were finished before, revocations excepted."""
     connection.execute(DELETE_REQUESTS, {"before": to_us(before)})

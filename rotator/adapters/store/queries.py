@@ -129,6 +129,7 @@ FAILING_WORKSPACES: Final = sa.select(WORKSPACES.id, WORKSPACES.failures, WORKSP
 
 ALL_TOKENS: Final = sa.select(*TOKEN_WITHOUT_TEXT).order_by(TOKENS.workspace, TOKENS.sequence)
 TOKENS_OF_WORKSPACE: Final = ALL_TOKENS.where(TOKENS.workspace == sa.bindparam("workspace"))
+TOKENS_OF_WORKSPACES: Final = ALL_TOKENS.where(TOKENS.workspace.in_(sa.bindparam("workspaces", expanding=True)))
 ONE_TOKEN: Final = sa.select(schema.tokens).where(TOKENS.jti == sa.bindparam("jti"))
 
 CURRENT_TOKENS: Final = (
@@ -170,6 +171,9 @@ DUE_DELIVERIES: Final = (
 
 ALL_DELIVERIES: Final = sa.select(schema.deliveries).order_by(DELIVERIES.workspace, DELIVERIES.sink)
 DELIVERIES_OF_WORKSPACE: Final = ALL_DELIVERIES.where(DELIVERIES.workspace == sa.bindparam("workspace"))
+DELIVERIES_OF_WORKSPACES: Final = ALL_DELIVERIES.where(
+    DELIVERIES.workspace.in_(sa.bindparam("workspaces", expanding=True))
+)
 
 FAILING_DELIVERIES: Final = (
     sa.select(schema.deliveries)

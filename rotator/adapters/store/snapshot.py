@@ -82,6 +82,12 @@ class SqlSnapshot:
         yield from result
         self._under_way.discard(result)
 
+    def _of_each(
+        self, statement: sa.Select[*tuple[Any, ...]], workspaces: Sequence[WorkspaceId]
+    ) -> Iterator[rows.AnyRow]:
+        for start in range(0, len(workspaces), NAMED_AT_ONCE):
+            yield from self._all(statement, workspaces=list(workspaces[start : start + NAMED_AT_ONCE]))
+
     # -------------------------------------------------------------------------------------------------------- itself
 
     def installation(self) -> str:
@@ -192,13 +198,16 @@ class SqlSnapshot:
             return rows.tokens(self._each(queries.ALL_TOKENS), self._integrity)
         return rows.tokens(self._each(queries.TOKENS_OF_WORKSPACE, workspace=workspace), self._integrity)
 
+    def tokens_of(self, workspaces: Sequence[WorkspaceId]) -> Iterator[Token]:
+        """Yield the tokens of some workspaces, by workspace and sequence."""
+        return rows.tokens(self._of_each(queries.TOKENS_OF_WORKSPACES, workspaces), self._integrity)
+
     def current_tokens(self, workspaces: Sequence[WorkspaceId]) -> Mapping[WorkspaceId, TokenRow]:
         """Return the current token of each of ``workspaces`` that has one."""
-        found: dict[WorkspaceId, TokenRow] = {}
-        for start in range(0, len(workspaces), NAMED_AT_ONCE):
-            current = self._all(queries.CURRENT_TOKENS, workspaces=list(workspaces[start : start + NAMED_AT_ONCE]))
-            found |= {WorkspaceId(row.workspace): rows.sealed_token(row) for row in current if rows.is_readable(row)}
-        return MappingProxyType(found)
+        current = self._of_each(queries.CURRENT_TOKENS, workspaces)
+        return MappingProxyType(
+            {WorkspaceId(row.workspace): rows.sealed_token(row) for row in current if rows.is_readable(row)}
+        )
 
     def expired_tokens(self, before: datetime, limit: int) -> tuple[Token, ...]:
         """Return tokens with ``exp`` < ``before`` that are active or in grace, oldest first."""
@@ -243,6 +252,10 @@ class SqlSnapshot:
         if workspace is None:
             return self._deliveries(self._all(queries.ALL_DELIVERIES))
         return self._deliveries(self._all(queries.DELIVERIES_OF_WORKSPACE, workspace=workspace))
+
+    def deliveries_of(self, workspaces: Sequence[WorkspaceId]) -> tuple[DeliveryRow, ...]:
+        """Return the deliveries of some workspaces."""
+        return self._deliveries(list(self._of_each(queries.DELIVERIES_OF_WORKSPACES, workspaces)))
 
     def _deliveries(self, found: Sequence[rows.AnyRow]) -> tuple[DeliveryRow, ...]:
         return tuple(rows.delivery(row, self._integrity) for row in found)
