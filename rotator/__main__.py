@@ -2,7 +2,7 @@
 
 import sys
 
-from rotator.cli import main
+from rotator.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

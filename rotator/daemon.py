@@ -6,8 +6,9 @@ is in the database. The loop feeds the watchdog itself, so that a loop that hang
 
 import queue
 import signal
+import threading
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -26,13 +27,16 @@ from rotator.config import load
 from rotator.config.settings import Config, Settings
 from rotator.control import ControlServer
 from rotator.core.counting import counted
+from rotator.core.tokens import SyncSurvey
 from rotator.engine.run import Outcome, backoff
+from rotator.engine.sync import survey_of
 from rotator.engine.tick import Engine
 from rotator.errors import RefusedError, RotatorError, StoreError, StoreLostError
 from rotator.log import CataloguedLog, configure, log_uncaught
 from rotator.ports import EventLog, Reading
 from rotator.report import Report, status
 from rotator.report.restores import Beside
+from rotator.signals import reload_came
 from rotator.wiring import State, accept_request, open_state, settle
 
 PATIENCE: Final = timedelta(seconds=5)
@@ -79,6 +83,36 @@ class Alarm:
         self._scheduler.shutdown(wait=False)
 
 
+class Loading:
+    """A config that is read by a thread of its own, which a stop does not wait for."""
+
+    def __init__(self, read: Callable[[], tuple[Config, SyncSurvey]], wake: Callable[[], None]) -> None:
+        self.taken: Config | None = None
+        """What was read, once it is in force and only the database has to follow."""
+        self._read = read
+        self._wake = wake
+        self._found: tuple[Config, SyncSurvey] | Exception | None = None
+        threading.Thread(target=self._run, name="rotator-config", daemon=True).start()
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether it was read, or could not be."""
+        return self._found is not None
+
+    def result(self) -> tuple[Config, SyncSurvey]:
+        """Return what was read; raise what went wrong."""
+        if self._found is None or isinstance(self._found, Exception):
+            raise self._found or RuntimeError("asked before it was read")
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            self._found = self._read()
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+            self._found = error
+        self._wake()
+
+
 @dataclass(slots=True)
 class Daemon:
     """One running daemon."""
@@ -93,6 +127,8 @@ class Daemon:
     control: ControlServer | None = None
     _reload: bool = False
     _stop: bool = False
+    _loading: Loading | None = None
+    """A config that is being read beside the loop, or was read and is being brought in step with the database."""
     _failures: int = 0
 
     def run(self) -> int:
@@ -107,13 +143,18 @@ class Daemon:
             state = stack.enter_context(open_state(config, self.log))
             engine = state.engine(self.alarm.wake)
             stack.callback(engine.close)
+            engine.run.stopping = lambda: self._stop
             self._handle_signals()
             for warning in config.warnings:
                 self.log.event("config.warning", problem=warning)
             self.log.event("daemon.started", version=__version__, config=str(config.path), config_digest=config.digest)
             settle(engine.run)
             outcome = self._tick(engine)
+            # Listens from here on: a first start with many workspaces, or many keys to make, takes some more ticks.
             self.control = stack.enter_context(self._control(state, engine))
+            while outcome.more and not engine.ready and not self._stop:
+                notifier.watchdog()
+                outcome = self._tick(engine)
             notifier.ready(self._status(engine))
             self.log.event("daemon.ready", workspaces=len(config.policy.workspaces), faults=dict(engine.run.faults))
             self._loop(engine, notifier, outcome)
@@ -152,6 +193,7 @@ class Daemon:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, reload)
+        self._reload = self._reload or reload_came()
 
     def _loop(self, engine: Engine, notifier: Notifier, outcome: Outcome) -> None:
         patience = min(PATIENCE, notifier.watchdog_interval or PATIENCE)
@@ -164,11 +206,15 @@ class Daemon:
                 woken = self.alarm.wait(patience)
             if self._stop:
                 break
-            if self._reload:
+            if self._reload and self._loading is None:
                 self._reload = False
                 notifier.reloading()
-                self._load_anew(engine)
-                notifier.ready(self._status(engine))
+                self._loading = Loading(partial(self._read_anew, engine), self.alarm.wake)
+            if self._loading is not None and self._loading.is_done:
+                woken = True
+                if self._take_over(engine, self._loading):
+                    self._loading = None
+                    notifier.ready(self._status(engine))
             if woken or has_come(outcome.next_due, self.clock.read(), ticked):
                 outcome = self._tick(engine)
                 ticked = self.clock.read()
@@ -195,20 +241,36 @@ class Daemon:
         engine.run.fault("tick", problem, event)
         return Outcome(self.clock.read().now + backoff(self._failures, RETRY_CEILING, 0.0))
 
-    def _load_anew(self, engine: Engine) -> None:
-        """Load the config again. A bad one changes nothing; one that the database did not let in is tried again."""
-        reading = self.clock.read()
+    def _read_anew(self, engine: Engine) -> tuple[Config, SyncSurvey]:
+        """Read the config, and count what it changes. Runs beside the loop, and changes nothing."""
+        config = load(self.config_path, self.environ, now=self.clock.read().now)
+        return config, survey_of(engine.run, config.policy)
+
+    def _take_over(self, engine: Engine, loading: Loading) -> bool:
+        """Take a config that was read into force, or say why not; tell whether that is over.
+
+        A bad one changes nothing; one that the database did not let in is tried again.
+        """
+        if loading.taken is not None:
+            if engine.applying:
+                return False
+            self._taken(engine, loading.taken)
+            return True
         try:
-            config = load(self.config_path, self.environ, now=reading.now)
-            engine.load_policy(config.policy, reading, doubt=_doubt(config))
+            config, survey = loading.result()
+            engine.load_policy(config.policy, self.clock.read(), doubt=_doubt(config), survey=survey)
         except StoreError as error:
             self._reload = True
             engine.run.fault("tick", str(error), "store.failed")
-            return
-        except RotatorError as error:
-            event = "config.refused"
-            engine.run.fault("config", str(error), event, config=str(self.config_path))
-            return
+            return True
+        except Exception as error:  # noqa: BLE001 - the edge of a reload: the daemon outlives whatever is wrong with it
+            problem = str(error) if isinstance(error, RotatorError) else f"{type(error).__name__}: {error}"
+            engine.run.fault("config", problem, "config.refused", config=str(self.config_path))
+            return True
+        loading.taken = config
+        return self._take_over(engine, loading)
+
+    def _taken(self, engine: Engine, config: Config) -> None:
         settle(engine.run)
         engine.run.healed("config")
         configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
@@ -278,7 +340,7 @@ def run_once(
         settle(state.run)
         try:
             outcome = engine.tick()
-            while outcome.more or not engine.deliveries.idle:
+            while outcome.more or not engine.idle:
                 if not outcome.more:
                     woken.get()
                 outcome = engine.tick()

@@ -5,7 +5,7 @@ wants or when its key was revoked. The prior token is left to live to its own en
 that has not reloaded, loses nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -90,16 +90,57 @@ class SyncPlan:
         return bool(self.new or self.updated or self.sinks_changed or self.removed)
 
 
-def plan_sync(states: Iterable[WorkspaceState], policy: Policy, now: datetime, calendar: Calendar) -> SyncPlan:
-    """Hold the workspaces in the database against the config."""
+@dataclass(frozen=True, slots=True)
+class SyncSurvey:
+    """What a loaded config would change for the workspaces in the database, counted before any of it is done."""
+
+    known: int
+    """Workspaces in the database that were not removed before."""
+    removed: tuple[WorkspaceId, ...]
+    """Those of them that the config does not have."""
+    claims_changed: int
+    """Those of which the token is to say something else; they are issued anew over a time that grows with them."""
+
+
+def survey_sync(states: Iterable[WorkspaceState], policy: Policy) -> SyncSurvey:
+    """Count what ``policy`` changes, a state at a time: all of them need not be held."""
+    known = claims_changed = 0
+    removed: list[WorkspaceId] = []
+    for state in states:
+        if state.removed_at is not None:
+            continue
+        known += 1
+        wanted = policy.workspaces.get(state.id)
+        if wanted is None:
+            removed.append(state.id)
+        elif state.claims_fingerprint != wanted.claims_fingerprint(policy.keysets[wanted.keyset].issuer):
+            claims_changed += 1
+    return SyncSurvey(known, tuple(removed), claims_changed)
+
+
+def plan_sync(
+    states: Iterable[WorkspaceState],
+    policy: Policy,
+    now: datetime,
+    calendar: Calendar,
+    *,
+    among: Collection[WorkspaceId] | None = None,
+    crowd: int | None = None,
+) -> SyncPlan:
+    """Hold the workspaces in the database against the config.
+
+    ``among``: hold these alone, of which ``states`` are all that are there. ``crowd``: how many tokens are to say
+    something else in all, where these are not all.
+    """
     known: dict[WorkspaceId, WorkspaceState] = {state.id: state for state in states}
     issuers: Mapping[KeysetName, str] = {name: keyset.issuer for name, keyset in policy.keysets.items()}
+    looked_at = policy.workspaces if among is None else among
     new: list[WorkspaceState] = []
     updated: list[WorkspaceState] = []
     sinks_changed: list[WorkspaceState] = []
     reissue: list[tuple[WorkspaceState, WorkspacePolicy]] = []
     rescheduled = 0
-    for wanted in policy.workspaces.values():
+    for wanted in [policy.workspaces[name] for name in looked_at if name in policy.workspaces]:
         state = known.get(wanted.id)
         claims = wanted.claims_fingerprint(issuers[wanted.keyset])
         if state is None or state.removed_at is not None:
@@ -112,7 +153,7 @@ def plan_sync(states: Iterable[WorkspaceState], policy: Policy, now: datetime, c
         elif state.schedule_fingerprint != wanted.schedule_fingerprint:
             updated.append(_rescheduled(state, wanted, calendar))
             rescheduled += 1
-    updated += [_due_early(state, wanted, now, len(reissue)) for state, wanted in reissue]
+    updated += [_due_early(state, wanted, now, len(reissue) if crowd is None else crowd) for state, wanted in reissue]
     removed = tuple(
         state._replace(removed_at=now)
         for state in known.values()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
 from typing import Final, NamedTuple
 
 from rotator.core.actions import IssueToken
@@ -18,6 +19,7 @@ from rotator.core.tokens import plan_token
 from rotator.engine.rows import PURPOSE_TOKEN, identity_of
 from rotator.engine.run import Run, Signing, backoff
 from rotator.engine.scrub import tampered
+from rotator.engine.shares import is_called_away
 from rotator.engine.sync import MISSING, NEVER
 from rotator.errors import KekError, RotatorError, StoreError, StoreRuleError
 from rotator.ports import IssuedToken, MintOrder, Reading, Sealed, Transaction
@@ -38,8 +40,8 @@ AHEAD: Final = 2_000
 """Tokens that are minted, or wait for it, while others are committed, at least."""
 
 AT_MOST: Final = {Algorithm.ES256: 10_000, Algorithm.EDDSA: 10_000, Algorithm.RS256: 1_000}
-"""Tokens in one tick, by what a signature costs, so that keysets, deliveries and requests get their turn about once
-a second."""
+"""Tokens in one tick, of all keysets whose signatures cost the same, so that keysets, deliveries and requests get their
+turn about once a second."""
 
 RETRY_CEILING: Final = timedelta(minutes=10)
 
@@ -74,22 +76,24 @@ def issue_due(run: Run, reading: Reading) -> bool:
     """Issue what is due, a bounded number of batches; tell whether more is waiting."""
     if not run.signing:
         return False
-    at_most = min(AT_MOST[signing.signer.algorithm] for signing in run.signing.values())
+    alike: dict[int, list[KeysetName]] = {}
+    for name, signing in run.signing.items():
+        alike.setdefault(AT_MOST[signing.signer.algorithm], []).append(name)
     with run.around.store.read() as snapshot:
-        due = snapshot.due_workspaces(tuple(run.signing), reading.now, at_most)
-    if not due:
+        due = {at_most: snapshot.due_workspaces(names, reading.now, at_most) for at_most, names in alike.items()}
+    if not any(due.values()):
         return False
-    chunks = _chunks(run, due)
+    chunks = chain.from_iterable(_chunks(run, each) for each in due.values())
     under_way: _UnderWay = deque()
     minting = run.minting()
     worth_a_commit = CHUNK
     try:
-        while _mint_ahead(run, chunks, under_way, minting, reading):
+        while _mint_ahead(run, chunks, under_way, minting, reading) and not is_called_away(run):
             _finish(run, under_way, worth_a_commit, reading)
             worth_a_commit = min(2 * worth_a_commit, WORTH_A_COMMIT)
     finally:
         minting.shutdown(cancel_futures=True)
-    return len(due) == at_most
+    return any(len(each) == at_most for at_most, each in due.items()) or is_called_away(run)
 
 
 def _mint_ahead(run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, minting: Executor, reading: Reading) -> bool:

@@ -6,6 +6,7 @@ longer what is to be done, another replica or a crash got there first, and that 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Final, assert_never
 
@@ -26,7 +27,7 @@ from rotator.core.model import KeysetName, Phase
 from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
 from rotator.engine import changes
 from rotator.engine.doubt import Doubt, examine_rows
-from rotator.engine.fresh import are_ready, leave, make_ready, material
+from rotator.engine.fresh import are_ready, is_under_way, leave, make_ready, material
 from rotator.engine.observe import Observed, observe, record_sightings
 from rotator.engine.publish import publish_as_known, take_out_revoked, try_to_publish
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
@@ -36,6 +37,9 @@ from rotator.ports import KeysetRow, Reading, Transaction
 
 ROUNDS: Final = 8
 """Publications in one turn, beside one for each key that may leave; more would be a loop."""
+
+LOOK_AGAIN: Final = timedelta(seconds=5)
+"""How long a keyset whose key is being made is left alone."""
 
 
 class _InDoubtError(SealError):
@@ -154,7 +158,7 @@ def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
         problem = _follow(run, plan, reading) or problem
         if not plan:
             return problem
-        if not isinstance(plan[-1], PublishSet):
+        if not isinstance(plan[-1], PublishSet) or is_under_way(run, name):
             _look(run, name, reading, publish_blocked=bool(problem))  # tokens and the witness go by what signs now
             return problem
     raise InvariantError(f"keyset {name} was not settled after {publications} publications")
@@ -270,7 +274,7 @@ def _execute(run: Run, action: KeysetAction, reading: Reading) -> bool:
             return _commit(run, action, reading, lambda tx, seen: changes.reschedule(tx, seen, action, now))
         case MakeKey():
             new = material(run, action.keyset, action.algorithm)
-            return _commit(
+            return new is not None and _commit(
                 run, action, reading, lambda tx, seen: changes.make(run.ready_sealer, tx, seen, action, new, now)
             )
         case ProveKey():
@@ -361,6 +365,8 @@ def _settle(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:
         )
         latest = now + (RETRY_CEILING if undestroyed else run.compare_interval)
         due_at = latest if following is None else min(following, latest)
+        if is_under_way(run, name):
+            due_at = max(due_at, now + LOOK_AGAIN)  # the key that is made wakes the loop before
         failures = row.failures + 1 if problem else 0
         settled = replace(
             row,

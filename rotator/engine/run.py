@@ -153,6 +153,12 @@ class Run:
     """Ids of journaled revocations that this database has as requests."""
     urgent: SimpleQueue[RequestRow] = field(default_factory=SimpleQueue)
     """Revocations as they are accepted, for the loop: whatever becomes of their rows."""
+    pressing: list[RequestRow] = field(default_factory=list)
+    """Those that this tick has taken from there, and has to answer before it is over."""
+    stopping: Callable[[], bool] = lambda: False
+    """Tells whether the daemon is to stop, so that a step ends before its next piece of work."""
+    wake: Callable[[], None] = lambda: None
+    """Wakes the loop; may be called from any thread."""
     replicas: frozenset[ReplicaId] = frozenset()
     """Those that publish a tree, this one among them, as far as the witness or the database said so last."""
     refused_policy: Policy | None = None
@@ -166,7 +172,9 @@ class Run:
     minting: Callable[[], Executor] = mint_workers
     """Makes what mints beside the loop, for one tick."""
     key_makers: Callable[[], Executor] = key_makers
-    """Makes what makes the fresh keys of one keyset beside the loop."""
+    """Makes what makes keys beside the loop."""
+    makers: Executor | None = None
+    """What makes the keys that are due, for all keysets."""
     fresh: dict[KeysetName, FreshKeys] = field(default_factory=dict)
     """Keys that are made, or being made, and not stored yet."""
     compare_interval: timedelta = COMPARE_INTERVAL

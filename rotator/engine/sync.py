@@ -1,6 +1,7 @@
 """Brings the database in step with a loaded config: keysets, workspaces, deliveries; audited, in bulk."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -11,11 +12,14 @@ from rotator.core.model import KeysetName, SinkId, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy
 from rotator.core.sinks import sink_id
 from rotator.core.stored_policy import policy_from_json, policy_to_json
-from rotator.core.tokens import SyncPlan, plan_sync
+from rotator.core.tokens import SyncPlan, SyncSurvey, plan_sync, survey_sync
 from rotator.engine.attribution import caused_by
 from rotator.engine.run import Run
 from rotator.errors import RefusedError
 from rotator.ports import DeliveryRow, KeysetRow, Reading, RequestRow, Transaction
+
+PIECE: Final = 1_000
+"""Workspaces that are brought in step in one transaction: over in a fraction of a second."""
 
 LARGEST_LOSS: Final = 0.1
 """A reload that drops a larger share of the workspaces needs ``config accept``."""
@@ -28,18 +32,32 @@ MISSING: Final = (
 )
 
 
-def too_many_dropped(plan: SyncPlan) -> str:
+def too_many_dropped(survey: SyncSurvey) -> str:
     """Return why a config is refused until it is accepted; empty when it is not."""
-    lost = len(plan.removed)
-    if lost <= plan.known * LARGEST_LOSS:
+    lost = len(survey.removed)
+    if lost <= survey.known * LARGEST_LOSS:
         return ""
     return (
-        f"the config drops {lost} of {plan.known} workspaces ({plan.removed[0].id} among them), more than a tenth. "
+        f"the config drops {lost} of {survey.known} workspaces ({survey.removed[0]} among them), more than a tenth. "
         "If that is meant, run `rotator config accept`"
     )
 
 
 def apply_policy(
+    run: Run, policy: Policy, reading: Reading, *, accepted: bool, asked: RequestRow | None = None
+) -> None:
+    """Make ``policy`` the one in force, all at once, as :func:`applying` does it bit by bit."""
+    for _ in applying(run, policy, reading, accepted=accepted, asked=asked):
+        pass
+
+
+def survey_of(run: Run, policy: Policy) -> SyncSurvey:
+    """Count what ``policy`` would change; may be called beside the loop."""
+    with run.around.store.read() as snapshot:
+        return survey_sync(snapshot.workspaces(), policy)
+
+
+def applying(
     run: Run,
     policy: Policy,
     reading: Reading,
@@ -47,42 +65,66 @@ def apply_policy(
     accepted: bool,
     starting: bool = False,
     asked: RequestRow | None = None,
-) -> None:
-    """Make ``policy`` the one in force.
+    survey: SyncSurvey | None = None,
+) -> Iterator[None]:
+    """Make ``policy`` the one in force, a bounded number of workspaces from one step to the next.
 
-    Raise :class:`RefusedError`, with nothing changed, when it would drop too many workspaces and is not ``accepted``;
-    at a start it is applied without the removals instead, for the others must go on. ``asked``: who accepted it.
+    Raises :class:`RefusedError` in the first step, with nothing changed, when it would drop too many workspaces and is
+    not ``accepted``; at a start it is applied without the removals instead, for the others must go on. ``asked``: who
+    accepted it. ``survey``: what was counted before, if it was. Begun anew after a crash, it does what is left.
     """
-    with run.around.store.read() as snapshot:
-        plan = plan_sync(snapshot.workspaces(), policy, reading.now, run.around.calendar)
-    refusal = "" if accepted else too_many_dropped(plan)
+    survey = survey if survey is not None else survey_of(run, policy)
+    refusal = "" if accepted else too_many_dropped(survey)
     if refusal and not starting:
         raise RefusedError(refusal)
     served, foreign = _found_sets(run, policy, starting=starting)
     run.policy = policy
-    with run.around.store.begin() as transaction:
-        events = _sync_keysets(transaction, policy, served, foreign, reading)
-        held = plan.removed if refusal else ()
-        # What is held is told of when that begins, and not anew at each start until somebody decides.
-        newly_held = _not_held_yet(transaction, held)
-        plan = replace(plan, removed=() if refusal else plan.removed)
-        _sync_workspaces(transaction, plan, policy, reading, newly_held)
-        if plan.changes or newly_held or events:
-            counts = {
-                "new": len(plan.new),
-                "claims_changed": plan.claims_changed,
-                "rescheduled": plan.rescheduled,
-                "sinks_changed": len(plan.sinks_changed),
-                "removed": len(plan.removed),
-                "held": len(held),
-            }
-            events.append(Event(name=EventName.CONFIG_APPLIED, at=reading.now, details=counts))
-        if events:
-            run.head = transaction.append(events if asked is None else [caused_by(asked, each) for each in events])
+    counts = Counter[str]()
+    pieces = [*_pieces(tuple(policy.workspaces)), *_pieces(survey.removed)]
+    for number, piece in enumerate(pieces or [()]):
+        if number:
+            yield
+        with run.around.store.begin() as transaction:
+            events: list[Event] = []
+            if not number:
+                events += _sync_keysets(transaction, policy, served, foreign, reading)
+                counts["keysets"] = len(events)
+            states = transaction.workspaces_named(piece)
+            plan = plan_sync(states, policy, reading.now, run.around.calendar, among=piece, crowd=survey.claims_changed)
+            held = plan.removed if refusal else ()
+            # What is held is told of when that begins, and not anew at each start until somebody decides.
+            newly_held = _not_held_yet(transaction, held)
+            plan = replace(plan, removed=() if refusal else plan.removed)
+            _sync_workspaces(transaction, plan, policy, reading, newly_held, first=not number)
+            counts.update(
+                new=len(plan.new),
+                claims_changed=plan.claims_changed,
+                rescheduled=plan.rescheduled,
+                sinks_changed=len(plan.sinks_changed),
+                removed=len(plan.removed),
+                held=len(held),
+                newly_held=len(newly_held),
+            )
+            if number >= len(pieces) - 1 and (said := _applied(counts, reading)) is not None:
+                events.append(said)
+            if events:
+                run.head = transaction.append(events if asked is None else [caused_by(asked, each) for each in events])
     if refusal:
         run.fault("config", refusal, "config.refused")
     else:
         run.healed("config")
+
+
+def _pieces(names: Sequence[WorkspaceId]) -> list[Sequence[WorkspaceId]]:
+    return [names[first : first + PIECE] for first in range(0, len(names), PIECE)]
+
+
+def _applied(counts: Counter[str], reading: Reading) -> Event | None:
+    """Return the event that says what a config changed; None where it changed nothing."""
+    said = ("new", "claims_changed", "rescheduled", "sinks_changed", "removed", "held")
+    if not any(counts[name] for name in (*said, "newly_held", "keysets") if name != "held"):
+        return None
+    return Event(name=EventName.CONFIG_APPLIED, at=reading.now, details={name: counts[name] for name in said})
 
 
 def _found_sets(run: Run, policy: Policy, *, starting: bool) -> tuple[frozenset[KeysetName], frozenset[KeysetName]]:
@@ -165,25 +207,25 @@ def _sync_workspaces(
     policy: Policy,
     reading: Reading,
     newly_held: Sequence[WorkspaceState],
+    *,
+    first: bool,
 ) -> None:
     if plan.new:
         transaction.insert_workspaces(plan.new)
-    changed = {state.id: state for state in (*_back_from_hold(transaction, policy), *plan.updated)}
+    back = _back_from_hold(transaction, policy) if first else []
+    changed = {state.id: state for state in (*back, *plan.updated)}
     for state in plan.sinks_changed:
         base = changed.get(state.id, state)
         changed[state.id] = base._replace(sinks_fingerprint=state.sinks_fingerprint)
     if changed:
         transaction.update_workspaces(list(changed.values()))
-    for state in plan.sinks_changed:
-        _sync_sinks(transaction, state, policy, reading.now)
+    _sync_sinks(transaction, plan.sinks_changed, policy, reading.now)
     if newly_held:
         transaction.fail_workspaces([state.id for state in newly_held], NEVER, MISSING)
     if plan.removed:
         transaction.update_workspaces(plan.removed)
-        gone = {state.id for state in plan.removed}
-        transaction.drop_deliveries(
-            [(row.workspace, row.sink) for row in transaction.deliveries() if row.workspace in gone]
-        )
+        rows = transaction.deliveries_of([state.id for state in plan.removed])
+        transaction.drop_deliveries([(row.workspace, row.sink) for row in rows])
 
 
 def _not_held_yet(transaction: Transaction, held: Sequence[WorkspaceState]) -> list[WorkspaceState]:
@@ -199,13 +241,20 @@ def _back_from_hold(transaction: Transaction, policy: Policy) -> list[WorkspaceS
     return [state for state in states if state is not None]
 
 
-def _sync_sinks(transaction: Transaction, state: WorkspaceState, policy: Policy, now: datetime) -> None:
+def _sync_sinks(transaction: Transaction, states: Sequence[WorkspaceState], policy: Policy, now: datetime) -> None:
     """Want the current token at sinks that are new, and forget those that are gone."""
-    wanted = {sink_id(sink) for sink in policy.workspaces[state.id].sinks}
-    present = {row.sink for row in transaction.deliveries(state.id)}
-    transaction.drop_deliveries([(state.id, sink) for sink in sorted(present - wanted)])
-    if state.current is not None and state.current_expires_at is not None:
-        transaction.want_deliveries([_wanted(state.id, sink, state, now) for sink in sorted(wanted - present)])
+    if not states:
+        return
+    present = {(row.workspace, row.sink) for row in transaction.deliveries_of([state.id for state in states])}
+    wanted = {(state.id, sink_id(sink)): state for state in states for sink in policy.workspaces[state.id].sinks}
+    transaction.drop_deliveries(sorted(present - wanted.keys()))
+    transaction.want_deliveries(
+        [
+            _wanted(workspace, sink, state, now)
+            for (workspace, sink), state in sorted(wanted.items(), key=lambda each: each[0])
+            if (workspace, sink) not in present and state.current is not None and state.current_expires_at is not None
+        ]
+    )
 
 
 def _wanted(workspace: WorkspaceId, sink: SinkId, state: WorkspaceState, now: datetime) -> DeliveryRow:

@@ -6,14 +6,17 @@ A tick costs what is due, not what exists. It never waits: what takes long is cu
 asks for the next tick at once.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from rotator.core.model import KeysetName
 from rotator.core.policy import Policy
+from rotator.core.tokens import SyncSurvey
 from rotator.engine.amend import amend_future
 from rotator.engine.deliver import Deliveries, dispatch_due, record_results
+from rotator.engine.fresh import keysets_with_new_keys
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
 from rotator.engine.journal import learn
@@ -24,15 +27,16 @@ from rotator.engine.overlaps import end_overlaps
 from rotator.engine.recover import continues, reconcile, secure
 from rotator.engine.register import register, sign_of_life
 from rotator.engine.request_rows import forget_old
-from rotator.engine.requests import BEFORE_THE_SETS, handle_requests
-from rotator.engine.requests.urgent import answer_the_rest, follow_up
+from rotator.engine.requests import BEFORE_THE_SETS, HANDLERS, handle_requests
+from rotator.engine.requests.urgent import answer_the_rest, follow_up, take_pressing
 from rotator.engine.run import Outcome, Run
 from rotator.engine.scrub import Scrub, look_through, name_changed_rows, renew_keysets, tampered
 from rotator.engine.second_witness import write_metas
-from rotator.engine.sync import apply_policy
+from rotator.engine.shares import begin_share
+from rotator.engine.sync import applying
 from rotator.engine.timekeeping import judge_clock
 from rotator.engine.witnessing import write_witness
-from rotator.errors import KekError, RefusedError, StoreError, StoreLostError, WitnessError
+from rotator.errors import KekError, RefusedError, RotatorError, StoreError, StoreLostError, WitnessError
 from rotator.ports import AuditRow, Reading
 
 HEARTBEAT: Final = timedelta(seconds=30)
@@ -40,6 +44,9 @@ HEARTBEAT: Final = timedelta(seconds=30)
 
 MARK_INTERVAL: Final = timedelta(seconds=60)
 """How far the stored high-water mark may lag behind a trusted clock."""
+
+END: Final = object()
+"""What an iterator gives when it is at its end."""
 
 
 @dataclass(slots=True)
@@ -57,15 +64,38 @@ class Engine:
     _beat_at: datetime | None = None
     _policy_applied: bool = False
     _waiting: Policy | None = None
-    """Loaded while the clock was held."""
+    """Loaded while the clock was held, or to be brought in step with the database anew."""
+    _applying: Iterator[None] | None = None
+    """Brings the database in step with the policy in force, bit by bit."""
+    _unturned: dict[KeysetName, None] = field(default_factory=dict)
+    """Keysets that are to be looked at, due or not, and for which there was no time yet."""
 
     def __post_init__(self) -> None:
         self.deliveries = Deliveries(self.wake)
+        self.run.wake = self.wake
 
-    def load_policy(self, policy: Policy, reading: Reading, *, doubt: str = "") -> None:
+    @property
+    def ready(self) -> bool:
+        """Tell whether the config is in force, and every keyset was looked at since the start."""
+        return self._policy_applied and self._applying is None and not self._unturned
+
+    @property
+    def applying(self) -> bool:
+        """Tell whether the database does not follow the config in force yet."""
+        return self._applying is not None
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is under way beside the loop that wakes it when it is done."""
+        return self.deliveries.idle and not self.run.fresh
+
+    def load_policy(
+        self, policy: Policy, reading: Reading, *, doubt: str = "", survey: SyncSurvey | None = None
+    ) -> None:
         """Take a newly loaded policy into force; raise :class:`RefusedError` if it must be accepted first.
 
-        ``doubt``: why it may not be meant although it is sound; empty when there is none.
+        The database follows in this tick and the next ones. ``doubt``: why it may not be meant although it is sound;
+        empty when there is none. ``survey``: what it changes, if that was counted before.
         """
         if not self._policy_applied:
             self.run.policy = policy
@@ -77,7 +107,7 @@ class Engine:
             # What a wrong clock says must become nobody's due time: taken into force once the clock is trusted.
             self._waiting, self.run.refused_policy = policy, None
             return
-        apply_policy(self.run, policy, reading, accepted=False)
+        self._apply(applying(self.run, policy, reading, accepted=False, survey=survey))
         self._waiting = self.run.refused_policy = None
 
     def tick(self, reading: Reading | None = None) -> Outcome:
@@ -87,10 +117,11 @@ class Engine:
         try:
             outcome = self._tick(reading)
         except Exception:
+            take_pressing(self.run)
             answer_the_rest(self.run, reading)
             raise
         answer_the_rest(self.run, reading)
-        return outcome
+        return replace(outcome, more=outcome.more or not self.run.urgent.empty())
 
     def _tick(self, reading: Reading) -> Outcome:
         run = self.run
@@ -105,15 +136,17 @@ class Engine:
                 self._goes_on()  # what is withdrawn is an event, which must not make an older database look like ours
                 withdraw_revoked(run, reading)
             self._pump_log()
+            take_pressing(run)
             return Outcome(reading.now + self.heartbeat)
-        if not held:
-            self._take_policy(reading)
+        more = not held and self._take_policy(reading)
         follow_up(run, reading)
-        more = handle_requests(run, reading, clock_held=held)
-        if more:
+        take_pressing(run)
+        began = self.ready or held
+        if handle_requests(run, reading, clock_held=held, kinds=HANDLERS if began else BEFORE_THE_SETS):
+            more = True
             self._pump_log()  # what a person did is told before all that follows from it
         if not held and self._policy_applied:
-            more = self._work(reading, beat=beat) or more
+            more = self._work(reading, beat=beat) or more or not began
         else:
             self.deliveries.give_way(reading.since_boot, issuing=False)
             if held and beat:
@@ -128,6 +161,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop the workers; commands that are under way are ended, and their deliveries stay due."""
+        if self.run.makers is not None:
+            self.run.makers.shutdown(wait=False, cancel_futures=True)
         self.run.around.courier.cancel()
         self.deliveries.close()
 
@@ -237,32 +272,60 @@ class Engine:
         if run.reconciled:
             run.reconciled = False
             self._policy_applied = False  # the old database is to be brought in step with the config, as at a start
+            self._applying = None
         return False
 
-    def _take_policy(self, reading: Reading) -> None:
-        """Bring the database in step with the config at the first trusted tick, and with one that waited for it."""
-        if not self._policy_applied:
-            self._start(reading)
-        if self._waiting is None:
-            return
-        waiting = self._waiting
-        try:
-            apply_policy(self.run, waiting, reading, accepted=False)
-        except RefusedError as error:
-            self.run.refused_policy = waiting
-            self.run.fault("config", str(error), "config.refused")
-        self._waiting = None  # not before: a database that is locked now is asked again
+    def _apply(self, steps: Iterator[None]) -> None:
+        """Begin to bring the database in step with a policy; what another one left undone, this one does."""
+        self._applying = None
+        if next(steps, END) is None:
+            self._applying = steps
 
-    def _start(self, reading: Reading) -> None:
-        """Register KEK and replica, and bring the database in step with the config."""
+    def _go_on_applying(self) -> bool:
+        """Bring the next workspaces in step; tell whether there are more."""
+        is_over = begin_share(self.run)
+        while self._applying is not None and not is_over():
+            steps, self._applying = self._applying, None
+            try:
+                ended = next(steps, END) is END
+            except Exception:
+                self._waiting = self.run.policy if self._policy_applied else None  # begun anew
+                raise
+            self._applying = None if ended else steps
+        return self._applying is not None
+
+    def _take_policy(self, reading: Reading) -> bool:
+        """Bring the database in step with the config at the first trusted tick, and with one that waited for it.
+
+        Tell whether more of that is to be done at once.
+        """
+        if not self._policy_applied:
+            return self._start(reading)
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            try:
+                self._apply(applying(self.run, waiting, reading, accepted=False))
+            except RefusedError as error:
+                self.run.refused_policy = waiting
+                self.run.fault("config", str(error), "config.refused")
+            except RotatorError:
+                self._waiting = waiting  # a database that is locked now is asked again
+                raise
+        return self._go_on_applying()
+
+    def _start(self, reading: Reading) -> bool:
+        """Register KEK and replica, and bring the database in step with the config; tell whether more is to be done."""
         run = self.run
-        renew_keysets(run, reading)
-        look_through(run, self.scrub, reading, starting=True)
-        run.tampered_workspaces = False  # what the config says is applied to every row now
-        register(run, reading)
-        with run.around.store.begin() as transaction:
-            transaction.release_leases(reading.now)
-        apply_policy(run, run.policy, reading, accepted=False, starting=True)
+        if self._applying is None:
+            renew_keysets(run, reading)
+            look_through(run, self.scrub, reading, starting=True)
+            run.tampered_workspaces = False  # what the config says is applied to every row now
+            register(run, reading)
+            with run.around.store.begin() as transaction:
+                transaction.release_leases(reading.now)
+            self._apply(applying(run, run.policy, reading, accepted=False, starting=True))
+        if self._go_on_applying():
+            return True
         if "config" in run.faults:
             run.refused_policy = run.policy
         self._policy_applied = True
@@ -272,22 +335,16 @@ class Engine:
             run.around.served.refresh(names, reading.now)
         follow_up(run, reading)
         handle_requests(run, reading, clock_held=False, kinds=BEFORE_THE_SETS)
-        for name in names:
-            turn_keyset(run, name, reading)
+        self._unturned = dict.fromkeys(names)
+        return self._turn_waiting(reading)
 
     def _work(self, reading: Reading, *, beat: bool) -> bool:
         run = self.run
         if beat:
             renew_keysets(run, reading)
             self._look_through(reading)
-        with run.around.store.read() as snapshot:
-            due = snapshot.due_keysets(reading.now)
-            rows = snapshot.keysets() if beat else ()
-        if beat and run.around.served is not None:
-            run.around.served.refresh([row.name for row in rows if row.ended_at is None], reading.now)
-        for name in dict.fromkeys((*due, *(row.name for row in rows if needs_a_look(run, row, reading)))):
-            turn_keyset(run, name, reading)
-        more = issue_due(run, reading)
+        more = self._turn_keysets(reading, beat=beat)
+        more = issue_due(run, reading) or more
         self.deliveries.give_way(reading.since_boot, issuing=more)
         more = end_overlaps(run, reading) or more
         record_results(run, self.deliveries, reading)
@@ -302,12 +359,33 @@ class Engine:
             self.chores.expiring = retire_expired(run, reading)
         return more or self.chores.expiring
 
+    def _turn_keysets(self, reading: Reading, *, beat: bool) -> bool:
+        """Give each keyset its turn that is due, has a new key, or is to be looked at; tell whether others wait."""
+        run = self.run
+        with run.around.store.read() as snapshot:
+            due = snapshot.due_keysets(reading.now)
+            rows = snapshot.keysets() if beat else ()
+        if beat and run.around.served is not None:
+            run.around.served.refresh([row.name for row in rows if row.ended_at is None], reading.now)
+        looked_at = (row.name for row in rows if needs_a_look(run, row, reading))
+        self._unturned |= dict.fromkeys((*keysets_with_new_keys(run), *due, *looked_at))
+        return self._turn_waiting(reading)
+
+    def _turn_waiting(self, reading: Reading) -> bool:
+        is_over = begin_share(self.run)
+        for name in tuple(self._unturned):
+            if is_over():
+                return True
+            del self._unturned[name]
+            turn_keyset(self.run, name, reading)
+        return False
+
     def _look_through(self, reading: Reading) -> None:
         """Name what somebody else changed in the database, and bring workspaces in step with the config anew."""
         look_through(self.run, self.scrub, reading)
-        if self.run.tampered_workspaces:
+        if self.run.tampered_workspaces and self._applying is None:
             self.run.tampered_workspaces = False
-            apply_policy(self.run, self.run.policy, reading, accepted=False, starting=True)
+            self._apply(applying(self.run, self.run.policy, reading, accepted=False, starting=True))
 
     def _pump_log(self) -> None:
         """Bring committed events to the log; marked only after, so that each gets there at least once."""

@@ -108,6 +108,10 @@ class Snapshot(Protocol):
         """Return one workspace."""
         ...
 
+    def workspaces_named(self, workspaces: Sequence[WorkspaceId]) -> tuple[WorkspaceState, ...]:
+        """Return those of ``workspaces`` that are there, removed ones included."""
+        ...
+
     def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[DueWorkspace]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
         ...

@@ -95,6 +95,7 @@ ALL_REPLICAS: Final = sa.select(schema.replicas).order_by(REPLICAS.replica)
 
 ALL_WORKSPACES: Final = sa.select(*rows.WORKSPACE_WITH_MAC).order_by(WORKSPACES.id)
 ONE_WORKSPACE: Final = sa.select(*rows.WORKSPACE_WITH_MAC).where(WORKSPACES.id == sa.bindparam("id"))
+WORKSPACES_NAMED: Final = ALL_WORKSPACES.where(WORKSPACES.id.in_(sa.bindparam("workspaces", expanding=True)))
 
 DUE_WORKSPACES: Final = (
     sa.select(*rows.DUE_WORKSPACE)

@@ -165,6 +165,12 @@ class SqlSnapshot:
         row = self._first(queries.ONE_WORKSPACE, id=workspace)
         return None if row is None else rows.workspace(row, self._integrity)
 
+    def workspaces_named(self, workspaces: Sequence[WorkspaceId]) -> tuple[WorkspaceState, ...]:
+        """Return those of ``workspaces`` that are there, removed ones included."""
+        return tuple(
+            rows.workspace(row, self._integrity) for row in self._of_each(queries.WORKSPACES_NAMED, workspaces)
+        )
+
     def due_workspaces(self, keysets: Sequence[KeysetName], now: datetime, limit: int) -> Collection[DueWorkspace]:
         """Return workspaces on ``keysets``, not removed, with ``due_at`` ≤ ``now`` and no later ``retry_at``."""
         due = self._all(queries.DUE_WORKSPACES, keysets=list(keysets), now=to_us(now), at_most=limit)

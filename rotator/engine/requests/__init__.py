@@ -57,7 +57,7 @@ def handle_requests(run: Run, reading: Reading, *, clock_held: bool, kinds: Coll
     odd = [(row.id, row.kind, NOT_OURS) for row in waiting if not is_authentic(sealer, installation, row)]
     foreign = {number for number, _, _ in odd}
     handled = False
-    for request in waiting:
+    for request in sorted(waiting, key=lambda each: each.kind not in REVOCATIONS):
         known = request.kind in HANDLERS
         if request.id in foreign:
             continue

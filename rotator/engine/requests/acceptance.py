@@ -35,7 +35,7 @@ def accept_config(run: Run, request: RequestRow, reading: Reading) -> None:
         policy = run.policy  # killed when it was in force, and before that was recorded
     else:
         with run.around.store.read() as snapshot:
-            policy = require_config(run, snapshot, request, reading)
+            policy = require_config(run, snapshot, request)
         apply_policy(run, policy, reading, accepted=True, asked=request)
         run.refused_policy = None
         run.healed("config")

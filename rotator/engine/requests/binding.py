@@ -18,7 +18,7 @@ from rotator.core.model import Jti, KeysetName, Kid, Phase, WorkspaceId, Workspa
 from rotator.core.planner import IN_SET
 from rotator.core.policy import Policy
 from rotator.core.timeguard import SMALLEST_STEP, ClockMark
-from rotator.core.tokens import plan_sync
+from rotator.core.tokens import survey_sync
 from rotator.engine.run import Run
 from rotator.engine.timekeeping import judge_clock
 from rotator.errors import RefusedError
@@ -108,18 +108,18 @@ def waiting_config(run: Run) -> Policy:
     raise RefusedError("no config waits to be accepted")
 
 
-def _config(run: Run, snapshot: Snapshot, _draft: RequestRow, reading: Reading) -> Bound:
+def _config(run: Run, snapshot: Snapshot, _draft: RequestRow, _reading: Reading) -> Bound:
     policy = waiting_config(run)
-    return {"config": policy.digest, **_dropped(run, snapshot, policy, reading)}
+    return {"config": policy.digest, **_dropped(snapshot, policy)}
 
 
-def _dropped(run: Run, snapshot: Snapshot, policy: Policy, reading: Reading) -> Bound:
-    removed = plan_sync(snapshot.workspaces(), policy, reading.now, run.around.calendar).removed
-    names = json.dumps(sorted(state.id for state in removed))
+def _dropped(snapshot: Snapshot, policy: Policy) -> Bound:
+    removed = survey_sync(snapshot.workspaces(), policy).removed
+    names = json.dumps(sorted(removed))
     return {"drops": len(removed), "dropped": hashlib.sha256(names.encode()).hexdigest()}
 
 
-def require_config(run: Run, snapshot: Snapshot, request: RequestRow, reading: Reading) -> Policy:
+def require_config(run: Run, snapshot: Snapshot, request: RequestRow) -> Policy:
     """Return the config that was accepted; raise :class:`RefusedError` where another waits, or it drops others now."""
     policy = waiting_config(run)
     if policy.digest != request.bound.get("config"):
@@ -127,7 +127,7 @@ def require_config(run: Run, snapshot: Snapshot, request: RequestRow, reading: R
             "another config waits now than the one that was accepted: its files were changed since. See what it drops "
             "(rotator status, rotator check), and accept that if it is meant: rotator config accept --reason WHY"
         )
-    found, seen = _dropped(run, snapshot, policy, reading), request.bound
+    found, seen = _dropped(snapshot, policy), request.bound
     if found != {name: seen.get(name) for name in found}:
         raise RefusedError(
             f"the config was accepted when it dropped {seen.get('drops')} workspaces, and now it drops "

@@ -9,7 +9,6 @@ follows when that is possible, by a request like any other, which is made from t
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from queue import Empty
 from types import MappingProxyType
 from typing import Final
 
@@ -64,13 +63,16 @@ def _named(request: RequestRow) -> str:
 # -------------------------------------------------------------------------------------------------------- without a KEK
 
 
+def take_pressing(run: Run) -> None:
+    """Take up the revocations that came in by now: the tick that does so has to answer them."""
+    while not run.urgent.empty():
+        run.pressing.append(run.urgent.get_nowait())
+
+
 def answer_the_rest(run: Run, reading: Reading) -> None:
-    """Do at once what counts of each revocation that was accepted and could not be carried out, and answer it."""
-    while True:
-        try:
-            request = run.urgent.get_nowait()
-        except Empty:
-            return
+    """Do at once what counts of each revocation that was taken up and could not be carried out, and answer it."""
+    while run.pressing:
+        request = run.pressing.pop(0)
         if request.nonce in run.answered:
             continue
         try:
