@@ -1,7 +1,6 @@
-"""Histories of fixed seeds, and of some that nobody has seen, keep every promise."""
+"""Histories of fixed seeds keep every promise; `python -m tests.simulation` looks at those that nobody has seen."""
 
 import os
-import random
 import subprocess
 import sys
 
@@ -13,7 +12,6 @@ from tests.simulation.setting import draw_setting
 from tests.simulation.story import Shrinker, draw_steps, tell
 
 FIXED = (1, 2, 5, 8)
-FRESH = 2
 MOVES = 15
 
 
@@ -28,14 +26,6 @@ def keep_promises(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", FIXED)
 def test_a_history_that_is_told_each_time_keeps_every_promise(seed: int) -> None:
-    keep_promises(seed)
-
-
-@pytest.mark.parametrize("number", range(FRESH))
-def test_a_history_that_nobody_has_seen_keeps_every_promise(number: int) -> None:
-    """The seed is printed; with it the same history is told again."""
-    seed = random.SystemRandom().randrange(10**6, 10**9)
-    print(f"fresh seed {seed}: python -m tests.simulation --seed {seed} --moves {MOVES} --years 0.001")
     keep_promises(seed)
 
 

@@ -1,0 +1,276 @@
+"""Nothing that takes long holds up a stop, a revocation or the others: each step of a tick has its share."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from rotator.adapters.keymaker import CryptographyKeyMaker
+from rotator.core.events import EventName
+from rotator.core.model import Algorithm, Kid
+from rotator.engine import issue, sync
+from rotator.engine.shares import SHARE, begin_share
+from rotator.errors import RefusedError, StoreError
+from rotator.ports import KeyMaterial
+from tests.engine.site import HOUR, MINUTE, Site, keyset, policy_of, without, workspace
+from tests.engine.test_revoke import settled
+from tests.patience import HANG_SECONDS
+
+KEYSETS = [keyset(), *(keyset(f"more-{number}") for number in range(5))]
+
+
+def many(site: Site, number: int) -> list[str]:
+    names = [f"ws-{each:02}" for each in range(number)]
+    site.policy = site.usual(*names)
+    return names
+
+
+def called_away(site: Site) -> None:
+    """Stop the steps of each tick from now on, as a daemon that is to stop does."""
+    site.main.run.stopping = lambda: True
+
+
+# --------------------------------------------------------------------------------------------------------------- a stop
+
+
+def test_a_stop_comes_between_two_keysets(site: Site) -> None:
+    site.main.start(policy_of([keyset()], []))
+    called_away(site)
+    site.main.engine.load_policy(policy_of(KEYSETS, []), site.clock.read())  # type: ignore[union-attr]
+    outcome = site.main.tick()
+    assert outcome.more
+    assert not any(site.main.kids(f"more-{number}") for number in range(5))
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    assert all(site.main.kids(f"more-{number}") for number in range(5))
+
+
+def test_a_stop_comes_between_two_batches_of_tokens(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issue, "FIRST_CHUNK", 2)
+    monkeypatch.setattr(issue, "CHUNK", 2)
+    names = many(site, 8)
+    site.main.start(settle=False)
+    called_away(site)
+    site.main.run.policy = site.policy
+    assert site.main.tick().more
+    assert site.query("SELECT count(*) FROM tokens") == [(0,)]
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    assert all(site.held(name) for name in names)
+    site.assert_sound()
+
+
+def test_a_share_is_over_by_the_time_that_passed_and_not_by_the_clock_on_the_wall(site: Site) -> None:
+    site.main.start()
+    is_over = begin_share(site.main.run)
+    assert not is_over()
+    site.clock.leap(HOUR)
+    assert not is_over()
+    site.clock.elapse(SHARE)
+    assert is_over()
+    assert not begin_share(site.main.run)()
+
+
+# ------------------------------------------------------------------------------------------------------------ a config
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "PIECE", 2)
+
+
+def one_step_a_tick(site: Site) -> Iterator[None]:
+    """Let a reload go on by one piece from tick to tick."""
+    engine = site.main.engine
+    assert engine is not None
+    called_away(site)
+    while engine.applying:
+        site.main.run.stopping = Once()
+        yield
+        site.main.tick()
+
+
+@dataclass
+class Once:
+    """Tells that nobody calls, once."""
+
+    asked: int = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.asked > 1
+
+
+@pytest.mark.usefixtures("pieces")
+def test_a_config_is_applied_in_pieces_and_the_audit_says_so_once(site: Site) -> None:
+    names = many(site, 7)
+    site.main.start(without(site.policy, *names[1:]))
+    engine = site.main.engine
+    assert engine is not None
+    called_away(site)
+    engine.load_policy(site.usual(*names), site.clock.read())
+    stored = [site.query("SELECT count(*) FROM workspaces")[0][0] for _ in one_step_a_tick(site)]
+    assert stored == [2, 4, 6]
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    assert site.query("SELECT count(*) FROM workspaces") == [(7,)]
+    applied = site.events(EventName.CONFIG_APPLIED)
+    assert [row.event.details["new"] for row in applied] == [1, 6]
+    site.assert_sound()
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_left_of_a_config_is_applied_after_a_fault_and_after_a_kill(
+    site: Site, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    names = many(site, 7)
+    site.main.start(without(site.policy, *names[1:]))
+    engine = site.main.engine
+    assert engine is not None
+    called_away(site)
+    wanted = site.usual(*names)
+    engine.load_policy(wanted, site.clock.read())
+    site.main.run.stopping = lambda: False
+    if killed:
+        site.main.restart(wanted)
+    else:
+        with monkeypatch.context() as patched:
+            patched.setattr(type(site.main.run.around.store), "begin", _locked)
+            with pytest.raises(StoreError):
+                site.main.tick()
+        site.main.settle()
+    assert site.query("SELECT count(*) FROM workspaces") == [(7,)]
+    assert all(site.held(name) for name in names)
+    site.assert_sound()
+
+
+def _locked(_store: object) -> object:
+    raise StoreError("the database is locked")
+
+
+@pytest.mark.usefixtures("pieces")
+def test_a_config_that_drops_too_much_is_refused_before_any_piece(site: Site) -> None:
+    names = many(site, 7)
+    site.main.start()
+    engine = site.main.engine
+    assert engine is not None
+    with pytest.raises(RefusedError, match="drops 3 of 7 workspaces"):
+        engine.load_policy(without(site.policy, *names[4:]), site.clock.read())
+    assert not engine.applying
+    assert site.query("SELECT count(*) FROM workspaces WHERE removed_at IS NULL") == [(7,)]
+
+
+@pytest.mark.usefixtures("pieces")
+def test_a_revocation_is_carried_out_between_two_pieces_of_a_config(site: Site) -> None:
+    signer, _ = settled(site)
+    engine = site.main.engine
+    assert engine is not None
+    called_away(site)
+    more = policy_of([keyset()], [*site.policy.workspaces.values(), *(workspace(f"ws-{n}") for n in range(8))])
+    engine.load_policy(more, site.clock.read())
+    site.main.run.stopping = Once()
+    request = site.accept("key.revoke", None, kid=signer)
+    site.revoked.add(signer)
+    site.main.tick()
+    assert engine.applying
+    assert site.answer(request.id).succeeded
+    assert signer not in site.main.kids()
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    assert site.query("SELECT count(*) FROM workspaces") == [(10,)]
+    site.assert_sound()
+
+
+# ---------------------------------------------------------------------------------------------------------------- keys
+
+
+@dataclass
+class SlowKeyMaker(CryptographyKeyMaker):
+    """Makes no RSA key before it is let."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+    real: CryptographyKeyMaker = field(default_factory=CryptographyKeyMaker)
+
+    def make(self, algorithm: Algorithm) -> KeyMaterial:
+        if algorithm is Algorithm.RS256:
+            assert self.go.wait(HANG_SECONDS)
+        return self.real.make(algorithm)
+
+
+def test_a_key_that_takes_long_to_make_holds_up_nobody(site: Site) -> None:
+    """The others turn, tokens are issued, a key is revoked; it signs when it is there."""
+    maker = site.main.keymaker = SlowKeyMaker()
+    rsa = replace(keyset("rsa"), algorithm=Algorithm.RS256)
+    policy = policy_of([keyset(), rsa], [workspace("acme", site.sink("acme")), workspace("umbrella", on="rsa")])
+    site.main.start(policy)
+    assert site.held("acme")
+    assert site.main.kids("rsa") == []
+    assert site.main.run.faults == {}
+    engine = site.main.engine
+    assert engine is not None
+    assert not engine.idle
+    signer = site.active()
+    assert signer is not None
+    site.revoked.add(signer)
+    assert site.ask("key.revoke", kid=signer, choice="now").succeeded
+    maker.go.set()
+    while not engine.idle:
+        site.clock.elapse(MINUTE)
+        site.main.settle()
+    assert len(site.main.kids("rsa")) == 2
+    assert site.query("SELECT count(*) FROM tokens WHERE workspace = 'umbrella'") == [(1,)]
+    site.assert_sound()
+
+
+def test_a_key_that_could_not_be_made_is_a_fault_and_is_tried_again(site: Site) -> None:
+    @dataclass
+    class Failing(SlowKeyMaker):
+        failures: int = 1
+
+        def make(self, algorithm: Algorithm) -> KeyMaterial:
+            if algorithm is Algorithm.RS256 and self.failures:
+                self.failures -= 1
+                raise OSError("no entropy")
+            return self.real.make(algorithm)
+
+    site.main.keymaker = Failing()
+    site.main.start(policy_of([replace(keyset("default"), algorithm=Algorithm.RS256)], []))
+    for _ in range(20):
+        site.clock.elapse(MINUTE)
+        site.main.settle()
+    assert len(site.main.kids()) == 2
+    assert site.main.run.faults == {}
+    assert site.log.named("keyset.failed")
+
+
+def test_tokens_of_other_keysets_are_not_cut_to_the_pace_of_rsa(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issue, "AT_MOST", {Algorithm.ES256: 6, Algorithm.EDDSA: 6, Algorithm.RS256: 1})
+    rsa = replace(keyset("rsa"), algorithm=Algorithm.RS256)
+    names = [f"ws-{each}" for each in range(5)]
+    site.main.start(policy_of([keyset(), rsa], []))
+    for _ in range(5):
+        site.clock.elapse(MINUTE)
+        site.main.settle()
+    more = policy_of([keyset(), rsa], [*(workspace(name) for name in names), workspace("umbrella", on="rsa")])
+    engine = site.main.engine
+    assert engine is not None
+    engine.load_policy(more, site.clock.read())
+    site.policy = more
+    site.main.tick()
+    assert site.query("SELECT count(*) FROM tokens") == [(6,)]
+
+
+def test_a_revoked_key_stays_out_although_a_turn_was_put_off(site: Site) -> None:
+    """What waits for its turn is looked at as it is then."""
+    signer, spare = settled(site)
+    called_away(site)
+    site.accept("key.revoke", None, kid=signer)
+    site.revoked.add(Kid(signer))
+    site.main.tick()
+    assert signer not in site.main.kids()
+    site.main.run.stopping = lambda: False
+    site.advance(HOUR)
+    assert site.active() == spare
+    site.assert_sound()
