@@ -21,6 +21,7 @@ from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_s
 from rotator.engine.issue import issue_due
 from rotator.engine.journal import learn
 from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw, withdraw_revoked
+from rotator.engine.log_outbox import LogOutbox
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
 from rotator.engine.overlaps import end_overlaps
@@ -37,7 +38,7 @@ from rotator.engine.sync import applying
 from rotator.engine.timekeeping import judge_clock
 from rotator.engine.witnessing import write_witness
 from rotator.errors import KekError, RefusedError, RotatorError, StoreError, StoreLostError, WitnessError
-from rotator.ports import AuditRow, Reading
+from rotator.ports import Reading
 
 HEARTBEAT: Final = timedelta(seconds=30)
 """The longest time between two ticks: clocks, KEK, requests and the published tree are looked at."""
@@ -60,6 +61,7 @@ class Engine:
     scrub: Scrub = field(default_factory=Scrub)
     logs_audit: bool = True
     """Without, the events of the audit stay due for the log of whoever comes next."""
+    outbox: LogOutbox = field(default_factory=LogOutbox)
     deliveries: Deliveries = field(init=False)
     _beat_at: datetime | None = None
     _policy_applied: bool = False
@@ -135,9 +137,9 @@ class Engine:
             if run.sealer is None and beat:
                 self._goes_on()  # what is withdrawn is an event, which must not make an older database look like ours
                 withdraw_revoked(run, reading)
-            self._pump_log()
+            more = self._pump_log()
             take_pressing(run)
-            return Outcome(reading.now + self.heartbeat)
+            return Outcome(reading.now + self.heartbeat, more)
         more = not held and self._take_policy(reading)
         follow_up(run, reading)
         take_pressing(run)
@@ -156,7 +158,7 @@ class Engine:
             write_witness(run)
             more = write_metas(run, beat=beat) or more
         if not self.deliveries.giving_way:
-            self._pump_log()
+            more = self._pump_log() or more
         return Outcome(self._next_due(reading, held=held), more)
 
     def close(self) -> None:
@@ -387,26 +389,9 @@ class Engine:
             self.run.tampered_workspaces = False
             self._apply(applying(self.run, self.run.policy, reading, accepted=False, starting=True))
 
-    def _pump_log(self) -> None:
-        """Bring committed events to the log; marked only after, so that each gets there at least once."""
-        if not self.logs_audit:
-            return
-        run = self.run
-        with run.around.store.read() as snapshot:
-            head = snapshot.audit_head()
-            rows: list[AuditRow] = []
-            last = head.logged_seq
-            try:
-                for row in snapshot.audit(after=head.logged_seq, limit=5_000) if head.seq > head.logged_seq else ():
-                    rows.append(row)
-                    last = row.seq
-            except StoreError as error:  # an event that nobody wrote: told of, and left out
-                run.fault("row:audit", str(error), "row.changed", table="audit", row=str(last + 1))
-                last += 1
-        run.around.log.audit(rows)
-        if last > head.logged_seq:
-            with run.around.store.begin() as transaction:
-                transaction.mark_logged(last)
+    def _pump_log(self) -> bool:
+        """Bring the next committed events to the log; tell whether more of them wait."""
+        return self.logs_audit and self.outbox.pump(self.run)
 
     def _next_due(self, reading: Reading, *, held: bool) -> datetime:
         latest = reading.now + self.heartbeat

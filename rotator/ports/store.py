@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from rotator.core.events import Event
+from rotator.core.events import Event, EventName
 from rotator.core.model import (
     Algorithm,
     DueWorkspace,
@@ -212,8 +212,10 @@ class Snapshot(Protocol):
         """Return the head of the chain."""
         ...
 
-    def audit(self, after: int = 0, limit: int | None = None) -> Iterator[AuditRow]:
-        """Yield events with a sequence number above ``after``, in order."""
+    def audit(
+        self, after: int = 0, limit: int | None = None, *, names: Collection[EventName] | None = None
+    ) -> Iterator[AuditRow]:
+        """Yield events with a sequence number above ``after``, in order; of ``names`` alone, where they are given."""
         ...
 
     def audit_hash(self, seq: int) -> str | None:

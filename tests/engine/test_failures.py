@@ -11,6 +11,7 @@ from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.core.events import EventName
 from rotator.core.model import Algorithm, KeysetName, Phase
 from rotator.core.policy import Policy
+from rotator.engine.log_outbox import LogOutbox
 from rotator.errors import StoreError
 from rotator.ports import KeyMaterial
 from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site, keyset, policy_of, without, workspace
@@ -127,6 +128,40 @@ def test_events_reach_the_log_at_least_once(site: Site) -> None:
     site.main.start()
     site.advance(MINUTE)
     assert {row.seq for row in site.log.audited} == {row.seq for row in site.audit()}
+
+
+def outbox_of(site: Site) -> LogOutbox:
+    assert site.main.engine is not None
+    return site.main.engine.outbox
+
+
+def test_a_backlog_of_events_reaches_the_log_without_a_wait_and_each_of_them_once(site: Site) -> None:
+    """However many wait, the loop is asked for at once until none does."""
+    many = policy_of([keyset()], [workspace(f"w{number:03}") for number in range(900)])
+    site.main.start(many, settle=False)
+    outbox_of(site).portion = 300
+    ticks = 1
+    while site.main.tick().more:
+        ticks += 1
+    assert ticks > 900 // 300
+    assert [row.seq for row in site.log.audited] == [row.seq for row in site.audit()]
+
+
+def test_a_revocation_reaches_the_log_before_the_events_that_wait_for_it(site: Site) -> None:
+    many = policy_of([keyset()], [workspace(f"w{number:03}") for number in range(900)])
+    site.main.start(many)
+    outbox = outbox_of(site)
+    outbox.portion = 1
+    site.clock.elapse(3 * DAY)
+    site.main.tick()
+    (token,) = site.query("SELECT current FROM workspaces WHERE id = 'w007'")
+    site.submit("token.revoke", jti=token[0])
+    site.main.tick()
+    assert len(site.log.audited) < len(site.audit()) - 800
+    assert [row.event.jti for row in site.log.audited if row.event.name is EventName.TOKEN_REVOKED] == [token[0]]
+    outbox.portion = 300
+    site.main.settle()
+    assert sorted(row.seq for row in site.log.audited) == [row.seq for row in site.audit()]
 
 
 def test_a_workspace_that_left_the_config_unaccepted_does_no_harm_on_the_29th_of_february(site: Site) -> None:

@@ -11,6 +11,7 @@ from rotator.adapters.store import asked, chain, queries, reach, rows, scrub
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import noted, to_us
+from rotator.core.events import EventName
 from rotator.core.model import (
     Algorithm,
     DueWorkspace,
@@ -321,9 +322,13 @@ class SqlSnapshot:
         """Return the head of the chain."""
         return chain.head_of(self._connection, self._one(queries.AUDIT_HEAD))
 
-    def audit(self, after: int = 0, limit: int | None = None) -> Iterator[AuditRow]:
-        """Yield events with a sequence number above ``after``, in order."""
+    def audit(
+        self, after: int = 0, limit: int | None = None, *, names: Collection[EventName] | None = None
+    ) -> Iterator[AuditRow]:
+        """Yield events with a sequence number above ``after``, in order; of ``names`` alone, where they are given."""
         listed = queries.AUDIT_AFTER if limit is None else queries.AUDIT_AFTER.limit(limit)
+        if names is not None:
+            listed = listed.where(queries.AUDIT.name.in_(sorted(names)))
         return map(rows.audit, self._each(listed, after=after))
 
     def audit_hash(self, seq: int) -> str | None:
