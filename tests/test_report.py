@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,25 @@ def _adopted(store: SqlStore) -> None:
         transaction.insert_key(adopted)
 
 
+def _no_spare(store: SqlStore) -> None:
+    with store.begin() as transaction:
+        transaction.update_key(key(SPARE, Phase.REVOKED, 2, has_private=False, revoked_at=NOW).key)
+
+
+def _fresh_spare(store: SqlStore) -> None:
+    """As after a revocation: it is out for 47 of 49 hours."""
+    with store.begin() as transaction:
+        transaction.delete_sightings(HERE, [SPARE])
+        transaction.put_sighting(sighting(SPARE, days_ago=47 / 24))
+
+
+def _fresh_signer(store: SqlStore) -> None:
+    """As after `revoke keyset --now`: it is out for 23 hours, and a verifier may hold a copy for 24."""
+    with store.begin() as transaction:
+        transaction.delete_sightings(HERE, [ACTIVE])
+        transaction.put_sighting(sighting(ACTIVE, days_ago=23 / 24))
+
+
 def _delivery(share: float, *, attempts: int = 1) -> Callable[[SqlStore], None]:
     def change(store: SqlStore) -> None:
         wanted_at = NOW - share * DAY
@@ -212,7 +231,10 @@ def _nothing(_: SqlStore) -> None:
         pytest.param(_never_signed, {}, Health.DEGRADED, "keyset:default", id="no signer yet"),
         pytest.param(_late, {}, Health.DEGRADED, "keyset:default", id="overdue by 61 s"),
         pytest.param(_just_due, {}, Health.OK, None, id="overdue by 60 s"),
-        pytest.param(_adopted, {}, Health.DEGRADED, "adopted", id="adopted key"),
+        pytest.param(_adopted, {}, Health.OK, None, id="adopted key, which ends by itself"),
+        pytest.param(_no_spare, {}, Health.DEGRADED, "keyset:default", id="no spare"),
+        pytest.param(_fresh_spare, {}, Health.DEGRADED, "keyset:default", id="no spare that verifiers know"),
+        pytest.param(_fresh_signer, {}, Health.DEGRADED, "keyset:default", id="verifiers may refuse"),
         pytest.param(_delivery(0.24), {}, Health.OK, None, id="24 % of the grace"),
         pytest.param(_delivery(0.25), {}, Health.DEGRADED, f"delivery:acme:{FILE}", id="25 % of the grace"),
         pytest.param(_delivery(0.74), {}, Health.DEGRADED, f"delivery:acme:{FILE}", id="74 % of the grace"),
@@ -242,9 +264,29 @@ def test_each_thing_that_is_wrong(
     assert all(problem.text and problem.next_step and problem.severity is state for problem in found.problems)
 
 
+@pytest.mark.parametrize(
+    ("change", "until"),
+    [(_fresh_spare, NOW + 2 * HOUR), (_fresh_signer, NOW + HOUR + timedelta(seconds=60))],
+    ids=["spare", "signer"],
+)
+def test_what_verifiers_do_not_know_yet_is_said_with_its_end(
+    store: SqlStore, change: Callable[[SqlStore], None], until: datetime
+) -> None:
+    change(store)
+    (problem,) = report(store).problems
+    assert f"until {until:%Y-%m-%d %H:%M} UTC" in problem.text
+    assert "by itself" in problem.next_step
+
+
+def test_an_adopted_key_is_said_with_its_end_and_is_no_fault(store: SqlStore) -> None:
+    _adopted(store)
+    found = report(store)
+    assert (found.state, found.adopted_kids, found.adopted_until) == (Health.OK, ("old",), NOW + DAY)
+
+
 def test_critical_problems_come_first(store: SqlStore) -> None:
     """However many lesser ones there are."""
-    _adopted(store)
+    _fresh_signer(store)
     _late(store)
     found = report(store, faults={"publish:default": "disk full", "kek": "gone"})
     assert [problem.severity for problem in found.problems] == [Health.CRITICAL] + 3 * [Health.DEGRADED]

@@ -98,6 +98,12 @@ def _rest(report: Report) -> Iterator[tuple[str, str]]:
     )
     yield "clock", "trusted" if report.clock.trusted else "not trusted"
     yield "KEK", f"{'usable' if report.kek.usable else 'not usable'}: {', '.join(report.kek.ids) or 'none in use yet'}"
+    if report.adopted_kids:
+        until = (
+            "" if report.adopted_until is None else f"; the last leaves the set {both(report.adopted_until, report.at)}"
+        )
+        kids = ", ".join(map(short, report.adopted_kids))
+        yield "adopted", f"{counted(len(report.adopted_kids), 'key')}, which never sign: {kids}{until}"
     for replica in report.replicas:
         yield "replica", f"{replica.replica}, seen {relative(replica.seen_at, report.at)}"
     if report.open_requests:

@@ -1,8 +1,9 @@
 """What is wrong, and how much.
 
 *Degraded*: anything overdue by more than a minute, a delivery past a quarter of its grace, a fault of publishing or of
-one part, an adopted key, a silent replica. *Critical*: a key past its security period, a delivery past three quarters,
-no signer, no token, a fault of the KEK, the clock, the witness or the database.
+one part, no ready spare, verifiers that may still refuse after an emergency, a silent replica. *Critical*: a key past
+its security period, a delivery past three quarters, no signer, no token, a fault of the KEK, the clock, the witness or
+the database. What somebody adopted, and that ends by itself, is in the report and is no problem.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,12 +44,6 @@ def find_problems(
     if report.deliveries.overdue:
         text = f"{counted(report.deliveries.overdue, 'delivery is', 'deliveries are')} overdue by more than a minute"
         yield _problem("deliveries", Health.DEGRADED, text)
-    if report.adopted_kids:
-        kids = report.adopted_kids
-        text = (
-            f"{counted(len(kids), 'adopted key is', 'adopted keys are')} published, which never sign: {', '.join(kids)}"
-        )
-        yield _problem("adopted", Health.DEGRADED, text)
     for replica in report.replicas:
         yield from _replica(replica, report.at)
 
@@ -93,6 +88,39 @@ def _keyset(keyset: KeysetStatus, now: datetime, step: str) -> Iterator[Problem]
     elif late:
         overdue = _span(timedelta(seconds=keyset.overdue_seconds))
         yield _problem(subject, Health.DEGRADED, f"keyset {keyset.name} is overdue by {overdue}{because}", step)
+    elif keyset.signing_kid is not None and keyset.needs_signer:
+        yield from _spare(keyset)
+    if keyset.refused_until is not None and keyset.needs_signer:
+        until = f"{keyset.refused_until:%Y-%m-%d %H:%M} UTC"
+        text = f"verifiers that cached the set before key {keyset.signing_kid} was in it may refuse its tokens until"
+        yield _problem(subject, Health.DEGRADED, f"{text} {until}", _REFUSED.format(until=until))
+
+
+def _spare(keyset: KeysetStatus) -> Iterator[Problem]:
+    """Yield that an emergency would find no spare that every verifier can know."""
+    subject, standby = f"keyset:{keyset.name}", keyset.standby
+    if standby is None:
+        text = (
+            f"keyset {keyset.name} has no spare: were the key that signs revoked now, none that verifiers know is left"
+        )
+        yield _problem(subject, Health.DEGRADED, text, _NO_SPARE)
+    elif not standby.ready:
+        when = standby.ready_at
+        until = "every replica publishes it" if when is None else f"{when:%Y-%m-%d %H:%M} UTC"
+        text = f"keyset {keyset.name} has no ready spare: not every verifier can know key {standby.kid} until {until}"
+        step = _SPARE_UNPUBLISHED if when is None else _SPARE_UNKNOWN.format(until=until)
+        yield _problem(subject, Health.DEGRADED, text, step)
+
+
+_REFUSED: Final = (
+    "nothing: it ends by itself at {until}. Sooner, where verifiers can be made to fetch the set again, as by a restart"
+)
+_NO_SPARE: Final = "the daemon makes one by itself; see that it runs: systemctl status rotator"
+_SPARE_UNKNOWN: Final = (
+    "nothing: it is ready by itself at {until}. In an emergency before then `rotator revoke` has you choose between "
+    "--wait and --now"
+)
+_SPARE_UNPUBLISHED: Final = "see that the daemon runs and can publish: systemctl status rotator, rotator check"
 
 
 # ------------------------------------------------------------------------------ workspaces, deliveries and replicas

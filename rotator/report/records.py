@@ -71,6 +71,8 @@ class KeysetStatus:
     """Turns of the planner that failed in a row."""
     fault: str
     asked: Asked | None = None
+    refused_until: datetime | None = None
+    """Until then a verifier that caches may refuse tokens on the key that signs; None: none may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +168,9 @@ class Report:
     kek: KekStatus
     replicas: tuple[ReplicaStatus, ...]
     adopted_kids: tuple[Kid, ...]
+    """Published, of another system or a database that is gone: they never sign, and leave by themselves."""
+    adopted_until: datetime | None
+    """When the last of them leaves; None: there is none."""
     audit: AuditStatus
     open_requests: int
     next_due_at: datetime | None

@@ -8,7 +8,7 @@ from typing import Final
 from rotator.core.alarms import OVERDUE_AFTER, SILENT_AFTER
 from rotator.core.model import ALWAYS, KeysetName, Origin, Phase, WorkspaceId
 from rotator.core.planner import active_key, ready_at, spares
-from rotator.core.policy import Policy
+from rotator.core.policy import Policy, Verifiers
 from rotator.ports import DeliveryAlarm, DeliveryRow, Snapshot
 from rotator.report.known import KnownKeyset, known_keysets
 from rotator.report.overdue import what_helps
@@ -51,12 +51,15 @@ def status(
     known = known_keysets(snapshot, policy, now)
     mark, head = snapshot.clock_mark(), snapshot.audit_head()
     open_deliveries, alarms = snapshot.due_deliveries(_FAR, OPEN_AT_MOST), snapshot.delivery_alarms()
+    adopted = [
+        key for each in known for key in each.state.keys if key.origin is Origin.ADOPTED and key.phase is Phase.GRACE
+    ]
     report = Report(
         state=Health.OK,
         at=now,
         installation=snapshot.installation(),
         problems=(),
-        keysets=tuple(_keyset(each, now) for each in known),
+        keysets=tuple(_keyset(each, policy.verifiers, now) for each in known),
         workspaces=_workspaces(snapshot, now),
         failing=_failing(snapshot),
         deliveries=_deliveries(open_deliveries, alarms, now),
@@ -71,11 +74,9 @@ def status(
             ids=tuple(row.kek_id for row in snapshot.keks()),
         ),
         replicas=_replicas(snapshot, now) if several_replicas else (),
-        adopted_kids=tuple(
-            key.kid
-            for each in known
-            for key in each.state.keys
-            if key.origin is Origin.ADOPTED and key.phase is Phase.GRACE
+        adopted_kids=tuple(key.kid for key in adopted),
+        adopted_until=max(
+            (end for key in adopted for end in (key.grace_until, key.last_exp) if end is not None), default=None
         ),
         audit=AuditStatus(seq=head.seq, hash=head.hash, not_logged=max(0, head.seq - head.logged_seq)),
         open_requests=len(snapshot.open_requests()),
@@ -97,7 +98,7 @@ def _worst(problems: Iterable[Problem]) -> Health:
 # ------------------------------------------------------------------------------------------------------------ keysets
 
 
-def _keyset(known: KnownKeyset, now: datetime) -> KeysetStatus:
+def _keyset(known: KnownKeyset, verifiers: Verifiers, now: datetime) -> KeysetStatus:
     state, policy = known.state, known.policy
     active = active_key(state)
     upcoming = unroll(known, now, now + _FIVE_YEARS, NO_WINDOWS, limit=1)
@@ -123,7 +124,16 @@ def _keyset(known: KnownKeyset, now: datetime) -> KeysetStatus:
         failures=known.row.failures,
         fault=known.row.fault,
         asked=None if state.wish is None else asked_for(state.wish),
+        refused_until=None if active is None else _refused_until(state.out_since.get(active.kid), verifiers, now),
     )
+
+
+def _refused_until(since: datetime | None, verifiers: Verifiers, now: datetime) -> datetime | None:
+    """Return until when a verifier may hold a copy of the set from before a key that is in it ``since`` then."""
+    if since is None or since == ALWAYS:
+        return None
+    until = since + verifiers.publish_lag + verifiers.max_cache
+    return until if until > now else None
 
 
 def _overdue_seconds(known: KnownKeyset, now: datetime) -> int:

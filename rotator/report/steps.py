@@ -3,7 +3,6 @@
 from typing import Final
 
 _STEPS: Final[dict[str, str]] = {
-    "adopted": "nothing, if you know why: each leaves the set when the last token on it has ended (rotator keys list)",
     "clock": "see what the time should be (timedatectl); when it is right: rotator clock accept --reason WHY",
     "config": "mend the config (rotator check), then: systemctl reload rotator",
     "delivery": "see that the sink can be written or run by the service's user; it is tried again by itself",

@@ -60,6 +60,7 @@ REPORT = Report(
     kek=KekStatus(usable=False, problem="it is gone", ids=(KekId("k1"),)),
     replicas=(ReplicaStatus(replica=ReplicaId("b"), started_at=NOW, seen_at=NOW - HOUR, silent=True),),
     adopted_kids=(),
+    adopted_until=None,
     audit=AuditStatus(seq=1, hash="0" * 64, not_logged=0),
     open_requests=1,
     next_due_at=None,
