@@ -1,14 +1,13 @@
 """Mends what was stored while the clock was ahead, once it is known to be right: nothing waits for a far day.
 
-Tokens of that time are refused by every verifier until their ``nbf`` comes, so their workspaces get new ones at once.
+Tokens of that time are refused by every verifier until their ``nbf`` comes, so their workspaces get new ones at once,
+and are not spread over some time as those are that can wait.
 The deadlines of keys and the time that they were in public are made anew by the planner and by the next look at them.
 """
 
 from dataclasses import replace
 
 from rotator.core.actions import Reason
-from rotator.core.schedule import share
-from rotator.core.tokens import SMEAR_PER_WORKSPACE
 from rotator.engine.run import Run
 from rotator.ports import Reading, Transaction
 
@@ -21,10 +20,7 @@ def amend_future(run: Run, transaction: Transaction, reading: Reading) -> int:
         for state in transaction.workspaces()
         if state.removed_at is None and state.current_issued_at is not None and state.current_issued_at > latest
     ]
-    spread = SMEAR_PER_WORKSPACE * len(ahead)
-    transaction.update_workspaces(
-        [state._replace(due_at=now + spread * share(state.id), due_reason=Reason.CLOCK_SET_BACK) for state in ahead]
-    )
+    transaction.update_workspaces([state._replace(due_at=now, due_reason=Reason.CLOCK_SET_BACK) for state in ahead])
     transaction.want_deliveries(
         [
             replace(row, due_at=now)

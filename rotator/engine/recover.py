@@ -323,7 +323,7 @@ def _restore(
         yield from _restore_keyset(run, transaction, name, record, reading)
     transaction.insert_workspaces(plan_sync(transaction.workspaces(), run.policy, reading.now, run.around.calendar).new)
     states = [state for state in transaction.workspaces() if state.removed_at is None]
-    spread = SMEAR_PER_WORKSPACE * len(states)
+    spread = SMEAR_PER_WORKSPACE * sum(_can_wait(state, record, reading.now) for state in states)
     transaction.update_workspaces([_afresh(state, record, reading, spread) for state in states])
     for request in transaction.open_requests():
         if request.kind not in REVOCATIONS and not run.answers.awaited(request.nonce):
@@ -337,7 +337,15 @@ def _afresh(state: WorkspaceState, record: WitnessRecord, reading: Reading, spre
     state = state._replace(sequence=max(state.sequence, record.audit_seq))
     if state.due_reason == Reason.KEY_REVOKED:
         return state  # it has no token that is good for anything: it waits for nobody
-    return state._replace(due_at=reading.now + spread * share(state.id), due_reason=Reason.RESTORED)
+    wait = spread * share(state.id) if _can_wait(state, record, reading.now) else timedelta(0)
+    return state._replace(due_at=reading.now + wait, due_reason=Reason.RESTORED)
+
+
+def _can_wait(state: WorkspaceState, record: WitnessRecord, now: datetime) -> bool:
+    """Tell whether a workspace has a token that verifiers accept, as far as this database knows."""
+    if state.current is None or state.current_expires_at is None or state.current_expires_at <= now:
+        return False
+    return state.current not in record.revoked_jtis and state.current_kid not in record.revoked_kids
 
 
 def _restore_keyset(

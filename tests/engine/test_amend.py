@@ -17,6 +17,8 @@ def test_what_a_clock_that_was_ahead_made_is_mended_when_it_is_set_right(site: S
     assert "clock" in site.main.run.faults
 
     assert site.ask("clock.accept").succeeded
+    fresh = [row.event.workspace for row in site.events(EventName.TOKEN_ISSUED) if row.event.at < T0 + DAY]
+    assert sorted(filter(None, fresh)) == ["acme", "umbrella"], "no verifier accepts what they have"
     site.advance(10 * MINUTE)
 
     now = site.clock.wall

@@ -114,6 +114,24 @@ def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: 
     site.assert_sound()
 
 
+@pytest.mark.parametrize("later", [1, 12], ids=["none ever", "expired"])
+def test_who_has_no_usable_token_after_a_restore_is_not_spread(site: Site, later: int) -> None:
+    """As far as the old database knows; all others are issued anew over some time."""
+    names = [f"w{number:02}" for number in range(40)]
+    many = policy_of([keyset(security_period=90 * DAY)], [workspace(name) for name in names])
+    site.main.start(many if later > 1 else policy_of(list(many.keysets.values()), []))
+    site.advance(DAY)
+    kept = back_up(site)
+    site.main.load(many)
+    site.advance(later * DAY, pace=12 * HOUR)
+    put_back(site, kept)
+    site.clock.elapse(MINUTE)
+    site.main.start(many)
+    at_once = [row.event.workspace for row in site.events(EventName.TOKEN_ISSUED) if row.event.at == site.clock.wall]
+    assert sorted(filter(None, at_once)) == names
+    site.assert_sound()
+
+
 def test_new_keys_wait_their_full_time_after_a_restore(site: Site) -> None:
     """Where the old database has not the key that signed last, nothing signs before the propagation period is over."""
     site.main.start()
