@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from rotator.core.events import Detail, Event
+from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import (
     Jti,
     KekId,
@@ -229,6 +229,21 @@ class AuditRow:
     seq: int
     event: Event
     hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditWanted:
+    """Which events of the audit are asked for; None: all of them."""
+
+    before: int | None = None
+    """Those with a lower number."""
+    workspace: WorkspaceId | None = None
+    key: str | None = None
+    """A kid, or its beginning. In this, as in ``actor``, a database may take capital and small letters for the same."""
+    names: frozenset[EventName] | None = None
+    since: datetime | None = None
+    actor: str | None = None
+    """``NAME(uid)``, or the name or the uid alone."""
 
 
 @dataclass(frozen=True, slots=True)

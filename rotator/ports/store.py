@@ -26,6 +26,7 @@ from rotator.core.timeguard import ClockMark
 from rotator.ports.records import (
     AuditHead,
     AuditRow,
+    AuditWanted,
     DeliveryAlarm,
     DeliveryRow,
     IssuedToken,
@@ -216,6 +217,10 @@ class Snapshot(Protocol):
         self, after: int = 0, limit: int | None = None, *, names: Collection[EventName] | None = None
     ) -> Iterator[AuditRow]:
         """Yield events with a sequence number above ``after``, in order; of ``names`` alone, where they are given."""
+        ...
+
+    def newest_audit(self, wanted: AuditWanted) -> Iterator[AuditRow]:
+        """Yield the events that are ``wanted``, the newest first."""
         ...
 
     def audit_hash(self, seq: int) -> str | None:

@@ -1,13 +1,13 @@
 """The audit trail as people and programs read it: its last events, filtered, or all of it page by page."""
 
 import fnmatch
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
-from rotator.core.events import Detail
+from rotator.core.events import Detail, EventName
 from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId
-from rotator.ports import AuditRow, Snapshot
+from rotator.ports import AuditRow, AuditWanted, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,22 +46,30 @@ class AuditFilter:
     since: datetime | None = None
     actor: str | None = None
     """As the audit names it, ``NAME(uid)``; or the name or the uid alone; or a pattern such as ``*(1000)``."""
+    before: int | None = None
+    """Those with a lower number: the next page."""
     limit: int = 50
 
     @property
-    def takes_all(self) -> bool:
-        """Tell whether nothing but the number is limited."""
-        return all(each is None for each in (self.workspace, self.key, self.event, self.since, self.actor))
+    def wanted(self) -> AuditWanted:
+        """Return what the database can tell by itself; it may give more than :meth:`takes` does, never less."""
+        patterned = self.actor is not None and any(sign in self.actor for sign in "*?[")
+        return AuditWanted(
+            before=self.before,
+            workspace=self.workspace,
+            key=self.key,
+            names=None
+            if self.event is None
+            else frozenset(name for name in EventName if fnmatch.fnmatchcase(name, self.event)),
+            since=self.since,
+            actor=None if patterned else self.actor,
+        )
 
     def takes(self, row: AuditRow) -> bool:
-        """Tell whether ``row`` is asked for."""
+        """Tell whether ``row``, which the database found for :attr:`wanted`, is to the letter what was asked for."""
         event = row.event
-        return (
-            (self.workspace is None or event.workspace == self.workspace)
-            and (self.key is None or (event.kid or "").startswith(self.key))
-            and (self.event is None or fnmatch.fnmatchcase(event.name, self.event))
-            and (self.since is None or event.at >= self.since)
-            and (self.actor is None or _is(event.actor, self.actor))
+        return (self.key is None or (event.kid or "").startswith(self.key)) and (
+            self.actor is None or _is(event.actor, self.actor)
         )
 
 
@@ -90,9 +98,8 @@ def page(snapshot: Snapshot, after: int, limit: int) -> AuditPage:
 
 def audit(snapshot: Snapshot, wanted: AuditFilter) -> AuditList:
     """Return the last events that ``wanted`` takes."""
-    after = max(0, snapshot.audit_head().seq - wanted.limit) if wanted.takes_all else 0
-    rows = deque((row for row in snapshot.audit(after) if wanted.takes(row)), maxlen=wanted.limit)
-    return AuditList(events=tuple(_event(row) for row in rows))
+    newest = islice(filter(wanted.takes, snapshot.newest_audit(wanted.wanted)), wanted.limit)
+    return AuditList(events=tuple(map(_event, reversed(list(newest)))))
 
 
 def _event(row: AuditRow) -> AuditEntry:

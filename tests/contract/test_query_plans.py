@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from rotator.adapters.store import SqlStore, open_store
 from rotator.core.events import EventName
 from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Phase, ReplicaId
-from rotator.ports import Snapshot, Transaction
+from rotator.ports import AuditWanted, Snapshot, Transaction
 from tests.contract.records import ACME, DAY, FILE, HOUR, KID, NOW, events, issue, issued, key, keyset, workspace
 
 GROWING = ("workspaces", "tokens", "deliveries", "audit", "requests")
@@ -39,6 +39,7 @@ QUERIES: dict[str, Callable[[Snapshot], object]] = {
     "request": lambda snapshot: snapshot.request(1),
     "audit_head": lambda snapshot: snapshot.audit_head(),
     "audit after": lambda snapshot: list(snapshot.audit(after=7)),
+    "newest_audit of one": lambda snapshot: list(snapshot.newest_audit(AuditWanted(workspace=ACME))),
     "audit_hash": lambda snapshot: snapshot.audit_hash(7),
     "next_due": lambda snapshot: snapshot.next_due([DEFAULT_KEYSET]),
     "wish": lambda snapshot: snapshot.wish(DEFAULT_KEYSET),

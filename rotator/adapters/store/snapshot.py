@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import asked, chain, queries, reach, rows, scrub
+from rotator.adapters.store import asked, chain, queries, reach, rows, scrub, trail
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import noted, to_us
@@ -28,6 +28,7 @@ from rotator.core.secret import Secret
 from rotator.ports import (
     AuditHead,
     AuditRow,
+    AuditWanted,
     ClockMark,
     DeliveryAlarm,
     DeliveryRow,
@@ -330,6 +331,10 @@ class SqlSnapshot:
         if names is not None:
             listed = listed.where(queries.AUDIT.name.in_(sorted(names)))
         return map(rows.audit, self._each(listed, after=after))
+
+    def newest_audit(self, wanted: AuditWanted) -> Iterator[AuditRow]:
+        """Yield the events that are ``wanted``, the newest first."""
+        return map(rows.audit, self._each(trail.newest(wanted)))
 
     def audit_hash(self, seq: int) -> str | None:
         """Return the hash of one event (the anchor's, too); None if there is no such event."""
