@@ -16,7 +16,6 @@ comes with a request is sealed before the request is stored, and is in no argume
 import contextlib
 import json
 import os
-import select
 import socket
 import threading
 import time
@@ -32,6 +31,7 @@ from rotator.adapters.signature import verify_signature
 from rotator.config.settings import ControlSettings
 from rotator.control_client import REASON_LIMIT, REASON_RULE, address_of, connect
 from rotator.control_places import Places
+from rotator.control_questions import ANSWERED_WITHIN, LOOK, Question, Turns, has_gone
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, Peer, Role, closed_to, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
@@ -57,9 +57,6 @@ BACKLOG: Final = 128
 
 PATIENCE: Final = timedelta(seconds=10)
 """How long a request is waited for before the peer is told that it is still being worked on."""
-
-_LOOK: Final = timedelta(milliseconds=50)
-"""How often whoever waits looks whether the daemon stops or the peer has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +106,7 @@ _TYPED: Final[Mapping[str, str]] = MappingProxyType(
         "token.replacement": "replace",
         "token.revoke": "revoke token",
         "token.verify": "verify",
+        "tokens.page": "tokens list",
         "workspace.revoke": "revoke workspace",
     }
 )
@@ -153,10 +151,12 @@ class ControlServer:
     peer_of: Callable[[socket.socket], Peer] = peer_of
     patience: timedelta = PATIENCE
     line_timeout: timedelta = LINE_TIMEOUT
+    answered_within: timedelta = ANSWERED_WITHIN
     _listener: socket.socket | None = None
     _identity: tuple[int, int] | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
     _places: Places = field(default_factory=Places)
+    _turns: Turns = field(default_factory=Turns)
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -283,9 +283,14 @@ class ControlServer:
     def _answer(self, connection: socket.socket, peer: Peer, call: _Call) -> object:
         if call.command in REQUESTS:
             return self._request(connection, peer, call, REQUESTS[call.command])
+        question = Question(connection, self._closing, self.answered_within)
+        with self._turns.taken(call.command, question):
+            return self._look_up(call, question)
+
+    def _look_up(self, call: _Call, question: Question) -> object:
         now, beside, faults = self.clock.read().now, self.beside(), self.faults()
         taken_out = not any(subject.startswith("publish:") for subject in faults)
-        with self.store.read() as stored:
+        with self.store.read(question.check) as stored:
             # A verdict asks the journal itself, so that it can say whose word it is.
             known = call.command == "token.verify"
             view = View(
@@ -350,11 +355,9 @@ class ControlServer:
 
     def _wait(self, connection: socket.socket, nonce: str) -> Answer | None:
         """Wait for an answer; None where none came in time, the daemon stops, or the peer has gone."""
-        poll = select.poll()
-        poll.register(connection, 0)  # a hang-up is reported whatever is asked for
         give_up_at = time.monotonic() + self.patience.total_seconds()
-        while time.monotonic() < give_up_at and not self._closing.is_set() and not poll.poll(0):
-            answer = self.answers.wait(nonce, _LOOK)
+        while time.monotonic() < give_up_at and not self._closing.is_set() and not has_gone(connection):
+            answer = self.answers.wait(nonce, LOOK)
             if answer is not None:
                 return answer
         return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,12 +19,14 @@ from rotator.adapters.store import SqlStore, open_store
 from rotator.config.settings import ControlSettings
 from rotator.control import LINE_LIMIT, ControlServer, typed
 from rotator.control_client import NoDaemonError, ask, connect
+from rotator.control_questions import LONG_AT_ONCE, Question
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.secret import Secret
 from rotator.engine.answers import Answers
 from rotator.errors import ConfigError, KekError, RefusedError, RotatorError
-from rotator.ports import SEALED, Answer, AuditRow, RequestRow
+from rotator.ports import SEALED, Answer, AuditRow, RequestRow, Snapshot
+from tests.contract.records import ENDLESS
 from tests.patience import HANG_SECONDS, wait_until
 
 NOBODY = Peer(uid=54_321, gid=54_321)
@@ -140,6 +142,82 @@ def test_faults_of_the_daemon_are_in_its_answer(loop: Loop, path: Path) -> None:
     """What only the daemon knows."""
     with server_of(loop, path, faults=lambda: {"kek": "gone"}):
         assert ask(path, "status")["kek"] == {"usable": False, "problem": "gone", "ids": []}
+
+
+class EndlessStore:
+    """A real store, any read of which never ends by itself."""
+
+    def __init__(self, real: SqlStore) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+    @contextlib.contextmanager
+    def read(self, check: Callable[[], None] | None = None) -> Iterator[Snapshot]:
+        with self._real.read(check) as snapshot:
+            snapshot._connection.exec_driver_sql(ENDLESS)  # type: ignore[attr-defined]  # the real one's
+            yield snapshot
+
+
+def test_a_question_ends_when_whoever_asked_has_gone(loop: Loop, path: Path) -> None:
+    """In the midst of a statement that would never end; its place is free again."""
+    loop.store = cast("SqlStore", EndlessStore(loop.store))
+    with server_of(loop, path) as server:
+        with connect(path, timedelta(seconds=HANG_SECONDS)) as connection:
+            connection.sendall(b'{"command": "audit.verify"}\n')
+            wait_until(lambda: server._turns._free._value < LONG_AT_ONCE, "it is being answered")
+        wait_until(lambda: server._places._taken.total() == 0, "the place is free again")
+        assert server._turns._free._value == LONG_AT_ONCE
+
+
+def test_a_question_that_takes_too_long_is_given_up_with_a_sentence(loop: Loop, path: Path) -> None:
+    """And nothing of the bound is left on the connection, which the next one gets."""
+    real, loop.store = loop.store, cast("SqlStore", EndlessStore(loop.store))
+    with (
+        server_of(loop, path, answered_within=timedelta(seconds=0.2)),
+        pytest.raises(RefusedError, match=r"longer than 0\.2 seconds and was given up.*Ask for less"),
+    ):
+        ask(path, "audit.list")
+    loop.store = real
+    with server_of(loop, path):
+        assert ask(path, "audit.list") == {"events": []}
+
+
+def test_a_daemon_that_stops_ends_the_questions_that_are_being_answered(loop: Loop, path: Path) -> None:
+    loop.store = cast("SqlStore", EndlessStore(loop.store))
+    with connect_to(path, server_of(loop, path)) as connection, connection.makefile("rb") as stream:
+        assert "the daemon is stopping" in json.loads(stream.readline())["error"]
+
+
+@contextlib.contextmanager
+def connect_to(path: Path, server: ControlServer) -> Iterator[socket.socket]:
+    """Ask a question of a server that then stops."""
+    with contextlib.ExitStack() as stack:
+        with server:
+            connection = stack.enter_context(connect(path, timedelta(seconds=HANG_SECONDS)))
+            connection.sendall(b'{"command": "plan"}\n')
+            wait_until(lambda: server._turns._free._value < LONG_AT_ONCE, "it is being answered")
+        yield connection
+
+
+def test_few_long_questions_are_answered_at_a_time_and_short_ones_wait_for_none(loop: Loop, path: Path) -> None:
+    with server_of(loop, path, answered_within=timedelta(seconds=0.3)) as server:
+        with contextlib.ExitStack() as others:
+            for _ in range(LONG_AT_ONCE):
+                others.enter_context(
+                    server._turns.taken("plan", Question(others_connection(others), threading.Event()))
+                )
+            assert ask(path, "status")["state"] == "ok"
+            with pytest.raises(RefusedError, match=r"longer than 0\.3 seconds and was given up"):
+                ask(path, "plan")
+        assert ask(path, "plan")["keys"] == []
+
+
+def others_connection(stack: contextlib.ExitStack) -> socket.socket:
+    mine, theirs = socket.socketpair()
+    stack.enter_context(theirs)
+    return stack.enter_context(mine)
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,10 @@ def audit_list(
 ) -> None:
     """List events, the newest last."""
     from rotator.cli import pages  # noqa: PLC0415 - heavy
-    from rotator.cli.output import answer, moment, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.output import moment, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.paging import newest_events  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
-    from rotator.report.trail import AuditList  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     arguments = {
         "workspace": workspace,
@@ -37,13 +38,12 @@ def audit_list(
         "event": event,
         "since": None if since is None else moment(since, "--since"),
         "actor": actor,
-        "limit": limit,
     }
-    found = answer(config_of(context, config), "audit.list", AuditList, arguments)
+    found = newest_events(config_of(context, config), arguments, limit)
     if as_json:
-        print_json(found.json)
+        print_json(to_json(found))
     else:
-        pages.show_audit(Screen.of(), found.report)
+        pages.show_audit(Screen.of(), found)
 
 
 @audit.command("verify")
@@ -62,16 +62,18 @@ def audit_verify(
     backup replaced: then it says which restore that was, and what was lost.
     """
     from rotator.cli import pages  # noqa: PLC0415 - heavy
-    from rotator.cli.output import answer, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.paging import proof  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
-    from rotator.report.proof import ChainProof, Proven  # noqa: PLC0415 - heavy
+    from rotator.report.proof import Proven  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    found = answer(config_of(context, config), "audit.verify", ChainProof, {"head": head})
+    found = proof(config_of(context, config), head)
     if as_json:
-        print_json(found.json)
+        print_json(to_json(found))
     else:
-        pages.show_proof(Screen.of(), found.report)
-    raise typer.Exit({Proven.INTACT: 0, Proven.RESTORED: 3, Proven.BROKEN: 1}[found.report.verdict])
+        pages.show_proof(Screen.of(), found)
+    raise typer.Exit({Proven.INTACT: 0, Proven.RESTORED: 3, Proven.BROKEN: 1}[found.verdict])
 
 
 @audit.command("export")

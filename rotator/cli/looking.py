@@ -89,15 +89,20 @@ def tokens_list(
     """
     from rotator.cli import pages  # noqa: PLC0415 - heavy
     from rotator.cli.output import answer, now, print_json  # noqa: PLC0415 - heavy
+    from rotator.cli.paging import all_tokens  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
     from rotator.report.lists import TokenList  # noqa: PLC0415 - heavy
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    arguments = {"workspace": workspace, "all": every}
-    found = answer(config_of(context, config), "tokens.list", TokenList, arguments)
-    if as_json:
-        print_json(found.json)
+    option = config_of(context, config)
+    if workspace is None:
+        found = all_tokens(option, ended=every)
     else:
-        pages.show_tokens(Screen.of(), found.report, now())
+        found = answer(option, "tokens.list", TokenList, {"workspace": workspace, "all": every}).report
+    if as_json:
+        print_json(to_json(found))
+    else:
+        pages.show_tokens(Screen.of(), found, now())
 
 
 def jwks(

@@ -1,6 +1,6 @@
 """The database."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -125,8 +125,8 @@ class Snapshot(Protocol):
         """Return the text of a token; None where it was erased, or the KEK that opens it is not at hand."""
         ...
 
-    def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
-        """Yield tokens, of one workspace or of all, by workspace and sequence."""
+    def tokens(self, workspace: WorkspaceId | None = None, *, after: WorkspaceId | None = None) -> Iterator[Token]:
+        """Yield tokens, of one workspace or of all (of those ``after`` one), by workspace and sequence."""
         ...
 
     def tokens_of(self, workspaces: Sequence[WorkspaceId]) -> Iterator[Token]:
@@ -448,8 +448,12 @@ class Store(Protocol):
         """Open a writing transaction: committed durably at the end of the block, rolled back on an exception."""
         ...
 
-    def read(self) -> AbstractContextManager[Snapshot]:
-        """Open a consistent read that blocks no writer."""
+    def read(self, check: Callable[[], None] | None = None) -> AbstractContextManager[Snapshot]:
+        """Open a consistent read that blocks no writer.
+
+        ``check`` is called again and again while it reads, and in the midst of long statements, possibly from another
+        thread: what it raises ends the read.
+        """
         ...
 
     def lost(self) -> str:

@@ -15,10 +15,10 @@ from rotator.core.secret import Secret
 from rotator.errors import ConfigError
 from rotator.ports import Snapshot
 from rotator.report.hanging import KeyDetail, key_detail
-from rotator.report.lists import KeyList, TokenList, keys, tokens
+from rotator.report.lists import KeyList, TokenList, TokenPage, keys, tokens, tokens_page
 from rotator.report.naming import beginning_of
 from rotator.report.plans import Plan, plan
-from rotator.report.proof import ChainProof, prove
+from rotator.report.proof import Progress, ProofPage, prove_page
 from rotator.report.records import Report
 from rotator.report.replacement import Replacement, replacement
 from rotator.report.restores import Beside
@@ -32,10 +32,10 @@ Arguments = Mapping[str, str | int | bool | None]
 
 DEFAULT_HORIZON: Final = timedelta(days=90)
 LONGEST_HORIZON: Final = timedelta(days=3653)
-MOST_EVENTS: Final = 1_000_000
-"""Of the audit in one answer."""
 LARGEST_PAGE: Final = 5_000
-"""Events of the audit on one page: some megabytes."""
+"""Events of the audit, or tokens, in one answer: some megabytes."""
+PROVEN_AT_ONCE: Final = 50_000
+"""Events of the audit that are hashed for one answer: some seconds."""
 LAST_EVENT: Final = 2**62
 """More than any database gets to."""
 
@@ -86,33 +86,46 @@ def _tokens(view: View, arguments: Arguments) -> TokenList:
     )
 
 
+def _tokens_page(view: View, arguments: Arguments) -> TokenPage:
+    _expect(arguments, after=str, limit=int, all=bool)
+    after = WorkspaceId(str(arguments.get("after") or ""))
+    return tokens_page(view.snapshot, after, _limit(arguments, LARGEST_PAGE), ended=bool(arguments.get("all")))
+
+
+def _limit(arguments: Arguments, usual: int) -> int:
+    given = arguments.get("limit")
+    limit = usual if given is None else int(given)
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise ConfigError(f"found a limit of {limit}, expected 1 to {LARGEST_PAGE}")
+    return limit
+
+
+def _number(arguments: Arguments, name: str) -> int | None:
+    given = arguments.get(name)
+    if given is not None and not 0 <= int(given) <= LAST_EVENT:
+        raise ConfigError(f"found {given} as the number of an event, expected 0 to {LAST_EVENT}")
+    return None if given is None else int(given)
+
+
 def _audit(view: View, arguments: Arguments) -> AuditList:
-    _expect(arguments, workspace=str, key=str, event=str, since=str, actor=str, limit=int)
+    _expect(arguments, workspace=str, key=str, event=str, since=str, actor=str, before=int, limit=int)
     workspace, key, event, actor = (arguments.get(name) for name in ("workspace", "key", "event", "actor"))
-    since, limit = arguments.get("since"), arguments.get("limit")
+    since = arguments.get("since")
     wanted = AuditFilter(
         workspace=None if workspace is None else WorkspaceId(str(workspace)),
         key=None if key is None else beginning_of(str(key)),
         event=None if event is None else str(event),
         since=None if since is None else _moment(str(since)),
         actor=None if actor is None else str(actor),
-        limit=AuditFilter().limit if limit is None else int(limit),
+        before=_number(arguments, "before"),
+        limit=_limit(arguments, AuditFilter().limit),
     )
-    if not 1 <= wanted.limit <= MOST_EVENTS:
-        raise ConfigError(f"found a limit of {wanted.limit}, expected 1 to {MOST_EVENTS}")
     return audit(view.snapshot, wanted)
 
 
 def _audit_page(view: View, arguments: Arguments) -> AuditPage:
     _expect(arguments, after=int, limit=int)
-    after, limit = arguments.get("after"), arguments.get("limit")
-    wanted = LARGEST_PAGE if limit is None else int(limit)
-    if not 1 <= wanted <= LARGEST_PAGE:
-        raise ConfigError(f"found a limit of {wanted}, expected 1 to {LARGEST_PAGE}")
-    first = 0 if after is None else int(after)
-    if not 0 <= first <= LAST_EVENT:
-        raise ConfigError(f"found {first} as the last event that is known, expected 0 to {LAST_EVENT}")
-    return page(view.snapshot, first, wanted)
+    return page(view.snapshot, _number(arguments, "after") or 0, _limit(arguments, LARGEST_PAGE))
 
 
 def _moment(text: str) -> datetime:
@@ -125,12 +138,19 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _proof(view: View, arguments: Arguments) -> ChainProof:
-    _expect(arguments, head=str)
-    head = arguments.get("head")
-    if head is not None and not _HASH.fullmatch(str(head).strip()):
-        raise ConfigError(f"{str(head)[:80]!r} is no head of the audit; expected the 64 hex digits of a hash")
-    return prove(view.snapshot, None if head is None else str(head), view.beside.ahead)
+def _proof(view: View, arguments: Arguments) -> ProofPage:
+    _expect(arguments, head=str, seq=int, hash=str, found=bool, events=int)
+    head, known = arguments.get("head"), str(arguments.get("hash") or "")
+    for each in filter(None, (head, known)):
+        if not _HASH.fullmatch(str(each).strip()):
+            raise ConfigError(f"{str(each)[:80]!r} is no head of the audit; expected the 64 hex digits of a hash")
+    begun = Progress(
+        seq=_number(arguments, "seq") or 0,
+        hash=known,
+        found=bool(arguments.get("found")),
+        events=_number(arguments, "events") or 0,
+    )
+    return prove_page(view.snapshot, None if head is None else str(head), view.beside.ahead, begun, PROVEN_AT_ONCE)
 
 
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -214,10 +234,11 @@ Answer = (
     | KeyDetail
     | Takeover
     | TokenList
+    | TokenPage
     | Replacement
     | AuditList
     | AuditPage
-    | ChainProof
+    | ProofPage
     | Verdict
     | Revocation
 )
@@ -231,6 +252,7 @@ READING: Final[Mapping[str, Callable[[View, Arguments], Answer]]] = MappingProxy
         "keyset.takeover": _takeover,
         "token.replacement": _replacement,
         "tokens.list": _tokens,
+        "tokens.page": _tokens_page,
         "audit.list": _audit,
         "audit.page": _audit_page,
         "audit.verify": _proof,
@@ -252,9 +274,10 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
         "keyset.takeover": Takeover,
         "token.replacement": Replacement,
         "tokens.list": TokenList,
+        "tokens.page": TokenPage,
         "audit.list": AuditList,
         "audit.page": AuditPage,
-        "audit.verify": ChainProof,
+        "audit.verify": ProofPage,
         "token.verify": Verdict,
         "revocation.show": Revocation,
     }

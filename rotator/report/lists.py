@@ -1,6 +1,6 @@
 """The lists: keys and tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -147,6 +147,30 @@ class TokenList:
     tokens: tuple[TokenEntry, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPage:
+    """A part of the list of tokens: all of some workspaces."""
+
+    tokens: tuple[TokenEntry, ...]
+    after: WorkspaceId | None
+    """The last workspace of this page; None: there are no more."""
+
+
+def tokens_page(snapshot: Snapshot, after: WorkspaceId, limit: int, *, ended: bool = False) -> TokenPage:
+    """Return the tokens, as :func:`tokens` does, of the next workspaces by id: ``limit`` tokens or a few more."""
+    page: list[tuple[WorkspaceId, list[Token]]] = []
+    count, more = 0, False
+    for name, group in groupby(snapshot.tokens(after=after), key=lambda token: token.workspace):
+        if more := count >= limit:
+            break
+        shown = _shown(list(group), ended=ended)
+        page.append((name, shown))
+        count += len(shown)
+    names = [name for name, _ in page]
+    found = _entries(snapshot, page, snapshot.deliveries_of(names))
+    return TokenPage(tokens=found, after=names[-1] if more else None)
+
+
 def tokens(snapshot: Snapshot, *, workspace: WorkspaceId | None = None, ended: bool = False) -> TokenList:
     """Return the tokens that are current or in grace, and with ``ended`` also those that are retired or revoked.
 
@@ -155,16 +179,25 @@ def tokens(snapshot: Snapshot, *, workspace: WorkspaceId | None = None, ended: b
     """
     if workspace is not None and snapshot.workspace(workspace) is None:
         raise UnknownNameError(f"there is no workspace {workspace!r}; `rotator tokens list` names them")
+    by_workspace = groupby(snapshot.tokens(workspace), key=lambda token: token.workspace)
+    found = [(name, _shown(list(group), ended=ended)) for name, group in by_workspace]
+    return TokenList(tokens=_entries(snapshot, found, snapshot.deliveries(workspace)))
+
+
+def _shown(issued: list[Token], *, ended: bool) -> list[Token]:
+    return [token for token in issued if ended or token is issued[-1] or token.phase in _LIVING]
+
+
+def _entries(
+    snapshot: Snapshot, found: Iterable[tuple[WorkspaceId, list[Token]]], rows: Iterable[DeliveryRow]
+) -> tuple[TokenEntry, ...]:
     deliveries: dict[WorkspaceId, list[DeliveryRow]] = {}
-    for row in snapshot.deliveries(workspace):
+    for row in rows:
         deliveries.setdefault(row.workspace, []).append(row)
     ends = {overlap.jti: overlap.ends_at for overlap in snapshot.overlaps()}
-    entries: list[TokenEntry] = []
-    for name, group in groupby(snapshot.tokens(workspace), key=lambda token: token.workspace):
-        issued = list(group)
-        shown = [token for token in issued if ended or token is issued[-1] or token.phase in _LIVING]
-        entries += [_token(token, deliveries.get(name, []), ends.get(token.jti)) for token in shown]
-    return TokenList(tokens=tuple(entries))
+    return tuple(
+        _token(token, deliveries.get(name, []), ends.get(token.jti)) for name, shown in found for token in shown
+    )
 
 
 _LIVING = (Phase.PENDING, Phase.ACTIVE, Phase.GRACE)

@@ -62,8 +62,8 @@ class _Overlaid:
         row = self._snapshot.token(jti)
         return None if row is None else replace(row, token=self._token(row.token))
 
-    def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
-        return map(self._token, self._snapshot.tokens(workspace))
+    def tokens(self, workspace: WorkspaceId | None = None, *, after: WorkspaceId | None = None) -> Iterator[Token]:
+        return map(self._token, self._snapshot.tokens(workspace, after=after))
 
     def tokens_of(self, workspaces: Sequence[WorkspaceId]) -> Iterator[Token]:
         return map(self._token, self._snapshot.tokens_of(workspaces))

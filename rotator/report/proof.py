@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rotator.core.audit import Mark, verify_chain
-from rotator.ports import AuditRow, Snapshot, WitnessRecord
+from rotator.core.audit import Broken, Mark, verify_chain
+from rotator.ports import AuditHead, AuditRow, Snapshot, WitnessRecord
 from rotator.report.restores import Restore, restores
 
 
@@ -43,17 +43,74 @@ class ChainProof:
     """The head that was given."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a proof goes on, as whoever asks for the next page says it."""
+
+    seq: int = 0
+    """The last event that was checked; 0: none was."""
+    hash: str = ""
+    found: bool = False
+    """The noted head was met."""
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofPage:
+    """How far a proof came: a part of the chain holds, or it is over."""
+
+    proof: ChainProof | None
+    """What it came to, once it is over; its count is that of all pages."""
+    go_on_from: Progress
+
+
 def prove(snapshot: Snapshot, noted_head: str | None = None, ahead: WitnessRecord | None = None) -> ChainProof:
     """Hash every event anew; with ``noted_head``, also look for it in the chain.
 
     ``ahead``: a witness that knows what the database lacks, and that no start has followed yet.
     """
+    proof = prove_page(snapshot, noted_head, ahead).proof
+    assert proof is not None  # noqa: S101 - without a limit there is one page
+    return proof
+
+
+def prove_page(
+    snapshot: Snapshot,
+    noted_head: str | None = None,
+    ahead: WitnessRecord | None = None,
+    begun: Progress | None = None,
+    limit: int | None = None,
+) -> ProofPage:
+    """Hash the next ``limit`` events anew, after those of ``begun``, which is believed.
+
+    Whoever splits a proof asks for their own sake. What is committed meanwhile is proven with the last page.
+    """
     head = snapshot.audit_head()
+    begun = Progress() if begun is None else begun
     wanted = None if noted_head is None else noted_head.strip().lower()
-    seen = _Seen(wanted, found=wanted in (None, head.anchor_hash))
-    broken = verify_chain(
-        seen.watch(snapshot.audit(head.anchor_seq)), Mark(head.anchor_seq, head.anchor_hash), Mark(head.seq, head.hash)
-    )
+    begin = Mark(begun.seq, begun.hash)
+    if begun.seq <= head.anchor_seq:
+        begin = Mark(head.anchor_seq, head.anchor_hash)
+    seen = _Seen(wanted, begun.found or wanted in (None, head.anchor_hash), begun.events, begin)
+    whole = limit is None or head.seq - begin.seq <= limit
+    end = Mark(head.seq, head.hash) if whole else None
+    broken = verify_chain(seen.watch(snapshot.audit(begin.seq, limit)), begin, end)
+    if broken is None and not whole and seen.last == begin:
+        broken = verify_chain((), begin, Mark(head.seq, head.hash))  # nothing is there of what should be
+    if broken is None and not whole:
+        progress = Progress(seq=seen.last.seq, hash=seen.last.hash, found=seen.found, events=seen.count)
+        return ProofPage(proof=None, go_on_from=progress)
+    return ProofPage(proof=_proof(snapshot, head, wanted, ahead, broken, seen), go_on_from=begun)
+
+
+def _proof(
+    snapshot: Snapshot,
+    head: AuditHead,
+    wanted: str | None,
+    ahead: WitnessRecord | None,
+    broken: Broken | None,
+    seen: "_Seen",
+) -> ChainProof:
     verdict, problem, restored_seq = Proven.INTACT, "", None
     if broken is not None:
         verdict, problem = Proven.BROKEN, f"event {broken.seq}: {broken.problem}"
@@ -122,11 +179,13 @@ class _Seen:
 
     wanted: str | None
     found: bool
-    count: int = 0
+    count: int
+    last: Mark
 
     def watch(self, rows: Iterable[AuditRow]) -> Iterator[AuditRow]:
         """Let ``rows`` pass."""
         for row in rows:
             self.count += 1
             self.found = self.found or row.hash == self.wanted
+            self.last = Mark(row.seq, row.hash)
             yield row

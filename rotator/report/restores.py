@@ -56,9 +56,9 @@ class Restore:
 
 
 def restores(snapshot: Snapshot) -> tuple[Restore, ...]:
-    """Return every restore that the audit tells of, the oldest first; it is read as a whole for that."""
+    """Return every restore that the audit tells of, the oldest first."""
     found: list[Restore] = []
-    for row in snapshot.audit():
+    for row in snapshot.audit(names={EventName.BACKUP_RESTORED, EventName.STATE_RESTORED}):
         if row.event.name is EventName.BACKUP_RESTORED:
             found.append(_restore(snapshot, row))
         elif row.event.name is EventName.STATE_RESTORED:

@@ -21,6 +21,9 @@ from rotator.core.model import (
 )
 from rotator.ports import IssuedToken, KeyRow, KeysetRow, Transaction
 
+ENDLESS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT 1 FROM numbers) SELECT count(*) FROM numbers"
+"""A statement that never ends by itself, on either database."""
+
 NOW = datetime(2026, 3, 29, 0, 59, 59, 999_999, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -1,5 +1,6 @@
 """The audit chain, its pruning, and the requests, on every database."""
 
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from rotator.core.events import GENESIS, Detail, EventName
 from rotator.core.model import DEFAULT_KEYSET, Phase, WorkspaceId
 from rotator.errors import InvariantError, StoreError
 from rotator.ports import SEALED, AuditHead, RequestRow, Snapshot
-from tests.contract.records import ACME, DAY, FILE, HOUR, NOW, events, issue, key, keyset, workspace
+from tests.contract.records import ACME, DAY, ENDLESS, FILE, HOUR, NOW, events, issue, key, keyset, workspace
 
 MADE, ISSUED, RESTORED = EventName.KEY_MADE, EventName.TOKEN_ISSUED, EventName.STATE_RESTORED
 BEGINNING = AuditHead(0, GENESIS, 0, GENESIS, 0)
@@ -249,3 +250,42 @@ def test_removed_keyset_name_is_no_part_of_the_chain_state(store: SqlStore) -> N
     with store.begin() as transaction:
         transaction.append(events(MADE))
         assert transaction.keyset(DEFAULT_KEYSET) is None
+
+
+class OverError(Exception):
+    """What somebody who waits for no answer raises."""
+
+
+def test_a_read_ends_in_the_midst_of_a_statement_when_it_is_over(store: SqlStore) -> None:
+    """With what said so; the connection serves the next read."""
+    began = threading.Event()
+
+    def check() -> None:
+        if began.is_set():
+            raise OverError
+
+    def read() -> None:
+        with store.read(check) as snapshot:
+            began.set()
+            snapshot._connection.exec_driver_sql(ENDLESS)  # type: ignore[attr-defined]  # the real one's
+
+    with pytest.raises(OverError):
+        read()
+    with store.read() as snapshot:
+        assert snapshot.audit_head().seq == 0
+
+
+def test_a_read_ends_between_two_rows_when_it_is_over(store: SqlStore) -> None:
+    """However fast the database is: what is done with each row may take its time."""
+    with store.begin() as transaction:
+        transaction.append(events(*[EventName.KEY_MADE] * 10))
+    looks = iter([None] * 5)
+
+    def check() -> None:
+        if next(looks, "over") == "over":
+            raise OverError
+
+    read: list[int] = []
+    with pytest.raises(OverError), store.read(check) as snapshot:
+        read += (row.seq for row in snapshot.audit())
+    assert len(read) <= 5

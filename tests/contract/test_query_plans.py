@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from rotator.adapters.store import SqlStore, open_store
 from rotator.core.events import EventName
-from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Phase, ReplicaId
+from rotator.core.model import DEFAULT_KEYSET, Jti, KeysetName, Phase, ReplicaId, WorkspaceId
 from rotator.ports import AuditWanted, Snapshot, Transaction
 from tests.contract.records import ACME, DAY, FILE, HOUR, KID, NOW, events, issue, issued, key, keyset, workspace
 
@@ -29,6 +29,7 @@ QUERIES: dict[str, Callable[[Snapshot], object]] = {
     "overdue_workspaces": lambda snapshot: snapshot.overdue_workspaces(NOW),
     "workspace_faults": lambda snapshot: snapshot.workspace_faults(),
     "token": lambda snapshot: snapshot.token(Jti("jti")),
+    "tokens after one": lambda snapshot: list(snapshot.tokens(after=WorkspaceId("ws-1999"))),
     "tokens of one": lambda snapshot: list(snapshot.tokens(ACME)),
     "current_tokens": lambda snapshot: snapshot.current_tokens([ACME]),
     "expired_tokens": lambda snapshot: snapshot.expired_tokens(NOW, 9),

@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from rotator.adapters.store.bounds import Check, bounded
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.migrate import Prepared, prepare
 from rotator.adapters.store.problems import place, reported
@@ -88,12 +89,13 @@ class SqlStore:
             yield transaction
 
     @contextmanager
-    def read(self) -> Iterator[Snapshot]:
-        """Open a consistent read that blocks no writer."""
+    def read(self, check: Check | None = None) -> Iterator[Snapshot]:
+        """Open a consistent read that blocks no writer, and ends with what ``check`` raises when that is called."""
         with (
             reported(self._where),
             self._for_reading.connect() as connection,
-            closing(SqlSnapshot(connection, self._integrity)) as snapshot,
+            closing(SqlSnapshot(connection, self._integrity, check)) as snapshot,
+            bounded(connection, check),
         ):
             yield snapshot
 

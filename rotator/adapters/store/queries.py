@@ -130,6 +130,7 @@ FAILING_WORKSPACES: Final = sa.select(WORKSPACES.id, WORKSPACES.failures, WORKSP
 
 ALL_TOKENS: Final = sa.select(*TOKEN_WITHOUT_TEXT).order_by(TOKENS.workspace, TOKENS.sequence)
 TOKENS_OF_WORKSPACE: Final = ALL_TOKENS.where(TOKENS.workspace == sa.bindparam("workspace"))
+TOKENS_AFTER: Final = ALL_TOKENS.where(TOKENS.workspace > sa.bindparam("after"))
 TOKENS_OF_WORKSPACES: Final = ALL_TOKENS.where(TOKENS.workspace.in_(sa.bindparam("workspaces", expanding=True)))
 ONE_TOKEN: Final = sa.select(schema.tokens).where(TOKENS.jti == sa.bindparam("jti"))
 

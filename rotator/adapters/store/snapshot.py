@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from rotator.adapters.store import asked, chain, queries, reach, rows, scrub, trail
+from rotator.adapters.store.bounds import Check
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import noted, to_us
@@ -59,8 +60,9 @@ NAMED_AT_ONCE: Final = 5_000
 class SqlSnapshot:
     """A :class:`~rotator.ports.Snapshot` on one connection, whose transaction its maker began and ends."""
 
-    def __init__(self, connection: sa.Connection, integrity: Integrity) -> None:
+    def __init__(self, connection: sa.Connection, integrity: Integrity, check: Check | None = None) -> None:
         self._connection = connection
+        self._check: Final = check
         self._integrity: Final = integrity
         self._under_way: set[sa.CursorResult[Any]] = set()
 
@@ -81,7 +83,10 @@ class SqlSnapshot:
     def _each(self, statement: sa.Select[*tuple[Any, ...]], **parameters: object) -> Iterator[rows.AnyRow]:
         result = self._connection.execute(statement, parameters, execution_options={"yield_per": FETCHED_AT_ONCE})
         self._under_way.add(result)
-        yield from result
+        for row in result:
+            if self._check is not None:
+                self._check()
+            yield row
         self._under_way.discard(result)
 
     def _of_each(
@@ -200,8 +205,10 @@ class SqlSnapshot:
         row = self._connection.execute(queries.ONE_TOKEN, {"jti": jti}).mappings().first()
         return None if row is None else self._integrity.open_token(row, algorithm)
 
-    def tokens(self, workspace: WorkspaceId | None = None) -> Iterator[Token]:
-        """Yield tokens, of one workspace or of all, by workspace and sequence."""
+    def tokens(self, workspace: WorkspaceId | None = None, *, after: WorkspaceId | None = None) -> Iterator[Token]:
+        """Yield tokens, of one workspace or of all (of those ``after`` one), by workspace and sequence."""
+        if workspace is None and after is not None:
+            return rows.tokens(self._each(queries.TOKENS_AFTER, after=after), self._integrity)
         if workspace is None:
             return rows.tokens(self._each(queries.ALL_TOKENS), self._integrity)
         return rows.tokens(self._each(queries.TOKENS_OF_WORKSPACE, workspace=workspace), self._integrity)
