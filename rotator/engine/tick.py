@@ -37,7 +37,7 @@ from rotator.engine.shares import begin_share
 from rotator.engine.sync import applying
 from rotator.engine.timekeeping import judge_clock
 from rotator.engine.witnessing import write_witness
-from rotator.errors import KekError, RefusedError, RotatorError, StoreError, StoreLostError, WitnessError
+from rotator.errors import KekError, RefusedError, RotatorError, StoreLostError, WitnessError
 from rotator.ports import Reading
 
 HEARTBEAT: Final = timedelta(seconds=30)
