@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -41,17 +42,20 @@ class Watched:
 
     directory: Path
     process: subprocess.Popen[str]
-    lines: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     beats: list[float] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+    """Events by name."""
+    revoked: dict[str, float] = field(default_factory=dict)
+    """When the log named each revoked key."""
 
     @property
     def control(self) -> Path:
         return self.directory / "rotator-data" / "control.sock"
 
-    def said(self, event: str, **fields: str) -> float | None:
-        """Return when it logged an event."""
-        wanted = {"event": event, **fields}
-        return next((at for at, line in list(self.lines) if wanted.items() <= line.items()), None)
+    def hear(self, line: dict[str, Any]) -> None:
+        self.counted[line["event"]] += 1
+        if line["event"] == "key.revoked":
+            self.revoked[line["kid"]] = time.monotonic()
 
     def kids(self, keyset: str) -> list[str]:
         path = self.directory / "rotator-data" / "public" / "keysets" / keyset / "jwks.json"
@@ -64,7 +68,7 @@ class Watched:
         return kid not in self.kids(keyset)
 
 
-def wait_for(found: Callable[[], T], patience: float = 600) -> T:
+def wait_for(found: Callable[[], T | None], patience: float = 600) -> T:
     """Return what is found, once it is."""
     give_up_at = time.monotonic() + patience
     while not (there := found()):
@@ -105,7 +109,7 @@ def daemon(directory: Path) -> Iterator[Watched]:
                 assert process.stdout is not None
                 for line in process.stdout:
                     with contextlib.suppress(ValueError):
-                        watched.lines.append((time.monotonic(), json.loads(line)))
+                        watched.hear(json.loads(line))
 
             def hear() -> None:
                 with contextlib.suppress(OSError):
@@ -139,7 +143,7 @@ def revoke_each_second(watched: Watched, rounds: int) -> tuple[list[float], list
             time.sleep(0.01)
         wait_for(partial(watched.lacks, keyset, kid))
         sets.append(time.monotonic() - begin)
-        lines.append((wait_for(partial(watched.said, "key.revoked", kid=kid)) or 0.0) - begin)
+        lines.append(wait_for(partial(watched.revoked.get, kid)) - begin)
         time.sleep(max(0.0, 1.0 - (time.monotonic() - begin)))
     return sets, lines
 
@@ -147,7 +151,7 @@ def revoke_each_second(watched: Watched, rounds: int) -> tuple[list[float], list
 def amid_a_reload(directory: Path, options: argparse.Namespace) -> tuple[list[float], list[float], list[float]]:
     write_config(directory, options.rounds)
     with daemon(directory) as watched:
-        wait_for(lambda: watched.said("daemon.ready"))
+        wait_for(lambda: watched.counted["daemon.ready"])
         write_config(directory, options.rounds, keysets=options.keysets)
         begin = time.monotonic()
         watched.process.send_signal(signal.SIGHUP)
@@ -160,7 +164,7 @@ def amid_a_reload(directory: Path, options: argparse.Namespace) -> tuple[list[fl
 def amid_a_first_start(directory: Path, options: argparse.Namespace) -> tuple[list[float], list[float], list[float]]:
     write_config(directory, options.rounds, workspaces=options.workspaces)
     with daemon(directory) as watched:
-        wait_for(lambda: watched.said("daemon.started"))
+        wait_for(lambda: watched.counted["daemon.started"])
         sets, lines = revoke_each_second(watched, options.rounds)
         return sets, lines, watched.beats
 
@@ -168,7 +172,7 @@ def amid_a_first_start(directory: Path, options: argparse.Namespace) -> tuple[li
 def amid_a_burst(directory: Path, options: argparse.Namespace) -> tuple[list[float], list[float], list[float]]:
     write_config(directory, options.rounds, workspaces=options.workspaces // 2)
     with daemon(directory) as watched:
-        wait_for(lambda: sum(line["event"] == "token.issued" for _, line in watched.lines) >= options.workspaces // 2)
+        wait_for(lambda: watched.counted["token.issued"] >= options.workspaces // 2)
         kid = watched.kids("default")[0]
         ask(watched.control, "key.revoke", {"kid": kid, "choice": "now"}, "a benchmark")
         sets, lines = revoke_each_second(watched, options.rounds)
@@ -185,11 +189,11 @@ def amid_a_slow_url(directory: Path, options: argparse.Namespace) -> tuple[list[
         threading.Thread(target=server.serve_forever, daemon=True).start()
         write_config(directory, options.rounds)
         with daemon(directory) as watched:
-            wait_for(lambda: watched.said("daemon.ready"))
+            wait_for(lambda: watched.counted["daemon.ready"])
         write_config(directory, options.rounds, verify_url=f"http://127.0.0.1:{server.server_port}")
         (directory / "notify").unlink()
         with daemon(directory) as watched:
-            wait_for(lambda: watched.said("daemon.ready"))
+            wait_for(lambda: watched.counted["daemon.ready"])
             figures = revoke_each_second(watched, options.rounds)
         server.shutdown()
         return *figures, watched.beats
