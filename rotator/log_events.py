@@ -41,6 +41,7 @@ class LogEvent(StrEnum):
     STORE_LOST = "store.lost"
     PUBLISH_FAILED = "publish.failed"
     PUBLISH_REPAIRED = "publish.repaired"
+    SERVED_BEHIND = "served.behind"
     PUBLISH_META_REFUSED = "publish.meta_refused"
     PUBLISH_FOREIGN_KEY = "publish.foreign_key"
     KEY_UNAUTHENTIC = "key.unauthentic"
@@ -156,6 +157,11 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.PUBLISH_FAILED: _entry(
             Level.ERROR,
             "A published set could not be written or read back; the last good one stays, and no new key signs.",
+            "keyset problem",
+        ),
+        LogEvent.SERVED_BEHIND: _entry(
+            Level.WARNING,
+            "A URL of `publish.verify_url` cannot be read, or lacks a published key for longer than `publish.lag`.",
             "keyset problem",
         ),
         LogEvent.PUBLISH_REPAIRED: _entry(

@@ -72,6 +72,8 @@ class State:
         """
         retention = self.config.settings.retention
         chores = Chores(retention_tokens=retention.tokens, retention_audit=retention.audit)
+        if self.served is not None:
+            self.served.on_news = wake
         return Engine(self.run, wake=wake, chores=chores, logs_audit=logs_audit)
 
 
@@ -91,7 +93,7 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
             new = not snapshot.keks()
         if new:
             _make_kek_if_due(settings.kek)
-        served = None if settings.verify_url is None else HttpServedSets(settings.verify_url)
+        served = HttpServedSets(settings.verify_urls) if settings.verify_urls else None
         if served is not None:
             stack.callback(served.close)
         log = log if log is not None else CataloguedLog()

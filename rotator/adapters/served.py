@@ -9,8 +9,7 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
@@ -18,6 +17,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from rotator.core import jwks
 from rotator.core.model import KeysetName, Kid
 from rotator.errors import ConfigError
+from rotator.ports import ServedSet
 
 STEP_TIMEOUT: Final = timedelta(seconds=5)
 """For the connection and for each wait for bytes."""
@@ -26,47 +26,37 @@ FETCH_TIMEOUT: Final = timedelta(seconds=15)
 READ_LIMIT_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Fetch:
-    at: datetime
-    kids: frozenset[Kid] | None
-    fault: str
-
-
 class HttpServedSets:
-    """Sets below ``verify_url``; implements :class:`~rotator.ports.ServedSets`. Safe to use from several threads.
+    """Sets below each ``verify_url``; implements :class:`~rotator.ports.ServedSets`. Safe to use from several threads.
 
-    A fetch bears the ``now`` of the :meth:`refresh` that started it: the earliest moment at which the server can have
-    shown what it showed.
+    Of each keyset every URL is asked at which verifiers may look: the one that its discovery document names, and the
+    one among the keysets. A look bears the ``now`` of the :meth:`refresh` that started it: the earliest moment at which
+    a server can have shown what it showed.
     """
 
     def __init__(
         self,
-        verify_url: str,
+        verify_urls: Sequence[str],
         *,
+        on_news: Callable[[], None] = lambda: None,
         step_timeout: timedelta = STEP_TIMEOUT,
         fetch_timeout: timedelta = FETCH_TIMEOUT,
     ) -> None:
-        self._url = _checked(verify_url)
+        self._urls = [_checked(url).geturl().rstrip("/") for url in verify_urls]
+        self.on_news = on_news
+        """Called, from a thread, when something is served that was not before, or no more."""
         self._step_timeout = step_timeout
         self._fetch_timeout = fetch_timeout
         self._lock = threading.Lock()
-        self._latest: dict[KeysetName, _Fetch] = {}
+        self._latest: dict[KeysetName, ServedSet] = {}
         self._thread: threading.Thread | None = None
         self._stream: socket.socket | None = None
         self._closed = False
 
-    def latest(self, keyset: KeysetName) -> tuple[datetime, frozenset[Kid] | None] | None:
-        """Return when the last fetch began and the kids it showed (None: it failed); None before the first one."""
+    def latest(self, keyset: KeysetName) -> ServedSet | None:
+        """Return what was seen last; None before the first look."""
         with self._lock:
-            fetch = self._latest.get(keyset)
-        return None if fetch is None else (fetch.at, fetch.kids)
-
-    def fault(self, keyset: KeysetName) -> str:
-        """Return why the last fetch failed; empty if it did not."""
-        with self._lock:
-            fetch = self._latest.get(keyset)
-        return "" if fetch is None else fetch.fault
+            return self._latest.get(keyset)
 
     def refresh(self, keysets: Sequence[KeysetName], now: datetime) -> None:
         """Start fetching in the background; while a fetch is under way, nothing is started."""
@@ -88,18 +78,39 @@ class HttpServedSets:
             thread.join(self._step_timeout.total_seconds())
 
     def _fetch_all(self, keysets: Sequence[KeysetName], now: datetime) -> None:
+        news = False
         for keyset in keysets:
+            seen = self._look(keyset, now)
             if self._closed:
                 return
-            try:
-                fetch = _Fetch(now, self._fetch(keyset), "")
-            except (OSError, http.client.HTTPException, _UnusableAnswerError) as error:
-                fetch = _Fetch(now, None, f"{self._target(keyset)}: {str(error) or type(error).__name__}")
             with self._lock:
-                self._latest[keyset] = fetch
+                before = self._latest.get(keyset)
+                self._latest[keyset] = seen
+            news = news or before is None or before.shown != seen.shown
+        if news:
+            self.on_news()
 
-    def _fetch(self, keyset: KeysetName) -> frozenset[Kid]:
-        connection = self._connection()
+    def _look(self, keyset: KeysetName, now: datetime) -> ServedSet:
+        shown: dict[str, frozenset[Kid] | None] = {}
+        problem = ""
+        for target in self._targets(keyset):
+            try:
+                shown[target] = None if self._closed else self._fetch(target)
+            except (OSError, http.client.HTTPException, _UnusableAnswerError) as error:
+                shown[target] = None
+                problem = problem or f"{target}: {str(error) or type(error).__name__}"
+        return ServedSet(now, shown, problem)
+
+    def _targets(self, keyset: KeysetName) -> Sequence[str]:
+        targets = [
+            target
+            for url in self._urls
+            for target in (jwks.jwks_uri(url, keyset), f"{url}/keysets/{quote(keyset, safe='')}/jwks.json")
+        ]
+        return list(dict.fromkeys(targets))
+
+    def _fetch(self, target: str) -> frozenset[Kid]:
+        connection = self._connection(urlsplit(target))
         deadline: threading.Timer | None = None
         try:
             connection.connect()
@@ -110,7 +121,7 @@ class HttpServedSets:
             deadline.start()
             connection.request(
                 "GET",
-                urlsplit(self._target(keyset)).path,
+                urlsplit(target).path,
                 headers={"Cache-Control": "no-cache", "Accept": "*/*"},
             )
             with connection.getresponse() as response:
@@ -122,14 +133,11 @@ class HttpServedSets:
                 self._stream = None
             connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port, timeout = self._url.hostname or "", self._url.port, self._step_timeout.total_seconds()
-        if self._url.scheme == "https":
+    def _connection(self, url: SplitResult) -> http.client.HTTPConnection:
+        host, port, timeout = url.hostname or "", url.port, self._step_timeout.total_seconds()
+        if url.scheme == "https":
             return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
         return http.client.HTTPConnection(host, port, timeout=timeout)
-
-    def _target(self, keyset: KeysetName) -> str:
-        return f"{self._url.geturl().rstrip('/')}/keysets/{quote(keyset, safe='')}/jwks.json"
 
 
 def _cut_off(stream: socket.socket | None) -> None:

@@ -60,7 +60,7 @@ def settings(shape: ConfigShape, directory: Path, environ: Mapping[str, str], re
         publish_directory=published,
         base_url=(shape.publish.base_url or shape.issuer).rstrip("/"),
         publish_lag=shape.publish.lag,
-        verify_url=shape.publish.verify_url.rstrip("/") if shape.publish.verify_url else None,
+        verify_urls=tuple(dict.fromkeys(url.rstrip("/") for url in shape.publish.verify_url)),
         kek=kek,
         control=_control(shape, base, state_directory, environ),
         log=LogSettings(format=shape.log.format, level=shape.log.level),

@@ -144,8 +144,18 @@ def _url(value: object) -> str:
     return text
 
 
-Url = Annotated[
-    str, BeforeValidator(_url), WithJsonSchema({"type": "string", "format": "uri", "pattern": "^https?://[^?#]+$"})
+_URL_SCHEMA: Final = {"type": "string", "format": "uri", "pattern": "^https?://[^?#]+$"}
+Url = Annotated[str, BeforeValidator(_url), WithJsonSchema(_URL_SCHEMA)]
+
+
+def _urls(value: object) -> tuple[str, ...]:
+    return tuple(map(_url, value if isinstance(value, list | tuple) else [value]))
+
+
+Urls = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_urls),
+    WithJsonSchema({"anyOf": [_URL_SCHEMA, {"type": "array", "items": _URL_SCHEMA}]}),
 ]
 
 

@@ -21,6 +21,7 @@ from rotator.config.kinds import (
     Run,
     Text,
     Url,
+    Urls,
     Zone,
     wrong,
 )
@@ -180,8 +181,8 @@ class PublishShape(_Section):
     lag: DurationOrZero = Field(
         default=timedelta(seconds=60), description="The longest from writing the tree until it is served everywhere."
     )
-    verify_url: Url | None = Field(
-        default=None, description="A URL of the served tree that is watched, as verifiers see it."
+    verify_url: Urls = Field(
+        default=(), description="URLs of the served tree that are watched, as verifiers see it; one, or a list."
     )
 
 

@@ -91,7 +91,7 @@ class Settings:
     base_url: str
     """Where the published tree is served, without a slash at the end."""
     publish_lag: timedelta
-    verify_url: str | None
+    verify_urls: tuple[str, ...]
     """Where this process can fetch the served tree to look at it, without a slash at the end."""
     kek: KekSource
     control: ControlSettings

@@ -187,7 +187,7 @@ def _nothing_was_served(
     if run.around.served is None:
         return True
     latest = run.around.served.latest(row.name)
-    return latest is not None and (latest[1] is None or latest[1] <= new)
+    return latest is not None and latest.anywhere <= new
 
 
 def record_sightings(
@@ -206,8 +206,8 @@ def record_sightings(
     held = frozenset(observed.state.published or ())
     views = {run.around.replica: held}
     latest = None if run.around.served is None else run.around.served.latest(name)
-    if latest is not None and latest[1] is not None:
-        views[SERVED] = latest[1]
+    if latest is not None and latest.everywhere is not None:
+        views[SERVED] = latest.everywhere
     for replica, kids in views.items():
         known = {sighting.kid: sighting for sighting in before if sighting.replica == replica}
         for kid in wanted:
@@ -223,7 +223,7 @@ def record_sightings(
                 news = True
         gone = [kid for kid in known if kid not in wanted and kid not in doubtful]
         if gone:  # what left the set is seen for as long as the tree shows it: a revocation is not over before
-            shown = kids if replica == SERVED else _shown(run, name)
+            shown = latest.anywhere if replica == SERVED and latest is not None else _shown(run, name)
             gone = [kid for kid in gone if kid not in shown]
         if gone:
             transaction.delete_sightings(replica, gone)

@@ -33,6 +33,7 @@ from rotator.engine.requests.urgent import answer_the_rest, follow_up, take_pres
 from rotator.engine.run import Outcome, Run
 from rotator.engine.scrub import Scrub, look_through, name_changed_rows, renew_keysets, tampered
 from rotator.engine.second_witness import write_metas
+from rotator.engine.served import compare_served
 from rotator.engine.shares import begin_share
 from rotator.engine.sync import applying
 from rotator.engine.timekeeping import judge_clock
@@ -367,8 +368,8 @@ class Engine:
         with run.around.store.read() as snapshot:
             due = snapshot.due_keysets(reading.now)
             rows = snapshot.keysets() if beat else ()
-        if beat and run.around.served is not None:
-            run.around.served.refresh([row.name for row in rows if row.ended_at is None], reading.now)
+        if beat:
+            compare_served(run, rows, reading)
         looked_at = (row.name for row in rows if needs_a_look(run, row, reading))
         self._unturned |= dict.fromkeys((*keysets_with_new_keys(run), *due, *looked_at))
         return self._turn_waiting(reading)

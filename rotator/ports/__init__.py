@@ -7,7 +7,7 @@ from rotator.core.schedule import Calendar
 from rotator.core.timeguard import ClockMark, Reading
 from rotator.ports.delivery import Courier, Parcel
 from rotator.ports.log import EventLog
-from rotator.ports.publishing import Publication, PublishedSet, Publisher, ServedSets
+from rotator.ports.publishing import Publication, PublishedSet, Publisher, ServedSet, ServedSets
 from rotator.ports.records import (
     SEALED,
     Answer,
@@ -91,6 +91,7 @@ __all__ = [
     "Sealed",
     "Sealer",
     "Sealing",
+    "ServedSet",
     "ServedSets",
     "Sighting",
     "Signer",

@@ -90,11 +90,34 @@ class Publisher(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ServedSet:
+    """What was served of one keyset when that was looked at last."""
+
+    at: datetime
+    """The earliest moment at which any of it can have been so."""
+    shown: Mapping[str, frozenset[Kid] | None]
+    """The kids by URL; None: it did not answer, or not with a set."""
+    problem: str = ""
+    """Why one of them could not be read; empty when all were."""
+
+    @property
+    def everywhere(self) -> frozenset[Kid] | None:
+        """Return the kids that every URL shows; None when one could not be read."""
+        found = [kids for kids in self.shown.values() if kids is not None]
+        return frozenset.intersection(*found) if found and len(found) == len(self.shown) else None
+
+    @property
+    def anywhere(self) -> frozenset[Kid]:
+        """Return the kids that some URL shows."""
+        return frozenset().union(*(kids for kids in self.shown.values() if kids is not None))
+
+
 class ServedSets(Protocol):
     """The published tree as verifiers see it through ``publish.verify_url``; fetched beside the loop, never in it."""
 
-    def latest(self, keyset: KeysetName) -> tuple[datetime, frozenset[Kid] | None] | None:
-        """Return when the last fetch ended and the kids it showed (None: it failed); None before the first one."""
+    def latest(self, keyset: KeysetName) -> ServedSet | None:
+        """Return what was seen last; None before the first look."""
         ...
 
     def refresh(self, keysets: Sequence[KeysetName], now: datetime) -> None:

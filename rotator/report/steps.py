@@ -19,6 +19,8 @@ _STEPS: Final[dict[str, str]] = {
     " started again",
     "replica": "start it again, or make it known that it is gone for good",
     "row": "somebody else writes to the database: find out who. What could be made good was; else restore a backup",
+    "served": "see what answers there (curl -i URL): the server of the tree, or a cache before it that keeps a set for"
+    " longer than publish.lag says",
     "state": "start the daemon: systemctl start rotator, or: rotator run",
     "store": "see that the database can be reached and written (rotator check)",
     "tick": "see the log: journalctl -u rotator; a restart loses nothing",

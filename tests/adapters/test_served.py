@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rotator.adapters.served import HttpServedSets
-from rotator.core.model import DEFAULT_KEYSET, KeysetName
+from rotator.core.model import DEFAULT_KEYSET, KeysetName, Kid
 from rotator.errors import ConfigError
 from rotator.ports import ServedSets
 from tests.patience import HANG_SECONDS
@@ -68,6 +68,7 @@ class Server:
 def server() -> Iterator[Server]:
     server = Server()
     server.answers["/tree/keysets/default/jwks.json"] = answer(SET)
+    server.answers["/tree/.well-known/jwks.json"] = answer(SET)
     yield server
     server.close()
 
@@ -76,7 +77,7 @@ def server() -> Iterator[Server]:
 def served(server: Server) -> Iterator[HttpServedSets]:
     """Wait as long as it takes for a server that will answer."""
     patience = timedelta(seconds=HANG_SECONDS)
-    served = HttpServedSets(server.url + "/", step_timeout=patience, fetch_timeout=patience)
+    served = HttpServedSets([server.url + "/"], step_timeout=patience, fetch_timeout=patience)
     yield served
     served.close()
 
@@ -84,7 +85,7 @@ def served(server: Server) -> Iterator[HttpServedSets]:
 @pytest.fixture
 def hurried(server: Server) -> Iterator[HttpServedSets]:
     """Give up soon on a server that will not."""
-    served = HttpServedSets(server.url + "/", step_timeout=timedelta(seconds=2), fetch_timeout=timedelta(seconds=0.5))
+    served = HttpServedSets([server.url + "/"], step_timeout=timedelta(seconds=2), fetch_timeout=timedelta(seconds=0.5))
     yield served
     served.close()
 
@@ -95,34 +96,77 @@ def fetch(served: HttpServedSets, now: datetime = NOW, *keysets: KeysetName) -> 
     served._thread.join()
 
 
+def seen(served: HttpServedSets, keyset: KeysetName) -> tuple[datetime, frozenset[Kid] | None] | None:
+    latest = served.latest(keyset)
+    return None if latest is None else (latest.at, latest.everywhere)
+
+
+def problem(served: HttpServedSets, keyset: KeysetName) -> str:
+    latest = served.latest(keyset)
+    return "" if latest is None else latest.problem
+
+
 def test_before_the_first_fetch_nothing_is_known(served: HttpServedSets) -> None:
     assert served.latest(DEFAULT_KEYSET) is None
-    assert served.fault(DEFAULT_KEYSET) == ""
+    assert problem(served, DEFAULT_KEYSET) == ""
 
 
 def test_a_fetch_shows_the_kids_and_bypasses_caches(served: HttpServedSets, server: Server) -> None:
     fetch(served)
-    assert served.latest(DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
-    assert served.fault(DEFAULT_KEYSET) == ""
-    [(path, headers)] = server.requests
-    assert path == "/tree/keysets/default/jwks.json"
-    assert headers["cache-control"] == "no-cache"
+    assert seen(served, DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
+    assert problem(served, DEFAULT_KEYSET) == ""
+    paths, headers = zip(*server.requests, strict=True)
+    assert paths == ("/tree/.well-known/jwks.json", "/tree/keysets/default/jwks.json")
+    assert all(each["cache-control"] == "no-cache" for each in headers)
+
+
+def test_every_place_where_a_verifier_may_look_counts(server: Server) -> None:
+    """A cache may keep an old document at one of them, and at one of the servers."""
+    old = b'{"keys":[{"kid":"a","kty":"EC"}]}'
+    server.answers["/copy/.well-known/jwks.json"] = answer(old)
+    server.answers["/copy/keysets/default/jwks.json"] = answer(SET)
+    server.answers["/copy/keysets/other/jwks.json"] = answer(SET)
+    server.answers["/tree/keysets/other/jwks.json"] = answer(SET)
+    served = HttpServedSets([server.url, server.url.replace("/tree", "/copy")])
+    fetch(served, NOW, DEFAULT_KEYSET, OTHER)
+    latest = served.latest(DEFAULT_KEYSET)
+    assert latest is not None
+    assert (latest.everywhere, latest.anywhere) == ({"a"}, {"a", "b"})
+    assert latest.shown[server.url.replace("/tree", "/copy/.well-known/jwks.json")] == {"a"}
+    assert seen(served, OTHER) == (NOW, {"a", "b"})
+    server.answers.pop("/copy/.well-known/jwks.json")
+    fetch(served, LATER, DEFAULT_KEYSET)
+    latest = served.latest(DEFAULT_KEYSET)
+    assert latest is not None
+    assert (latest.everywhere, latest.anywhere) == (None, {"a", "b"})
+    assert "/copy/.well-known/jwks.json: answered 404" in latest.problem
+    served.close()
+
+
+def test_the_loop_is_woken_by_news_alone(server: Server) -> None:
+    woken: list[None] = []
+    served = HttpServedSets([server.url], on_news=lambda: woken.append(None))
+    fetch(served)
+    fetch(served, LATER)
+    assert len(woken) == 1
+    server.answers["/tree/.well-known/jwks.json"] = answer(b'{"keys":[]}')
+    fetch(served, LATER)
+    assert len(woken) == 2
+    served.close()
 
 
 def test_one_keyset_that_fails_does_not_stop_the_next(served: HttpServedSets) -> None:
     fetch(served, NOW, OTHER, DEFAULT_KEYSET)
-    assert served.latest(OTHER) == (NOW, None)
-    assert served.latest(DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
+    assert seen(served, OTHER) == (NOW, None)
+    assert seen(served, DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
 
 
 def test_a_failed_fetch_replaces_the_earlier_success(served: HttpServedSets, server: Server) -> None:
     fetch(served)
     server.answers.clear()
     fetch(served, LATER)
-    assert served.latest(DEFAULT_KEYSET) == (LATER, None)
-    assert served.fault(DEFAULT_KEYSET).endswith(
-        "/tree/keysets/default/jwks.json: answered 404 Not Found, expected 200"
-    )
+    assert seen(served, DEFAULT_KEYSET) == (LATER, None)
+    assert problem(served, DEFAULT_KEYSET).endswith("/tree/.well-known/jwks.json: answered 404 Not Found, expected 200")
 
 
 @pytest.mark.parametrize(
@@ -144,23 +188,23 @@ def test_an_answer_that_is_no_set_counts_as_failed(
     server.answers["/elsewhere"] = answer(SET)
     server.answers["/tree/keysets/default/jwks.json"] = wrong
     fetch(served)
-    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
-    assert fault in served.fault(DEFAULT_KEYSET)
-    assert len(server.requests) == 1
+    assert seen(served, DEFAULT_KEYSET) == (NOW, None)
+    assert fault in problem(served, DEFAULT_KEYSET)
+    assert [path for path, _ in server.requests] == ["/tree/.well-known/jwks.json", "/tree/keysets/default/jwks.json"]
 
 
 def test_no_server_counts_as_failed(server: Server) -> None:
-    served = HttpServedSets("http://127.0.0.1:1/")
+    served = HttpServedSets(["http://127.0.0.1:1/"])
     fetch(served)
-    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
-    assert "Connection refused" in served.fault(DEFAULT_KEYSET)
+    assert seen(served, DEFAULT_KEYSET) == (NOW, None)
+    assert "Connection refused" in problem(served, DEFAULT_KEYSET)
 
 
 def test_https_is_spoken_and_its_certificate_wanted(server: Server) -> None:
-    served = HttpServedSets(server.url.replace("http:", "https:"))
+    served = HttpServedSets([server.url.replace("http:", "https:")])
     fetch(served)
-    assert served.latest(DEFAULT_KEYSET) == (NOW, None)
-    assert "SSL" in served.fault(DEFAULT_KEYSET)
+    assert seen(served, DEFAULT_KEYSET) == (NOW, None)
+    assert "SSL" in problem(served, DEFAULT_KEYSET)
     assert server.requests == []
 
 
@@ -179,7 +223,7 @@ def drip(server: Server) -> Answer:
 def test_an_answer_that_drips_without_end_is_cut_off(hurried: HttpServedSets, server: Server) -> None:
     server.answers["/tree/keysets/default/jwks.json"] = drip(server)
     fetch(hurried)
-    assert hurried.latest(DEFAULT_KEYSET) == (NOW, None)
+    assert seen(hurried, DEFAULT_KEYSET) == (NOW, None)
 
 
 def test_while_a_fetch_is_under_way_no_second_one_starts(served: HttpServedSets, server: Server) -> None:
@@ -196,12 +240,12 @@ def test_while_a_fetch_is_under_way_no_second_one_starts(served: HttpServedSets,
     asked_again.set()
     assert served._thread is not None
     served._thread.join()
-    assert len(server.requests) == 1
-    assert served.latest(DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
+    assert len(server.requests) == 2
+    assert seen(served, DEFAULT_KEYSET) == (NOW, frozenset({"a", "b"}))
 
 
 def test_closing_cuts_off_a_fetch_and_starts_no_more(server: Server) -> None:
-    served = HttpServedSets(server.url)
+    served = HttpServedSets([server.url])
     begun = threading.Event()
 
     def hang(_: http.server.BaseHTTPRequestHandler) -> None:
@@ -217,10 +261,10 @@ def test_closing_cuts_off_a_fetch_and_starts_no_more(server: Server) -> None:
     assert served.latest(OTHER) is None
     served.refresh((OTHER,), LATER)
     assert served.latest(OTHER) is None
-    HttpServedSets(server.url).close()
+    HttpServedSets([server.url]).close()
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "file:///etc/passwd", "tokens.example.com", "http://", "http://x/?a=b"])
 def test_a_url_that_is_no_place_of_a_tree_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="verify_url"):
-        HttpServedSets(url)
+        HttpServedSets([url])

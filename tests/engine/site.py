@@ -41,7 +41,7 @@ from rotator.engine.requests.accepting import accept
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import HEARTBEAT, Engine
 from rotator.errors import DeliveryError
-from rotator.ports import AuditRow, Courier, KeyMaker, Parcel, RequestRow, ServedSets
+from rotator.ports import AuditRow, Courier, KeyMaker, Parcel, RequestRow, ServedSet, ServedSets
 from tests.patience import HANG_SECONDS
 from tests.stand_ins import DAY, HOUR, MINUTE, SECOND, T0, FakeClock, RecordingLog
 
@@ -51,6 +51,7 @@ SKEW = timedelta(seconds=60)
 MAX_CACHE = 24 * HOUR
 PROPAGATION = 49 * HOUR
 ISSUER = "https://tokens.example.com"
+URL = "https://cdn.example.com/jwks.json"
 TICKS_AT_ONE_MOMENT = 300
 
 
@@ -160,14 +161,15 @@ class Served:
     """What ``publish.verify_url`` shows: by default the tree itself, seen by each refresh."""
 
     look: Callable[[KeysetName], frozenset[Kid] | None]
-    seen: dict[KeysetName, tuple[datetime, frozenset[Kid] | None]] = field(default_factory=dict)
+    seen: dict[KeysetName, ServedSet] = field(default_factory=dict)
 
-    def latest(self, keyset: KeysetName) -> tuple[datetime, frozenset[Kid] | None] | None:
+    def latest(self, keyset: KeysetName) -> ServedSet | None:
         return self.seen.get(keyset)
 
     def refresh(self, keysets: Sequence[KeysetName], now: datetime) -> None:
         for name in keysets:
-            self.seen[name] = now, self.look(name)
+            kids = self.look(name)
+            self.seen[name] = ServedSet(now, {URL: kids}, "" if kids is not None else f"{URL}: it is down")
 
 
 # ----------------------------------------------------------------------------------------------------------- daemons

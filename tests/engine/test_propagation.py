@@ -6,7 +6,7 @@ import pytest
 
 from rotator.core.events import EventName
 from rotator.core.model import KeysetName, Kid, Phase
-from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Served, Site, keyset, policy_of, workspace
+from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, URL, Served, Site, keyset, policy_of, workspace
 
 
 def lose_signer(site: Site) -> str:
@@ -160,6 +160,29 @@ def test_a_key_waits_from_when_the_url_first_shows_it(site: Site) -> None:
     assert not activated(site, fresh)
     site.advance(20 * MINUTE, pace=2 * MINUTE)
     assert activated(site, fresh)
+
+
+def test_status_names_the_url_that_stays_behind_and_the_one_that_does_not_answer(site: Site) -> None:
+    """Not before `publish.lag` is over, for a cache may keep the older set for so long; and no key signs meanwhile."""
+    shown: list[frozenset[Kid] | None] = []
+    site.main.served = Served(lambda name: shown[0] if shown else frozenset(map(Kid, site.main.kids(name))))
+    site.main.start()
+    site.advance(2 * MINUTE)
+    shown.append(frozenset(map(Kid, site.main.kids())))
+    fresh = lose_signer(site)
+    site.advance(MINUTE, pace=15 * SECOND)
+    assert "served:default" not in site.main.run.faults
+    site.advance(2 * MINUTE, pace=30 * SECOND)
+    problem = site.main.run.faults["served:default"]
+    assert problem.startswith(f"{URL} still lacks key {fresh}, later than publish.lag (1m) allows")
+    site.advance(HOUR, pace=10 * MINUTE)
+    assert len(site.log.named("served.behind")) == 1
+    shown[0] = None
+    site.advance(2 * MINUTE, pace=30 * SECOND)
+    assert site.main.run.faults["served:default"].startswith(f"{URL}: it is down; no new key of keyset default signs")
+    shown.clear()
+    site.advance(2 * MINUTE, pace=30 * SECOND)
+    assert "served:default" not in site.main.run.faults
 
 
 # ----------------------------------------------------------------------------------------------------------- replicas
