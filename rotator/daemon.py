@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, TextIO
 
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rotator import __version__
@@ -54,7 +55,8 @@ class Alarm:
 
     def __init__(self) -> None:
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._scheduler = BackgroundScheduler(timezone=UTC)
+        # Its one job takes no time: done by the scheduler's own thread, none is skipped because a worker is late.
+        self._scheduler = BackgroundScheduler(executors={"default": DebugExecutor()}, timezone=UTC)
         self._scheduler.start()
 
     def wake(self) -> None:
@@ -265,7 +267,7 @@ class Daemon:
             return True
         except Exception as error:  # noqa: BLE001 - the edge of a reload: the daemon outlives whatever is wrong with it
             problem = str(error) if isinstance(error, RotatorError) else f"{type(error).__name__}: {error}"
-            engine.run.fault("config", problem, "config.refused", config=str(self.config_path))
+            engine.run.fault("config", problem, "config.refused", again=True, config=str(self.config_path))
             return True
         loading.taken = config
         return self._take_over(engine, loading)

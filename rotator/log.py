@@ -341,13 +341,14 @@ def _short(value: Plain) -> str:
 
 
 class _LibraryHandler(logging.Handler):
-    """Hands the lines of libraries to structlog, so that they are redacted and look like ours."""
+    """Hands the lines of libraries to structlog, so that they are redacted and look like ours: one event for all."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line of a library."""
         try:
-            fields = {"exc_info": record.exc_info} if record.exc_info else {}
-            get_logger(record.name).log(_nearest(record.levelno), "%s", record.getMessage(), **fields)
+            fields: dict[str, object] = {"exc_info": record.exc_info} if record.exc_info else {}
+            fields["problem"] = record.getMessage()
+            get_logger(record.name).log(_nearest(record.levelno), "library.reported", **fields)
         except Exception:  # noqa: BLE001 - what a library fails to format must not reach its caller
             self.handleError(record)
 

@@ -61,6 +61,7 @@ class LogEvent(StrEnum):
     TICK_RECOVERED = "tick.recovered"
     FAULT_HEALED = "fault.healed"
     LOG_LOST = "log.lost"
+    LIBRARY_REPORTED = "library.reported"
 
 
 class Level(StrEnum):
@@ -234,6 +235,11 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.TICK_RECOVERED: _entry(Level.INFO, "A tick went through again.", "subject"),
         LogEvent.FAULT_HEALED: _entry(Level.INFO, "What was wrong with the subject is over.", "subject"),
         LogEvent.LOG_LOST: _entry(Level.ERROR, "Log lines could not be written anywhere and are lost.", "lines"),
+        LogEvent.LIBRARY_REPORTED: _entry(
+            Level.WARNING,
+            "A library that rotator uses said this; its name is the logger, and the level its own.",
+            "problem exception",
+        ),
     }
 )
 

@@ -1,11 +1,13 @@
 """When the daemon's loop ticks."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rotator.daemon import has_come
+from rotator.daemon import Alarm, has_come
 from rotator.ports import Reading
+from tests.patience import HANG_SECONDS, wait_until
 
 NOW = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
 DUE = NOW + timedelta(seconds=30)
@@ -30,3 +32,26 @@ def after(passed: float, leap: timedelta = timedelta(0)) -> Reading:
 def test_a_clock_that_is_set_right_does_not_put_the_daemon_to_sleep(reading: Reading, come: bool) -> None:
     """A moment named by a clock that was 74 years ahead comes when the time to it has passed."""
     assert has_come(DUE, reading, after(0)) is come
+
+
+def test_an_alarm_that_is_late_skips_no_moment_and_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """However long one waking takes, the next one comes after it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Alarm):
+        def wake(self) -> None:
+            begun.set()
+            assert go_on.wait(HANG_SECONDS)
+            super().wake()
+
+    alarm = Slow()
+    try:
+        alarm.set(datetime.now(UTC))
+        assert begun.wait(HANG_SECONDS)
+        alarm.set(datetime.now(UTC))
+        go_on.set()
+        assert alarm.wait(timedelta(seconds=HANG_SECONDS))
+        wait_until(lambda: not alarm._scheduler.get_jobs(), "the second moment is over, too")
+    finally:
+        alarm.close()
+    assert caplog.messages == []

@@ -249,8 +249,9 @@ def test_lines_of_libraries_look_like_ours() -> None:
         {
             "timestamp": "2026-03-01T12:00:00.250000Z",
             "level": "warning",
-            "event": "run 3 of tick was missed",
+            "event": "library.reported",
             "logger": "apscheduler",
+            "problem": "run 3 of tick was missed",
         }
     ]
 
@@ -415,7 +416,7 @@ def test_a_journal_entry_has_a_field_for_each_of_the_line_s() -> None:
     assert encode(fields)
 
 
-def test_a_line_of_a_library_has_no_message_id() -> None:
+def test_a_line_that_is_not_in_the_catalogue_has_no_message_id() -> None:
     assert "MESSAGE_ID" not in journal_fields({"event": "run missed", "level": "warning"})
 
 

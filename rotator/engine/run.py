@@ -217,9 +217,12 @@ class Run:
             )
         return replace(policy_from_json(row.policy), ending=True)
 
-    def fault(self, subject: str, problem: str, event: str, **fields: object) -> None:
-        """Remember what is wrong with ``subject``, and log it once until it changes."""
-        if self.faults.get(subject) != problem:
+    def fault(self, subject: str, problem: str, event: str, *, again: bool = False, **fields: object) -> None:
+        """Remember what is wrong with ``subject``, and log it once until it changes.
+
+        ``again``: log it in any case, for somebody asked for what went wrong once more.
+        """
+        if again or self.faults.get(subject) != problem:
             self.faults[subject] = problem
             self.around.log.event(event, problem=problem, **fields)
 

@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import jwt
 import pytest
 
 from rotator.core.secret import MASK
-from tests.e2e.world import Site, environment, running, wait_for
+from tests.e2e.world import Process, Site, environment, running, wait_for
 from tests.patience import HANG_SECONDS
 
 
@@ -64,6 +65,21 @@ def test_a_reload_while_the_database_is_locked_is_made_up_for(tmp_path: Path) ->
         wait_for(lambda: site.json("status")["state"] == "ok", daemon, "all is well")
     assert "config.refused" not in names
     assert "config.reloaded" in names
+
+
+def test_each_reload_of_a_bad_config_has_its_line_in_the_log(tmp_path: Path) -> None:
+    """Whoever asks for a second one learns that it did not help, though the same is wrong."""
+    site = Site(tmp_path)
+    site.write_config(workspaces=1, keyset_period="1d", token_period="1d", token_grace="1d")
+    with running(site) as daemon:
+        site.config.write_text(site.config.read_text() + "\nnonsense: true\n")
+        for number in (1, 2):
+            daemon.reload()
+            wait_for(partial(refused_so_far, daemon, number), daemon, f"reload {number} is refused")
+
+
+def refused_so_far(daemon: Process, times: int) -> bool:
+    return daemon.log.read_text().count('"config.refused"') == times
 
 
 def test_a_delivery_that_a_stop_interrupted_goes_out_at_the_next_start(tmp_path: Path) -> None:
