@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, TextIO
 
-from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rotator import __version__
@@ -49,14 +48,16 @@ BREATH: Final = timedelta(milliseconds=50)
 RETRY_CEILING: Final = timedelta(seconds=10)
 """The longest wait after a tick that failed as a whole, as when the database is locked."""
 
+MOMENTS_AT_ONCE: Final = 1_000
+"""Wakings under way at a time, each in a worker that may be late: no moment is skipped for the one before it."""
+
 
 class Alarm:
     """Wakes the loop: at a set moment, or at once from any thread or signal handler."""
 
     def __init__(self) -> None:
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        # Its one job takes no time: done by the scheduler's own thread, none is skipped because a worker is late.
-        self._scheduler = BackgroundScheduler(executors={"default": DebugExecutor()}, timezone=UTC)
+        self._scheduler = BackgroundScheduler(timezone=UTC)
         self._scheduler.start()
 
     def wake(self) -> None:
@@ -66,7 +67,13 @@ class Alarm:
     def set(self, at: datetime) -> None:
         """Wake the loop at ``at``, in place of the moment set before."""
         self._scheduler.add_job(
-            self.wake, "date", run_date=at, id="due", replace_existing=True, misfire_grace_time=None
+            self.wake,
+            "date",
+            run_date=at,
+            id="due",
+            replace_existing=True,
+            misfire_grace_time=None,
+            max_instances=MOMENTS_AT_ONCE,
         )
 
     def wait(self, longest: timedelta) -> bool:
