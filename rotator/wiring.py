@@ -132,7 +132,6 @@ def _surroundings(
         tokenmaker=maker,
         publisher=TreePublisher(
             settings.publish_directory,
-            settings.base_url,
             settings.state_directory / "aside",
             state_directory=settings.state_directory,
             max_age=settings.max_cache,

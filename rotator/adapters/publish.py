@@ -103,14 +103,13 @@ class _Standing:
 class TreePublisher:
     """One published tree; implements :class:`~rotator.ports.Publisher`. For one thread at a time.
 
-    ``base_url`` serves the tree. ``aside_directory`` takes what others put into it. ``max_age`` is how long consumers
+    ``aside_directory`` takes what others put into it. ``max_age`` is how long consumers
     may cache a set. The tree must not hold ``state_directory``, where the secrets are.
     """
 
     def __init__(
         self,
         directory: Path,
-        base_url: str,
         aside_directory: Path,
         *,
         state_directory: Path,
@@ -118,7 +117,6 @@ class TreePublisher:
         disk: Disk = REAL_DISK,
     ) -> None:
         self._directory = directory
-        self._base_url = base_url
         self._aside_directory = aside_directory
         self._state_directory = state_directory
         self._max_age = max_age
@@ -356,7 +354,7 @@ class TreePublisher:
         )
         present = {policy.algorithm, *(json.loads(jwk)["alg"] for jwk in publication.jwks)}
         algorithms = [algorithm for algorithm in Algorithm if algorithm in present]
-        discovery = jwks.discovery(policy.issuer, jwks.jwks_uri(self._base_url, policy.name), algorithms)
+        discovery = jwks.discovery(policy.issuer, publication.jwks_uri, algorithms)
         return [
             *((path, content) for path in _places(policy.name)),
             (_meta_path(policy.name), meta),

@@ -13,7 +13,7 @@ from rotator.cli.output import Found, answer
 from rotator.config import load
 from rotator.config.settings import DEFAULT_PATH, Config
 from rotator.core.tokens import survey_sync
-from rotator.engine.sync import too_many_dropped
+from rotator.engine.sync import refusal_of
 from rotator.errors import ConfigError, RefusedError, RotatorError
 from rotator.report.answers import LONGEST_HORIZON
 from rotator.report.gantt import draw
@@ -90,7 +90,8 @@ def _plan_with(config: Config, installation: Config, for_seconds: int) -> Plan:
         raise ConfigError(f"the timeline ahead goes from a second to {LONGEST_HORIZON.days} days")
     now, calendar = wall_time(), CronCalendar()
     with open_readonly(installation) as store, store.read() as snapshot:
-        refused = too_many_dropped(survey_sync(snapshot.workspaces(), config.policy))
+        survey = survey_sync(snapshot.workspaces(), config.policy)
+        refused = refusal_of(snapshot.keysets(), config.policy, survey, now)
         return plan_changed(
             snapshot, config.policy, now, calendar, horizon=horizon, name=str(config.path), refused=refused
         )

@@ -161,7 +161,6 @@ def publisher_of(settings: Settings) -> TreePublisher:
     """Return the published tree, to read it."""
     return TreePublisher(
         settings.publish_directory,
-        settings.base_url,
         settings.state_directory / "aside",
         state_directory=settings.state_directory,
         max_age=settings.max_cache,

@@ -88,6 +88,7 @@ class Composer:
             clock_skew=self.shape.clock_skew,
             clock_max_gap=self.shape.clock.max_gap,
             verifiers=verifiers,
+            base_url=(self.shape.publish.base_url or self.shape.issuer).rstrip("/"),
         )
 
     # ------------------------------------------------------------------------------------------------- keysets

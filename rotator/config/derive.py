@@ -58,7 +58,6 @@ def settings(shape: ConfigShape, directory: Path, environ: Mapping[str, str], re
         state_url=state_url,
         state_directory=state_directory,
         publish_directory=published,
-        base_url=(shape.publish.base_url or shape.issuer).rstrip("/"),
         publish_lag=shape.publish.lag,
         verify_urls=tuple(dict.fromkeys(url.rstrip("/") for url in shape.publish.verify_url)),
         kek=kek,

@@ -88,7 +88,6 @@ class Settings:
     """Of the database, for SQLAlchemy; left out of ``repr`` because it may hold a password."""
     state_directory: Path
     publish_directory: Path
-    base_url: str
     """Where the published tree is served, without a slash at the end."""
     publish_lag: timedelta
     verify_urls: tuple[str, ...]

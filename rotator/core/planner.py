@@ -165,6 +165,26 @@ def next_due(state: KeysetState, policy: KeysetPolicy, now: datetime) -> datetim
     return min((moment for moment in moments if moment is not None and moment > now), default=None)
 
 
+def next_set_change(state: KeysetState, policy: KeysetPolicy, now: datetime) -> datetime | None:
+    """Return the moment after ``now`` before which time alone does not change the set; None: it never does.
+
+    A key joins when it is announced, and leaves at the end of its grace. That one signs instead of another changes
+    nothing: then the one before it leaves next, or the one after it is announced.
+    """
+    moments: list[datetime | None] = []
+    for key in state.keys:
+        if key.phase in (Phase.PENDING, Phase.GRACE):
+            moments.append(leaves_at(key, policy))
+        elif key.phase is Phase.ACTIVE and key.rotate_at is not None and not policy.ending:
+            announced = announce_at(key, policy)
+            if announced is not None and announced > now:
+                moments.append(announced)
+            else:
+                calm = policy.security_period - policy.jitter - policy.lead
+                moments.append(max(key.rotate_at, now) + min(policy.grace_period, calm))
+    return min((moment for moment in moments if moment is not None and moment > now), default=None)
+
+
 def leaves_at(key: SigningKey, policy: KeysetPolicy) -> datetime | None:
     """Return when nothing needs a key in grace any more; None: nothing does now."""
     ends = [key.grace_until, None if key.last_exp is None else key.last_exp + policy.clock_skew]

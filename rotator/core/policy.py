@@ -143,6 +143,8 @@ class Policy:
     clock_skew: timedelta = timedelta(seconds=60)
     clock_max_gap: timedelta = timedelta(days=30)
     verifiers: Verifiers = Verifiers(max_cache=timedelta(hours=24), publish_lag=timedelta(seconds=60))
+    base_url: str = ""
+    """Where the published tree is served."""
     digest: str = field(default="", compare=False)
     """Of the files that it was read from: what a person accepts is this config and no other."""
 

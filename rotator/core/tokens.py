@@ -5,8 +5,9 @@ wants or when its key was revoked. The prior token is left to live to its own en
 that has not reloaded, loses nothing.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -100,22 +101,31 @@ class SyncSurvey:
     """Those of them that the config does not have."""
     claims_changed: int
     """Those of which the token is to say something else; they are issued anew over a time that grows with them."""
+    holders: Mapping[KeysetName, int] = field(default_factory=dict)
+    """How many of them have a token, by keyset."""
+    last_expires_at: Mapping[KeysetName, datetime] = field(default_factory=dict)
+    """When the last of those tokens ends."""
 
 
 def survey_sync(states: Iterable[WorkspaceState], policy: Policy) -> SyncSurvey:
     """Count what ``policy`` changes, a state at a time: all of them need not be held."""
     known = claims_changed = 0
     removed: list[WorkspaceId] = []
+    holders = Counter[KeysetName]()
+    last: dict[KeysetName, datetime] = {}
     for state in states:
         if state.removed_at is not None:
             continue
         known += 1
+        if state.current is not None and state.current_expires_at is not None:
+            holders[state.keyset] += 1
+            last[state.keyset] = max(last.get(state.keyset, state.current_expires_at), state.current_expires_at)
         wanted = policy.workspaces.get(state.id)
         if wanted is None:
             removed.append(state.id)
         elif state.claims_fingerprint != wanted.claims_fingerprint(policy.keysets[wanted.keyset].issuer):
             claims_changed += 1
-    return SyncSurvey(known, tuple(removed), claims_changed)
+    return SyncSurvey(known, tuple(removed), claims_changed, holders, last)
 
 
 def plan_sync(

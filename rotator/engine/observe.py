@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.jwks import parse_set
+from rotator.core.jwks import jwks_uri, parse_set
 from rotator.core.model import ALWAYS, KeysetName, KeysetState, Kid, Origin, Phase, ReplicaId, SigningKey
-from rotator.core.planner import IN_SET, can_sign, desired_kids
+from rotator.core.planner import IN_SET, can_sign, desired_kids, next_set_change
 from rotator.core.policy import KeysetPolicy
 from rotator.core.timeguard import ClockMark, mark_of
 from rotator.engine.belief import held_against_witness
@@ -81,7 +81,7 @@ def observe(
         wish=snapshot.wish(name),
     )
     if published is not None and state.published == desired_kids(state):
-        intact = run.around.publisher.intact(publication(row, policy, state, reading.now))
+        intact = run.around.publisher.intact(publication(run, row, policy, state, reading.now))
         state = replace(state, tree_intact=intact)
     return Observed(row, policy, state, signers, published, _lost(run, snapshot, name, keys, reading.now))
 
@@ -103,16 +103,16 @@ def _is_of(row: KeyRow | None, keyset: KeysetName) -> bool:
     return row is not None and row.key.authentic and row.key.keyset == keyset
 
 
-def publication(row: KeysetRow, policy: KeysetPolicy, state: KeysetState, now: datetime) -> Publication:
+def publication(run: Run, row: KeysetRow, policy: KeysetPolicy, state: KeysetState, now: datetime) -> Publication:
     """Return what is to be published of a keyset in ``state``."""
     wanted = frozenset(desired_kids(state))
-    due = min((key.rotate_at for key in state.keys if key.rotate_at is not None and key.kid in wanted), default=None)
     return Publication(
         policy=policy,
         generation=row.generation,
+        jwks_uri=jwks_uri(run.policy.base_url, row.name),
         jwks=tuple(key.public_jwk for key in state.keys if key.kid in wanted),
         published_at=now,
-        next_change_at=due,
+        next_change_at=next_set_change(state, policy, now),
     )
 
 

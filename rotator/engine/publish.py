@@ -27,7 +27,7 @@ def try_to_publish(run: Run, action: PublishSet, reading: Reading) -> str:
         action.keyset,
         reading,
         lambda observed: (
-            publication(observed.row, observed.policy, observed.state, reading.now)
+            publication(run, observed.row, observed.policy, observed.state, reading.now)
             if desired_kids(observed.state) == action.kids
             else None
         ),
@@ -64,7 +64,7 @@ def _as_known(run: Run, observed: Observed, seen: Container[Kid], reading: Readi
     if not kept and (standing is None or revoked.isdisjoint(standing.kids)):
         return None  # what stands is better than an empty set, unless it shows what was revoked
     content = replace(
-        publication(observed.row, observed.policy, observed.state, reading.now),
+        publication(run, observed.row, observed.policy, observed.state, reading.now),
         jwks=tuple(text for _, text in sorted(kept)),
     )
     return None if run.around.publisher.intact(content) else content

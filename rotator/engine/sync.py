@@ -1,14 +1,14 @@
 """Brings the database in step with a loaded config: keysets, workspaces, deliveries; audited, in bulk."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
-from rotator.core.model import KeysetName, SinkId, WorkspaceId, WorkspaceState
+from rotator.core.model import DEFAULT_KEYSET, KeysetName, SinkId, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy
 from rotator.core.sinks import sink_id
 from rotator.core.stored_policy import policy_from_json, policy_to_json
@@ -43,6 +43,48 @@ def too_many_dropped(survey: SyncSurvey) -> str:
     )
 
 
+def changed_issuers(
+    stored: Iterable[KeysetRow], policy: Policy, survey: SyncSurvey, now: datetime
+) -> Mapping[KeysetName, str]:
+    """Return the issuer that tokens which live still name, by keyset, where ``policy`` has another one."""
+    found: dict[KeysetName, str] = {}
+    for row in stored:
+        wanted = policy.keysets.get(row.name)
+        if wanted is None or not row.authentic or row.ended_at is not None or not survey.holders.get(row.name):
+            continue
+        before = policy_from_json(row.policy).issuer
+        if before != wanted.issuer and survey.last_expires_at[row.name] > now:
+            found[row.name] = before
+    return found
+
+
+def _issuer_refusal(changed: Mapping[KeysetName, str], policy: Policy, survey: SyncSurvey) -> str:
+    if not changed:
+        return ""
+    name, before = next(iter(changed.items()))
+    tokens, last = counted(survey.holders[name], "token"), survey.last_expires_at[name]
+    return (
+        f"the issuer of keyset {name} changes from {before} to {policy.keysets[name].issuer}: a verifier that checks "
+        f"`iss` refuses every new token until its own config follows, and then {tokens} that may live until "
+        f"{last:%Y-%m-%d %H:%M:%S} UTC. If that is meant, run `rotator config accept`"
+    )
+
+
+def refusal_of(stored: Iterable[KeysetRow], policy: Policy, survey: SyncSurvey, now: datetime) -> str:
+    """Return why a config is refused until it is accepted; empty when it is not."""
+    changed = changed_issuers(stored, policy, survey, now)
+    return "; ".join(filter(None, (too_many_dropped(survey), _issuer_refusal(changed, policy, survey))))
+
+
+def _with_issuers(policy: Policy, issuers: Mapping[KeysetName, str]) -> Policy:
+    """Return a policy with other issuers, and its tree served where it was, if that follows from the issuer."""
+    keysets = {name: replace(policy.keysets[name], issuer=issuer) for name, issuer in issuers.items()}
+    default = policy.keysets.get(DEFAULT_KEYSET)
+    follows = default is not None and policy.base_url == default.issuer.rstrip("/")
+    base_url = issuers.get(DEFAULT_KEYSET, policy.base_url).rstrip("/") if follows else policy.base_url
+    return replace(policy, keysets={**policy.keysets, **keysets}, base_url=base_url)
+
+
 def apply_policy(
     run: Run, policy: Policy, reading: Reading, *, accepted: bool, asked: RequestRow | None = None
 ) -> None:
@@ -74,10 +116,16 @@ def applying(
     accepted it. ``survey``: what was counted before, if it was. Begun anew after a crash, it does what is left.
     """
     survey = survey if survey is not None else survey_of(run, policy)
-    refusal = "" if accepted else too_many_dropped(survey)
+    with run.around.store.read() as snapshot:
+        rows = () if accepted else snapshot.keysets()
+    refusal = "" if accepted else refusal_of(rows, policy, survey, reading.now)
     if refusal and not starting:
         raise RefusedError(refusal)
+    too_many = bool(refusal) and bool(too_many_dropped(survey))
+    if refusal and (issuers := changed_issuers(rows, policy, survey, reading.now)):
+        policy = _with_issuers(policy, issuers)
     served, foreign = _found_sets(run, policy, starting=starting)
+    moved = policy.base_url != run.policy.base_url
     run.policy = policy
     counts = Counter[str]()
     pieces = [*_pieces(tuple(policy.workspaces)), *_pieces(survey.removed)]
@@ -87,14 +135,14 @@ def applying(
         with run.around.store.begin() as transaction:
             events: list[Event] = []
             if not number:
-                events += _sync_keysets(transaction, policy, served, foreign, reading)
+                events += _sync_keysets(transaction, policy, served, foreign, reading, moved=moved)
                 counts["keysets"] = len(events)
             states = transaction.workspaces_named(piece)
             plan = plan_sync(states, policy, reading.now, run.around.calendar, among=piece, crowd=survey.claims_changed)
-            held = plan.removed if refusal else ()
+            held = plan.removed if too_many else ()
             # What is held is told of when that begins, and not anew at each start until somebody decides.
             newly_held = _not_held_yet(transaction, held)
-            plan = replace(plan, removed=() if refusal else plan.removed)
+            plan = replace(plan, removed=() if too_many else plan.removed)
             _sync_workspaces(transaction, plan, policy, reading, newly_held, first=not number)
             counts.update(
                 new=len(plan.new),
@@ -111,7 +159,7 @@ def applying(
                 run.head = transaction.append(events if asked is None else [caused_by(asked, each) for each in events])
     if refusal:
         run.fault("config", refusal, "config.refused")
-    else:
+    elif run.refused_policy is None or not starting:
         run.healed("config")
 
 
@@ -167,7 +215,10 @@ def _sync_keysets(
     served: frozenset[KeysetName],
     foreign: frozenset[KeysetName],
     reading: Reading,
+    *,
+    moved: bool,
 ) -> list[Event]:
+    """Store the policies of keysets. ``moved``: their sets are served elsewhere, which their discovery is to say."""
     now = reading.now
     known = {row.name: row for row in transaction.keysets()}
     events: list[Event] = []
@@ -189,7 +240,10 @@ def _sync_keysets(
             details = {"algorithm": wanted.algorithm, "issuer": wanted.issuer}
             events.append(Event(name=EventName.KEYSET_CREATED, at=now, keyset=name, details=details))
         elif (
-            row.policy != stored or row.ended_at is not None or row.schedule_fingerprint != wanted.schedule_fingerprint
+            moved
+            or row.policy != stored
+            or row.ended_at is not None
+            or row.schedule_fingerprint != wanted.schedule_fingerprint
         ):
             transaction.put_keyset(replace(row, policy=stored, ended_at=None, due_at=now, retry_at=None))
     for name, row in known.items():

@@ -70,6 +70,8 @@ class Engine:
     """Loaded while the clock was held, or to be brought in step with the database anew."""
     _applying: Iterator[None] | None = None
     """Brings the database in step with the policy in force, bit by bit."""
+    _wanted: Policy | None = None
+    """The policy that was loaded at the start: in force is what of it need not be accepted first."""
     _unturned: dict[KeysetName, None] = field(default_factory=dict)
     """Keysets that are to be looked at, due or not, and for which there was no time yet."""
 
@@ -326,11 +328,12 @@ class Engine:
             register(run, reading)
             with run.around.store.begin() as transaction:
                 transaction.release_leases(reading.now)
+            self._wanted = run.policy
             self._apply(applying(run, run.policy, reading, accepted=False, starting=True))
         if self._go_on_applying():
             return True
         if "config" in run.faults:
-            run.refused_policy = run.policy
+            run.refused_policy = self._wanted
         self._policy_applied = True
         with run.around.store.read() as snapshot:
             names = [row.name for row in snapshot.keysets() if row.ended_at is None]

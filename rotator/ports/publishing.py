@@ -25,6 +25,8 @@ class Publication:
 
     policy: KeysetPolicy
     generation: int
+    jwks_uri: str
+    """Where verifiers find the set: what its discovery document says."""
     jwks: Sequence[str]
     """Public JWKs as canonical JSON, in order of the keys' sequence."""
     published_at: datetime

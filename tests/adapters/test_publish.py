@@ -18,7 +18,7 @@ import pytest
 
 from rotator.adapters.disk import OsDisk
 from rotator.adapters.publish import TreePublisher, read_set
-from rotator.core.jwks import parse_kids, parse_set, render
+from rotator.core.jwks import jwks_uri, parse_kids, parse_set, render
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid
 from rotator.core.policy import KeysetPolicy
 from rotator.errors import PublishError
@@ -56,6 +56,7 @@ def publication(*kids: str, keyset: KeysetName = DEFAULT_KEYSET, generation: int
     return Publication(
         policy=policy(keyset, issuer),
         generation=generation,
+        jwks_uri=jwks_uri("https://keys.example.com/", keyset),
         jwks=[jwk(kid) for kid in kids],
         published_at=NOW,
         next_change_at=NOW + timedelta(days=1),
@@ -109,7 +110,6 @@ def publisher(tmp_path: Path, tree: Path, disk: RecordingDisk) -> TreePublisher:
 def make(tmp_path: Path, tree: Path, disk: OsDisk) -> TreePublisher:
     return TreePublisher(
         tree,
-        "https://keys.example.com/",
         tmp_path / "state" / "aside",
         state_directory=tmp_path / "state",
         max_age=timedelta(hours=24),

@@ -101,6 +101,10 @@ def seen(served: HttpServedSets, keyset: KeysetName) -> tuple[datetime, frozense
     return None if latest is None else (latest.at, latest.everywhere)
 
 
+def kids(*names: str) -> frozenset[Kid]:
+    return frozenset(map(Kid, names))
+
+
 def problem(served: HttpServedSets, keyset: KeysetName) -> str:
     latest = served.latest(keyset)
     return "" if latest is None else latest.problem
@@ -131,14 +135,14 @@ def test_every_place_where_a_verifier_may_look_counts(server: Server) -> None:
     fetch(served, NOW, DEFAULT_KEYSET, OTHER)
     latest = served.latest(DEFAULT_KEYSET)
     assert latest is not None
-    assert (latest.everywhere, latest.anywhere) == ({"a"}, {"a", "b"})
-    assert latest.shown[server.url.replace("/tree", "/copy/.well-known/jwks.json")] == {"a"}
-    assert seen(served, OTHER) == (NOW, {"a", "b"})
+    assert (latest.everywhere, latest.anywhere) == (kids("a"), kids("a", "b"))
+    assert latest.shown[server.url.replace("/tree", "/copy/.well-known/jwks.json")] == kids("a")
+    assert seen(served, OTHER) == (NOW, kids("a", "b"))
     server.answers.pop("/copy/.well-known/jwks.json")
     fetch(served, LATER, DEFAULT_KEYSET)
     latest = served.latest(DEFAULT_KEYSET)
     assert latest is not None
-    assert (latest.everywhere, latest.anywhere) == (None, {"a", "b"})
+    assert (latest.everywhere, latest.anywhere) == (None, kids("a", "b"))
     assert "/copy/.well-known/jwks.json: answered 404" in latest.problem
     served.close()
 

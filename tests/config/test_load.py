@@ -55,7 +55,7 @@ def test_every_setting_arrives(desk: Desk, full: Config) -> None:
     assert f"sqlite:///{desk.directory}/data/my.db" == settings.state_url
     assert desk.directory / "data" == settings.state_directory
     assert desk.directory / "www" == settings.publish_directory
-    assert settings.base_url == "https://cdn.example.com"
+    assert full.policy.base_url == "https://cdn.example.com"
     assert settings.publish_lag == 2 * M
     assert settings.verify_urls == ("http://localhost:8080",)
     assert (KekKind.CONFIG, desk.directory / "secrets/kek", None) == (
@@ -135,7 +135,7 @@ def test_the_issuer_alone_is_a_config(desk: Desk) -> None:
     assert desk.directory / "rotator-data" == settings.state_directory
     assert f"sqlite:///{desk.directory}/rotator-data/rotator.db" == settings.state_url
     assert desk.directory / "rotator-data" / "public" == settings.publish_directory
-    assert (settings.base_url, settings.verify_urls, settings.publish_lag) == ("https://tokens.example.com", (), M)
+    assert (config.policy.base_url, settings.verify_urls, settings.publish_lag) == ("https://tokens.example.com", (), M)
     assert (KekKind.STATE, desk.directory / "rotator-data" / "kek", True) == (
         settings.kek.kind,
         settings.kek.file,

@@ -102,6 +102,7 @@ def policy_of(keysets: Sequence[KeysetPolicy], workspaces: Sequence[WorkspacePol
         keysets={each.name: each for each in keysets},
         workspaces={each.id: each for each in workspaces},
         clock_skew=SKEW,
+        base_url=ISSUER,
     )
 
 
@@ -232,7 +233,6 @@ class Daemon:
             tokenmaker=self._maker,
             publisher=TreePublisher(
                 self.tree,
-                ISSUER,
                 self.state / "aside",
                 state_directory=self.state,
                 max_age=MAX_CACHE,
