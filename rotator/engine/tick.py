@@ -63,6 +63,8 @@ class Engine:
     logs_audit: bool = True
     """Without, the events of the audit stay due for the log of whoever comes next."""
     outbox: LogOutbox = field(default_factory=LogOutbox)
+    hands_out: bool = True
+    """Without, no token is issued and no delivery begun, whatever is due: that is left to whoever comes next."""
     deliveries: Deliveries = field(init=False)
     _beat_at: datetime | None = None
     _policy_applied: bool = False
@@ -127,6 +129,16 @@ class Engine:
             raise
         answer_the_rest(self.run, reading)
         return replace(outcome, more=outcome.more or not self.run.urgent.empty())
+
+    def carry_out(self, kind: str) -> None:
+        """Carry out the open requests of one kind, and do nothing else that may be due."""
+        run, reading = self.run, self.run.around.clock.read()
+        learn(run, reading.now)
+        self._require_store()
+        self._unlock(reading, check=True)
+        held = self._judge_clock(reading)
+        if run.sealer is not None and self._reconcile(reading, held=held):
+            handle_requests(run, reading, clock_held=held, kinds={kind})
 
     def _tick(self, reading: Reading) -> Outcome:
         run = self.run
@@ -350,6 +362,8 @@ class Engine:
             renew_keysets(run, reading)
             self._look_through(reading)
         more = self._turn_keysets(reading, beat=beat)
+        if not self.hands_out:
+            return more
         more = issue_due(run, reading) or more
         self.deliveries.give_way(reading.since_boot, issuing=more)
         more = end_overlaps(run, reading) or more

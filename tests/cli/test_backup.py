@@ -118,7 +118,7 @@ def test_a_restore_and_what_it_leaves(started: Shell, site: Site) -> None:
     assert events_in(site.database)[-1] == "backup.restored"
     assert not list(site.state.glob(".restore-*"))
     assert stat.S_IMODE(site.database.stat().st_mode) == 0o600
-    site.rotator("run", "--once")
+    site.rotator("run", "--once", check=False)  # exits 3 while no spare is ready again
     last = [event for event in site.events() if event["name"] in ("backup.restored", "state.restored")]
     assert [event["name"] for event in last] == ["backup.restored", "state.restored"]
     put, found = (json.loads(event["details"]) for event in last)
@@ -208,7 +208,7 @@ def test_what_was_lost_in_a_restore_is_called_so(started: Shell, site: Site) -> 
         assert "was lost with the database of before" in out
         assert "not revoked as far as the witness knows" in out
         assert "sign" not in out.split("token:")[-1]
-        site.rotator("run", "--once")
+        site.rotator("run", "--once", check=False)  # exits 3 while no spare is ready again
 
 
 def test_an_older_database_that_was_copied_into_place_brings_nothing_back(started: Shell, site: Site) -> None:
@@ -301,7 +301,7 @@ def test_a_database_that_is_damaged_or_gone_makes_room(started: Shell, site: Sit
     site.database.write_bytes(b"nothing" * 4000)
     code, out, err = started("restore", str(target), "--yes")
     assert (code, err) == (0, "")
-    site.rotator("run", "--once")
+    site.rotator("run", "--once", check=False)  # exits 3 while no spare is ready again
     kek = (site.state / "kek").read_bytes()
     shutil.rmtree(site.state)
     site.state.mkdir(mode=0o700)
@@ -310,7 +310,7 @@ def test_a_database_that_is_damaged_or_gone_makes_room(started: Shell, site: Sit
     code, out, err = started("restore", str(target), "--yes")
     assert (code, err) == (0, "")
     assert "warning: there is no witness" in out
-    site.rotator("run", "--once")
+    site.rotator("run", "--once", check=False)  # exits 3 while no spare is ready again
 
 
 def test_a_key_in_the_published_file_that_nobody_knows_is_named(started: Shell, site: Site) -> None:
@@ -377,7 +377,7 @@ def test_a_restore_that_is_killed_leaves_one_whole_database(started: Shell, site
     site.rotator("restore", str(target), "--yes")
     assert "token.shown" not in events_in(site.database)
     assert not [path for path in site.state.iterdir() if path.name.startswith((".restore-", ".rotator.db"))]
-    site.rotator("run", "--once")
+    site.rotator("run", "--once", check=False)  # exits 3 while no spare is ready again
 
 
 def test_no_token_is_shown_from_a_restored_database_that_no_start_has_seen_to(started: Shell, site: Site) -> None:
@@ -392,5 +392,5 @@ def test_no_token_is_shown_from_a_restored_database_that_no_start_has_seen_to(st
     assert "older than the witness" in err
     assert "rotator run" in err
     assert events_in(site.database) == before
-    site.rotator("run", "--once")
+    site.rotator("run", "--once", check=False)  # exits 3 while no spare is ready again
     assert started("token", "show", "w0", "--offline")[0] == 0

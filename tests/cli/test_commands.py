@@ -108,6 +108,32 @@ def test_token_show_without_a_daemon(started: Shell, site: Site) -> None:
     assert (code, out) == (0, site.root.joinpath("delivered/w0/token").read_text().strip())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "events"),
+    [
+        (("token", "show", "w0"), {"token.shown"}),
+        (("clock", "accept", "--reason", "I looked"), {"clock.accepted"}),
+        (("config", "accept", "--reason", "I looked"), {"config.applied", "config.accepted"}),
+    ],
+)
+def test_an_offline_command_does_what_was_asked_and_begins_nothing_else(
+    started: Shell, site: Site, arguments: tuple[str, ...], events: set[str]
+) -> None:
+    """Though a token is due and undelivered, and its sink is a command, which would be ended midway."""
+    begun = site.root / "begun"
+    sink = f"{{command: {{run: [/usr/bin/touch, {begun}]}}}}"
+    text = site.config.read_text()
+    site.config.write_text(f"{text}  w9:\n    security_period: 30d\n    grace_period: 1d\n    deliver: [{sink}]\n")
+    assert started("check")[0] == 0, started("check")
+    (site.root / "delivered/w0/token").unlink()
+    last = site.events()[-1]["seq"]
+    code, _, err = started(*arguments, "--offline")
+    assert code == 0, err
+    assert {event["name"] for event in site.events() if event["seq"] > last} == events
+    assert not begun.exists()
+    assert not (site.root / "delivered/w0/token").exists()
+
+
 def test_refusals_are_one_sentence(daemon: Shell) -> None:
     """On stderr, exit 1, without a traceback."""
     code, out, err = daemon("token", "show", "nobody")
