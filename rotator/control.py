@@ -4,6 +4,7 @@ A stream socket; one line of JSON in, one line out:
 
     {"command": "token.show", "arguments": {"workspace": "acme"}, "reason": "why"}
     {"command": "key.import", "arguments": {"keyset": "default"}, "reason": "why", "secret": "the key"}
+    {"command": "keyset.rotate", "arguments": {"keyset": "default"}, "wait": "end"}   or "no"; else for a moment
     {"ok": true, "result": …}   or   {"ok": false, "error": "…", "exit_code": 1}
 
 Anyone may connect: who is let in is decided by who the kernel says the peer is (SO_PEERCRED), so that a refusal is a
@@ -29,7 +30,7 @@ from typing import Final, Self
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.signature import verify_signature
 from rotator.config.settings import ControlSettings
-from rotator.control_client import REASON_LIMIT, REASON_RULE, address_of, connect
+from rotator.control_client import REASON_LIMIT, REASON_RULE, Wait, address_of, connect
 from rotator.control_places import Places
 from rotator.control_questions import ANSWERED_WITHIN, LOOK, Question, Turns, has_gone
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, Peer, Role, closed_to, name_of, peer_of
@@ -128,6 +129,7 @@ class _Call:
     arguments: Arguments
     reason: str
     secret: Secret[str] | None
+    wait: Wait
 
 
 @dataclass(slots=True, kw_only=True)
@@ -307,14 +309,14 @@ class ControlServer:
             return to_json(READING[call.command](view, call.arguments))
 
     def _request(self, connection: socket.socket, peer: Peer, call: _Call, wanted: Request) -> object:
-        """Store a request, wait for the loop to carry it out, and return what came of it.
+        """Store a request, wait for the loop to carry it out, as long as is wanted, and return what came of it.
 
         The answer is the loop's own word: whoever can write the database can make a row say that it was done.
         """
         request = self.accept(self._draft(peer, call, wanted), call.secret)
         try:
             self.wake()
-            answer = self._wait(connection, request.nonce)
+            answer = self._wait(connection, request, call.wait)
         finally:
             self.answers.leave(request.nonce)
         if answer is None:
@@ -353,17 +355,24 @@ class ControlServer:
             created_at=self.clock.read().now,
         )
 
-    def _wait(self, connection: socket.socket, nonce: str) -> Answer | None:
-        """Wait for an answer; None where none came in time, the daemon stops, or the peer has gone."""
-        give_up_at = time.monotonic() + self.patience.total_seconds()
+    def _wait(self, connection: socket.socket, request: RequestRow, wait: Wait) -> Answer | None:
+        """Wait for an answer; None where none came in time, the daemon stops, or the peer has gone.
+
+        Whoever does not wait leaves with the number of what is stored: what is not stored yet, as a revocation without
+        the KEK, and what has no effect but its answer, is waited for all the same.
+        """
+        if wait is Wait.NO and request.id and request.kind != "token.show":
+            return None
+        patience = float("inf") if wait is Wait.TO_THE_END else self.patience.total_seconds()
+        give_up_at = time.monotonic() + patience
         while time.monotonic() < give_up_at and not self._closing.is_set() and not has_gone(connection):
-            answer = self.answers.wait(nonce, LOOK)
+            answer = self.answers.wait(request.nonce, LOOK)
             if answer is not None:
                 return answer
         return None
 
 
-_UNFINISHED: Final = "accepted as request {}, still being worked on; `rotator audit list` will show it when it is done"
+_UNFINISHED: Final = "accepted as request {}, and still under way; `rotator audit list` shows it when it is done"
 _NOT_STORED: Final = "the daemon is busy, and has not written this down yet: look (rotator keys list), and ask again"
 _NOT_SHOWN: Final = "the token could not be shown in time, and will not be: ask again"
 
@@ -418,7 +427,7 @@ def _parse(line: bytes) -> _Call:
         message = json.loads(line.decode())
     except (ValueError, RecursionError):
         raise ConfigError("expected one line of JSON, in UTF-8") from None
-    if not isinstance(message, dict) or not message.keys() <= {"command", "arguments", "reason", "secret"}:
+    if not isinstance(message, dict) or not message.keys() <= {"command", "arguments", "reason", "secret", "wait"}:
         raise ConfigError("expected an object with command, arguments and reason")
     command, arguments = message.get("command"), message.get("arguments") or {}
     reason = message.get("reason") or ""
@@ -433,7 +442,10 @@ def _parse(line: bytes) -> _Call:
     secret = message.get("secret")
     if secret is not None and not isinstance(secret, str):
         raise ConfigError("a secret is text")
-    return _Call(command, arguments, reason, None if secret is None else Secret(secret))
+    wait = message.get("wait", Wait.SHORTLY.value)
+    if not isinstance(wait, str) or wait not in set(Wait):
+        raise ConfigError(f"found {str(wait)[:60]!r} as wait, expected one of: {', '.join(Wait)}")
+    return _Call(command, arguments, reason, None if secret is None else Secret(secret), Wait(wait))
 
 
 def _is_plain(value: object) -> bool:

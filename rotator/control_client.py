@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,17 @@ ANSWER_TIMEOUT: Final = timedelta(seconds=60)
 
 REASON_LIMIT: Final = 1000
 REASON_RULE: Final = f"a reason is one line of at most {REASON_LIMIT} characters, without control characters"
+
+
+class Wait(StrEnum):
+    """How long a changing command is waited for, once it is accepted."""
+
+    NO = "no"
+    """Not at all: the answer is its number."""
+    SHORTLY = "shortly"
+    """For as long as most take; then the answer is its number."""
+    TO_THE_END = "end"
+    """Until it is over, or the daemon stops."""
 
 
 class NoDaemonError(RotatorError):
@@ -36,9 +48,11 @@ def ask(
     reason: str = "",
     *,
     secret: Secret[str] | None = None,
+    wait: Wait = Wait.SHORTLY,
+    longest: timedelta | None = None,
     timeout: timedelta = ANSWER_TIMEOUT,
 ) -> Any:
-    """Return the result of ``command``, as JSON.
+    """Return the result of ``command``, as JSON. Whoever waits to the end does so for ``longest``; None: for ever.
 
     Raise :class:`NoDaemonError` where no daemon listens, :class:`HungUpError` where one did and gave no answer, and for
     a refusal the error that it stands for.
@@ -46,13 +60,17 @@ def ask(
     message: dict[str, object] = {"command": command, "arguments": dict(arguments or {}), "reason": reason}
     if secret is not None:
         message["secret"] = secret.reveal()
+    if wait is not Wait.SHORTLY:
+        message["wait"] = wait.value
     with _reached(path, timeout) as connection, connection.makefile("rb") as stream:
         try:
             connection.sendall(json.dumps(message).encode() + b"\n")
+            silence = timeout if wait is not Wait.TO_THE_END else longest
+            connection.settimeout(None if silence is None else silence.total_seconds())
             reply = stream.readline()
         except TimeoutError:
             raise HungUpError(
-                f"the daemon on {path} did not answer within {timeout.total_seconds():.0f} seconds"
+                f"the daemon on {path} did not answer within {(longest or timeout).total_seconds():.0f} seconds"
             ) from None
         except OSError as error:
             raise HungUpError(f"the daemon on {path} hung up: {os.strerror(error.errno or 0)}; see its log") from None

@@ -247,8 +247,11 @@ class Offline:
 
     def submit(
         self, kind: str, arguments: Mapping[str, Detail], reason: str, secret: Secret[str] | None = None
-    ) -> Answer:
-        """Store a request as the daemon would and carry it out; return what came of it."""
+    ) -> tuple[int, Answer | None]:
+        """Store a request as the daemon would and carry it out; return its number, and what came of it.
+
+        None: it could not be carried out now. With a number it is stored, and carried out when that is possible.
+        """
         run = self.engine.run
         if kind == "token.show":
             self._require_followed()
@@ -270,10 +273,7 @@ class Offline:
             answer = run.answers.wait(request.nonce, timedelta(0))
         finally:
             run.answers.leave(request.nonce)
-        if answer is None:
-            faults = "; ".join(run.faults.values())
-            return Answer(succeeded=False, text=f"the request is stored and could not be carried out yet: {faults}")
-        return answer
+        return request.id, answer
 
     def _carry_out(self, request: RequestRow) -> None:
         """Do what was asked for and what it needs: no token is issued, and no delivery is begun only to be ended."""

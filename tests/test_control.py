@@ -18,7 +18,7 @@ from rotator.adapters.clock import SystemClock
 from rotator.adapters.store import SqlStore, open_store
 from rotator.config.settings import ControlSettings
 from rotator.control import LINE_LIMIT, ControlServer, typed
-from rotator.control_client import NoDaemonError, ask, connect
+from rotator.control_client import NoDaemonError, Wait, ask, connect
 from rotator.control_questions import LONG_AT_ONCE, Question
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
@@ -249,6 +249,11 @@ def others_connection(stack: contextlib.ExitStack) -> socket.socket:
         (b'{"command": "key.import", "arguments": {"keyset": "default"}, "secret": 1}\n', "a secret is text"),
         (b'{"command": "key.import", "arguments": {"x": "1"}, "secret": "s"}\n', "known are: keyset, until"),
         (b'{"command": "config.accept", "reason": "why", "secret": "s"}\n', "config.accept takes no secret"),
+        (
+            b'{"command": "clock.accept", "reason": "why", "wait": "long"}\n',
+            "found 'long' as wait, expected one of",
+        ),
+        (b'{"command": "clock.accept", "reason": "why", "wait": []}\n', "as wait, expected one of"),
         (b"x" * (LINE_LIMIT + 1), "at most 65536 bytes; write a shorter reason or argument"),
     ],
 )
@@ -400,6 +405,43 @@ def test_request_that_takes_long_goes_on_without_its_peer(server: ControlServer,
     loop.outcome = (True, "done", "eyJ.secret.text")
     loop.wake()
     assert loop.answers == Answers()
+
+
+def test_who_does_not_wait_gets_the_number_at_once(loop: Loop, path: Path) -> None:
+    """As soon as it is stored, whatever the loop does meanwhile."""
+    loop.outcome = None
+    with server_of(loop, path, patience=timedelta(days=1)):
+        answer = ask(path, "key.revoke", {"kid": "abc"}, "leaked", wait=Wait.NO)
+    assert (answer["request"], answer["finished"]) == (1, False)
+    assert answer["text"].startswith("accepted as request 1")
+
+
+def test_what_is_not_stored_is_waited_for_by_whoever_does_not_wait(loop: Loop, path: Path) -> None:
+    """A revocation without the KEK is in memory alone until it is in the journal: that is no time to leave."""
+
+    def accept(draft: RequestRow, secret: Secret[str] | None) -> RequestRow:
+        stored = loop.accept(draft, secret)
+        return replace(stored, id=0)
+
+    with server_of(loop, path, accept=accept):
+        assert ask(path, "key.revoke", {"kid": "abc"}, "leaked", wait=Wait.NO)["finished"]
+        assert ask(path, "token.show", {"workspace": "acme"}, wait=Wait.NO)["finished"]
+
+
+def test_who_waits_to_the_end_does_so_beyond_all_patience(loop: Loop, path: Path) -> None:
+    loop.outcome = None
+    answers: list[Any] = []
+    with server_of(loop, path, patience=timedelta(0)):
+        asking = threading.Thread(
+            target=lambda: answers.append(ask(path, "clock.accept", reason="why", wait=Wait.TO_THE_END)), daemon=True
+        )
+        asking.start()
+        wait_until(lambda: _open_requests(loop) == 1, "it is stored")
+        assert not ask(path, "config.accept", reason="why")["finished"]
+        loop.outcome = (True, "done", None)
+        loop.wake()
+        asking.join(HANG_SECONDS)
+    assert [answer["finished"] for answer in answers] == [True]
 
 
 def test_a_token_that_comes_too_late_is_not_promised(server: ControlServer, path: Path, loop: Loop) -> None:

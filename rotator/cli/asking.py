@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rotator.cli import completion
-from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
+from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, WaitOption, config_of
 
 clock = typer.Typer(help="The clock, when it is not trusted.", no_args_is_help=True)
 token = typer.Typer(help="One token.", no_args_is_help=True)
@@ -43,7 +43,8 @@ def token_show(
     if to_clipboard:
         require_clipboard(os.environ)  # before anyone is told that the token was shown
     arguments = {"workspace": workspace}
-    jti, secret, _ = request(config_of(context, config), "token.show", arguments, reason, offline=offline)
+    said = request(config_of(context, config), "token.show", arguments, reason, offline=offline)
+    jti, secret = said.text, said.secret
     if secret is None:
         raise RefusedError("the token was shown to someone else's question; ask again")
     if to_clipboard:
@@ -63,36 +64,46 @@ def clock_accept(
     context: typer.Context,
     *,
     reason: ReasonOption,
+    wait: WaitOption = False,
     offline: OfflineOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Trust the clock as it stands, when you know that it is right."""
-    _ask(context, "clock.accept", reason, offline=offline, config=config, as_json=as_json)
+    _ask(context, "clock.accept", reason, wait=wait, offline=offline, config=config, as_json=as_json)
 
 
 def config_accept(
     context: typer.Context,
     *,
     reason: ReasonOption,
+    wait: WaitOption = False,
     offline: OfflineOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a config in force that was refused for what it drops."""
-    _ask(context, "config.accept", reason, offline=offline, config=config, as_json=as_json)
+    _ask(context, "config.accept", reason, wait=wait, offline=offline, config=config, as_json=as_json)
 
 
 def _ask(
-    context: typer.Context, command: str, reason: str, *, offline: bool, config: ConfigOption, as_json: bool
+    context: typer.Context,
+    command: str,
+    reason: str,
+    *,
+    wait: bool,
+    offline: bool,
+    config: ConfigOption,
+    as_json: bool,
 ) -> None:
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
-    from rotator.cli.session import request  # noqa: PLC0415 - heavy
+    from rotator.cli.session import exit_code, request, wait_for  # noqa: PLC0415 - heavy
     from rotator.report.records import Done  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
-    text = request(config_of(context, config), command, {}, reason, offline=offline).text
+    said = request(config_of(context, config), command, {}, reason, offline=offline, wait=wait_for(wait=wait))
     if as_json:
-        print_json(to_json(Done(command, text)))
+        print_json(to_json(Done(command, said.text, said.request)))
     else:
-        typer.echo(text)
+        typer.echo(said.text)
+    raise typer.Exit(exit_code(said, wait=wait))

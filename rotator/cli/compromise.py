@@ -6,7 +6,7 @@ The report is the same before and after, and the same for a rehearsal. What was 
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from rotator.cli.progress import Bar
 from rotator.cli.revocation_page import show_revocation
 from rotator.cli.screen import Screen, tell
 from rotator.cli.session import read, reader, request
+from rotator.control_client import Wait
 from rotator.errors import ConfigError, StoreError
 from rotator.report.revocation import Revocation, Subject
 from rotator.report.shape import from_json, rfc3339, to_json
@@ -74,7 +75,16 @@ def _revoke(option: Path | None, wanted: Wanted, before: Revocation, *, offline:
     screen = Screen.of()
     choice = _decide(screen, wanted, before)
     arguments = {ARGUMENT[before.subject]: before.name} | ({"choice": choice} if choice else {})
-    said = request(option, f"{before.subject}.revoke", arguments, wanted.reason, offline=offline, settle=wanted.follow)
+    wait = Wait.TO_THE_END if wanted.follow else Wait.NO
+    command = f"{before.subject}.revoke"
+    said = request(option, command, arguments, wanted.reason, offline=offline, settle=wanted.follow, wait=wait)
+    if said.request is not None:
+        if wanted.as_json:
+            print_json(to_json(replace(before, request=said.request)))
+        else:
+            screen.line(said.text, "bold")
+        tell(goes_on(_LOOK))
+        return 3 if wanted.follow else 0
     if not wanted.as_json:
         if not before.done:
             screen.line()
@@ -99,7 +109,8 @@ def _without_report(option: Path | None, wanted: Wanted, error: StoreError, *, o
     """Revoke what is named in full although the database cannot be read: what it takes with it nobody can say now."""
     tell(f"what this takes with it cannot be said: {error}")
     arguments = {ARGUMENT[Subject(wanted.subject)]: wanted.name} | ({"choice": wanted.choice} if wanted.choice else {})
-    said = request(option, f"{wanted.subject}.revoke", arguments, wanted.reason, offline=offline)
+    wait = Wait.TO_THE_END if wanted.follow else Wait.NO
+    said = request(option, f"{wanted.subject}.revoke", arguments, wanted.reason, offline=offline, wait=wait)
     Screen.of().line(said.text, "bold")
     return 0
 

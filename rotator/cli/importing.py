@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
+from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, WaitOption, config_of
 
 
 def import_key(
@@ -26,6 +26,7 @@ def import_key(
         ),
     ] = "",
     reason: ReasonOption = "",
+    wait: WaitOption = False,
     offline: OfflineOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -53,10 +54,12 @@ def import_key(
         keep_for=keep_for,
         reason=reason,
         offline=offline,
+        wait=wait,
     )
     if as_json:
         print_json(to_json(done))
-        return
-    for note in done.notes:
-        sys.stderr.write(f"note: {printable(note)}\n")
-    typer.echo(done.text)
+    else:
+        for note in done.notes:
+            sys.stderr.write(f"note: {printable(note)}\n")
+        typer.echo(done.text)
+    raise typer.Exit(3 if wait and done.request is not None else 0)

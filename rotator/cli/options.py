@@ -17,6 +17,9 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it goes into the audit.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Do it in this process, where no daemon runs.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait until the daemon has carried it out, however long that takes.")
+]
 
 
 def config_of(context: typer.Context, option: Path | None) -> Path | None:

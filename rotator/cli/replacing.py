@@ -38,13 +38,30 @@ def replace(
     from rotator.cli.handover_pages import show_replacement  # noqa: PLC0415 - heavy
     from rotator.cli.output import print_json, span  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen, tell  # noqa: PLC0415 - heavy
-    from rotator.cli.session import request  # noqa: PLC0415 - heavy
+    from rotator.cli.session import exit_code, request, wait_for  # noqa: PLC0415 - heavy
     from rotator.core.durations import format_duration  # noqa: PLC0415 - beside it
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     path = config_of(context, config)
     patience = span(timeout, "--timeout")
     arguments = {"workspace": workspace, "overlap": _overlap(overlap)}
-    prior = request(path, "token.replace", arguments, reason, offline=offline, settle=True).text
+    said = request(
+        path,
+        "token.replace",
+        arguments,
+        reason,
+        offline=offline,
+        settle=True,
+        wait=wait_for(wait=wait),
+        longest=patience,
+    )
+    if said.request is not None:
+        if as_json:
+            print_json(to_json(under_way(workspace, said.request)))
+        else:
+            typer.echo(said.text)
+        raise typer.Exit(exit_code(said, wait=wait))
+    prior = said.text
     look = f"rotator tokens list --workspace {workspace}"
     with told_that_it_goes_on(look):
         found = follow_replacement(lambda: _ask(path, workspace, prior), patience if wait else None)
@@ -56,6 +73,25 @@ def replace(
     if wait and not found.report.done:
         tell(f"gave up waiting after {format_duration(patience)}: {goes_on(look)}")
         raise typer.Exit(1)
+
+
+def under_way(workspace: str, number: int) -> "Replacement":
+    """Return what there is to report of a replacement that the daemon has accepted and not begun."""
+    from rotator.cli.output import now  # noqa: PLC0415 - heavy
+    from rotator.core.model import WorkspaceId  # noqa: PLC0415 - beside it
+    from rotator.report.replacement import Replacement  # noqa: PLC0415 - heavy
+
+    return Replacement(
+        at=now(),
+        workspace=WorkspaceId(workspace),
+        prior=(),
+        token=None,
+        delivered=0,
+        sinks=0,
+        done=False,
+        problem="",
+        request=number,
+    )
 
 
 def _tell_if_capped(overlap: str, found: "Replacement") -> None:

@@ -12,7 +12,8 @@ revoke = typer.Typer(help="Refuse what was compromised from now on, and replace 
 RehearseOption = Annotated[bool, typer.Option("--rehearse", help="Show what it would do; change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask, as for scripts.")]
 NoWaitOption = Annotated[
-    bool, typer.Option("--no-wait", help="Do not follow until the new tokens are issued and delivered.")
+    bool,
+    typer.Option("--no-wait", help="Leave with its number as soon as it is accepted; the daemon goes on."),
 ]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="If no spare is known to all: sign only once a key is; no tokens until then.")
@@ -48,7 +49,7 @@ def revoke_key(
     It leaves the published set at once, the standby signs at once, and every workspace whose token hangs on the key
     gets a new one, delivered. Try it with --rehearse: that prints the same report and changes nothing.
 
-    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
+    Exits 3 when something is still open at the end; with --no-wait it exits 0 as soon as the daemon has accepted it.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 
@@ -85,7 +86,7 @@ def revoke_keyset(
     Fresh keys are made. No verifier can know them yet, so you choose: --wait, and no token is issued until the
     propagation_period is over, or --now, and verifiers that cache may refuse the new tokens at first.
 
-    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
+    Exits 3 when something is still open at the end; with --no-wait it exits 0 as soon as the daemon has accepted it.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 
@@ -112,7 +113,7 @@ def revoke_token(
     Verifiers accept it until its exp all the same, unless they ask for revocations: only a key that leaves the set ends
     a signed token before.
 
-    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
+    Exits 3 when something is still open at the end; with --no-wait it exits 0 as soon as the daemon has accepted it.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 
@@ -138,7 +139,7 @@ def revoke_workspace(
     Verifiers accept them until their exp all the same, unless they ask for revocations: only a key that leaves the set
     ends a signed token before.
 
-    Exits 3 when something is still open at the end; with --no-wait it does not wait for one, and exits 0.
+    Exits 3 when something is still open at the end; with --no-wait it exits 0 as soon as the daemon has accepted it.
     """
     from rotator.cli.compromise import Wanted, carry_out  # noqa: PLC0415 - heavy
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rotator.cli import completion
-from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
+from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, WaitOption, config_of
 
 if TYPE_CHECKING:  # heavy
     from rotator.cli.output import Found
+    from rotator.cli.session import Said
     from rotator.report.takeover import Takeover
 
 
@@ -24,6 +25,7 @@ def rotate(
     rehearse: Annotated[bool, typer.Option("--rehearse", help="Show what would happen, and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --emergency: do not ask.")] = False,
     reason: ReasonOption = "",
+    wait: WaitOption = False,
     offline: OfflineOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -33,10 +35,15 @@ def rotate(
     It says when that will be. The rotation survives a restart, and keeps every rule of a planned one. With --emergency
     the standby signs now.
     """
+    from dataclasses import replace  # noqa: PLC0415 - beside the others
+
+    from rotator.cli.following import follow_takeover, told_that_it_goes_on  # noqa: PLC0415 - heavy
     from rotator.cli.handover_pages import show_cost, show_takeover  # noqa: PLC0415 - heavy
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
+    from rotator.cli.session import exit_code  # noqa: PLC0415 - heavy
     from rotator.errors import ConfigError  # noqa: PLC0415 - beside the others
+    from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
     if emergency and not (rehearse or reason):
         raise ConfigError("an emergency rotation goes into the audit: say why with --reason")
@@ -59,8 +66,18 @@ def rotate(
             show_takeover(screen, ahead.report, headline=f"keyset {keyset}: an emergency rotation")
             show_cost(screen, ahead.report)
             _confirm(keyset, yes=yes)
-        found = _request(path, keyset, ahead.report.signing_kid, reason, emergency=emergency, offline=offline)
-        headline = _headline(keyset, ahead.report.signing_kid, found.report)
+        signing = ahead.report.signing_kid
+        said = _request(path, keyset, signing, reason, emergency=emergency, offline=offline, wait=wait)
+        if said.request is not None:
+            under_way = replace(_ask(path, keyset, "").report, request=said.request)
+            if as_json:
+                print_json(to_json(under_way))
+            else:
+                screen.line(said.text)
+            raise typer.Exit(exit_code(said, wait=wait))
+        with told_that_it_goes_on("rotator status"):
+            found = follow_takeover(lambda: _ask(path, keyset, ""), signing)
+        headline = _headline(keyset, signing, found.report)
     if as_json:
         print_json(found.json)
     else:
@@ -68,17 +85,14 @@ def rotate(
 
 
 def _request(
-    path: Path | None, keyset: str, signing: str | None, reason: str, *, emergency: bool, offline: bool
-) -> "Found[Takeover]":
-    from rotator.cli.following import follow_takeover, told_that_it_goes_on  # noqa: PLC0415 - heavy
-    from rotator.cli.session import request  # noqa: PLC0415 - heavy
+    path: Path | None, keyset: str, signing: str | None, reason: str, *, emergency: bool, offline: bool, wait: bool
+) -> "Said":
+    from rotator.cli.session import request, wait_for  # noqa: PLC0415 - heavy
 
     command, arguments = "keyset.rotate", {"keyset": keyset}
     if emergency:
         command, arguments = "keyset.rotate_at_once", arguments | {"signing": signing or "none"}
-    request(path, command, arguments, reason, offline=offline, settle=True)
-    with told_that_it_goes_on("rotator status"):
-        return follow_takeover(lambda: _ask(path, keyset, ""), signing)
+    return request(path, command, arguments, reason, offline=offline, settle=True, wait=wait_for(wait=wait))
 
 
 def _headline(keyset: str, before: str | None, found: "Takeover") -> str:

@@ -5,7 +5,9 @@ Imported only by commands that run: it pulls in what ``--help`` has no need of.
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from rotator.adapters.clock import SystemClock, wall_time
 from rotator.cli.screen import tell
 from rotator.config import load
 from rotator.config.settings import DEFAULT_PATH, Config, Settings, config_path
-from rotator.control_client import REASON_LIMIT, REASON_RULE, HungUpError, NoDaemonError, ask
+from rotator.control_client import REASON_LIMIT, REASON_RULE, HungUpError, NoDaemonError, Wait, ask
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError, RotatorError
 from rotator.report.shape import rfc3339
@@ -215,6 +217,8 @@ class Said(NamedTuple):
     secret: Secret[str] | None = None
     follows: bool = False
     """What counts is done, and the rest follows when what it needs is back: nobody can wait for it."""
+    request: int | None = None
+    """The number of a request that is accepted and still under way; None: it was carried out."""
 
 
 def request(
@@ -226,11 +230,13 @@ def request(
     offline: bool,
     secret: Secret[str] | None = None,
     settle: bool = False,
+    wait: Wait = Wait.SHORTLY,
+    longest: timedelta | None = None,
 ) -> Said:
     """Have a changing command carried out; return what to say and, for some, a secret.
 
     ``secret`` goes with it: over the socket alone, and sealed before it is stored. ``settle``: without a daemon, also
-    do what it makes due, as a daemon would after it. Raise :class:`RefusedError` when it was not done.
+    do what it makes due, as a daemon would after it. Raise :class:`RefusedError` when it was not done and will not be.
     """
     if len(reason) > REASON_LIMIT or not reason.isprintable():
         raise ConfigError(f"--reason: {REASON_RULE}; this one has {len(reason)} characters")
@@ -242,12 +248,23 @@ def request(
     try:
         if offline:
             return _submit(load_config(option), command, arguments, reason, secret, settle=settle)
-        return _ask_for(option, command, arguments, reason, secret)
+        with _told_while_waiting(wait):
+            return _ask_for(option, command, arguments, reason, secret, wait, longest)
     except HungUpError as error:
         raise HungUpError(f"{error}\n{unsure}") from None
     except KeyboardInterrupt:
         tell(unsure)
         raise
+
+
+def wait_for(*, wait: bool) -> Wait:
+    """Return how long to wait where ``--wait`` was given, or was not."""
+    return Wait.TO_THE_END if wait else Wait.SHORTLY
+
+
+def exit_code(said: Said, *, wait: bool) -> int:
+    """Return 0, and 3 for whoever wanted to wait to the end where that did not come, as the daemon stopped."""
+    return 3 if wait and said.request is not None else 0
 
 
 _UNSURE: Final = """\
@@ -267,16 +284,42 @@ def _listing(command: str) -> str:
     )
 
 
-def _ask_for(option: Path | None, command: str, arguments: Arguments, reason: str, secret: Secret[str] | None) -> Said:
+@contextmanager
+def _told_while_waiting(wait: Wait) -> Iterator[None]:
+    """Say after a while that a command that waits to the end still does."""
+    timer = threading.Timer(PATIENCE.total_seconds(), tell, [_STILL_WAITING])
+    timer.daemon = True
+    if wait is Wait.TO_THE_END:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+_STILL_WAITING: Final = "the daemon has not done it yet; this waits until it has, and Ctrl-C ends the waiting alone"
+
+
+def _ask_for(
+    option: Path | None,
+    command: str,
+    arguments: Arguments,
+    reason: str,
+    secret: Secret[str] | None,
+    wait: Wait,
+    longest: timedelta | None,
+) -> Said:
     nobody = ""
     for socket in _sockets(option):
         try:
-            answer = ask(socket, command, arguments, reason, secret=secret)
+            answer = ask(socket, command, arguments, reason, secret=secret, wait=wait, longest=longest)
         except NoDaemonError as error:
             nobody = str(error)
             continue
         if not answer["finished"]:
-            raise RotatorError(answer["text"])
+            if command == "token.show" or not answer["request"]:
+                raise RotatorError(answer["text"])
+            return Said(answer["text"], request=answer["request"])
         secret = None if answer["secret"] is None else Secret(answer["secret"])
         return Said(answer["text"], secret, answer["follows"])
     settings_of(option)  # a config that is wrong comes first: without it no daemon can be started
@@ -293,9 +336,15 @@ def _submit(
 
     configure_notes(sys.stderr)
     with offline(config) as state:
-        answer = state.submit(command, dict(arguments), reason, secret)
+        number, answer = state.submit(command, dict(arguments), reason, secret)
         if settle:
             state.settle()
+        faults = "; ".join(state.engine.run.faults.values())
+    if answer is None and number and command != "token.show":
+        text = f"accepted as request {number}, and done when the daemon is started and nothing is in its way: {faults}"
+        return Said(text, request=number)
+    if answer is None:
+        raise RefusedError(f"it could not be done now: {faults}")
     if not answer.succeeded:
         raise RefusedError(answer.text)
     return Said(answer.text, answer.secret, answer.follows)

@@ -12,7 +12,7 @@ from rotator.adapters.disk import describe_reading, read_regular
 from rotator.adapters.keyfile import LARGEST_BYTES, FoundKeys, read_jwk, read_pem, to_jwk
 from rotator.cli.output import span
 from rotator.cli.outside import lost_database
-from rotator.cli.session import load_config, request
+from rotator.cli.session import load_config, request, wait_for
 from rotator.core.model import Kid
 from rotator.core.secret import Secret
 from rotator.errors import ConfigError, RefusedError
@@ -34,6 +34,8 @@ class Import:
     text: str
     """What to tell a person."""
     notes: tuple[str, ...]
+    request: int | None = None
+    """The number of a request that is accepted and still under way; None: it was carried out."""
 
 
 def take_in(
@@ -47,6 +49,7 @@ def take_in(
     keep_for: str,
     reason: str,
     offline: bool,
+    wait: bool,
 ) -> Import:
     """Read a file, have what is in it imported, and return what became of it."""
     if bool(jwk) is bool(pem):
@@ -60,7 +63,8 @@ def take_in(
     if offline:
         _require_started(option, keyset)
     arguments = {"keyset": keyset, **({} if end is None else {"until": rfc3339(end)})}
-    said = request(option, "key.import", arguments, reason, offline=offline, secret=to_jwk(found.keys)).text
+    secret = to_jwk(found.keys)
+    said = request(option, "key.import", arguments, reason, offline=offline, secret=secret, wait=wait_for(wait=wait))
     notes = [*found.notes]
     if private and note:
         notes.append(note)
@@ -73,8 +77,9 @@ def take_in(
         kids=tuple(key.kid for key in found.keys),
         private=private,
         until=end,
-        text=said,
+        text=said.text,
         notes=tuple(notes),
+        request=said.request,
     )
 
 

@@ -191,6 +191,8 @@ class Done:
     command: str
     text: str
     """What to tell a person."""
+    request: int | None = None
+    """The number of a request that is accepted and still under way; None: it was carried out."""
 
 
 @dataclass(frozen=True, slots=True)

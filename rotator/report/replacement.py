@@ -42,6 +42,8 @@ class Replacement:
     """The new token is issued, and every sink holds it."""
     problem: str
     """Why it is not issued or delivered yet, if something went wrong."""
+    request: int | None = None
+    """The number of a request for it that is accepted and still under way; None: it was carried out."""
 
 
 def replacement(snapshot: Snapshot, now: datetime, workspace: WorkspaceId, prior: Jti) -> Replacement:

@@ -129,6 +129,8 @@ class Revocation:
     verifiers: tuple[Acceptance, ...]
     """By how long they cache; counted from ``at``, or from now while ``still_shown``."""
     notes: tuple[str, ...]
+    request: int | None = None
+    """The number of a request for it that is accepted and still under way; None: there is none."""
 
     @property
     def waiting(self) -> int:

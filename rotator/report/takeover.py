@@ -69,6 +69,8 @@ class Takeover:
     """From then on the next emergency costs no refusal."""
     refusals: tuple[Refusal, ...]
     """The longest first; empty: none."""
+    request: int | None = None
+    """The number of a request for it that is accepted and still under way; None: there is none."""
 
 
 def takeover(

@@ -10,9 +10,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from rotator.cli import compromise, session
+from rotator.schemas import load
 from tests.cli.conftest import Shell
 from tests.e2e.world import Site
 from tests.forking import Rotator
@@ -86,6 +88,53 @@ def test_a_request_without_an_answer_may_be_stored(started: Shell, site: Site, c
     assert "may have been stored" in second
     assert look == f"rotator:     {listing}"
     assert audit.startswith("rotator:     rotator audit list --since 20")
+
+
+ACCEPTED = {"request": 7, "finished": False, "text": "accepted as request 7", "secret": None, "follows": False}
+
+
+@pytest.mark.parametrize(
+    ("command", "shape", "code"),
+    [
+        ("rotate", "rotate", 0),
+        ("rotate --wait", "rotate", 3),
+        ("replace w0", "replace", 0),
+        ("replace w0 --wait", "replace", 3),
+        ("clock accept --reason known", "clock-accept", 0),
+        ("clock accept --reason known --wait", "clock-accept", 3),
+        ("config accept --reason known", "config-accept", 0),
+        ("import-key --jwk {jwk} --keep-for 1d", "import-key", 0),
+        ("import-key --jwk {jwk} --keep-for 1d --wait", "import-key", 3),
+        ("revoke workspace w0 --reason leaked --yes --no-wait", "revoke-workspace", 0),
+        ("revoke workspace w0 --reason leaked --yes", "revoke-workspace", 3),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_what_is_accepted_and_still_under_way_is_no_failure(
+    started: Shell, site: Site, command: str, shape: str, code: int, as_json: bool
+) -> None:
+    """It has a number. Who wanted to see the end of it, and does not, is told by the code."""
+    jwk = site.root / "old.jwk"
+    jwk.write_text(site.jwks.read_text().replace('"kid":"', '"kid":"old-'))
+    waits: list[object] = []
+
+    def answer(message: dict[str, Any]) -> object:
+        if message["reason"] or message["command"] in ("keyset.rotate", "token.replace", "key.import"):
+            waits.append(message.get("wait"))
+            return ACCEPTED
+        return read_state(site, message)
+
+    with daemon_that(site.state / "control.sock", answer):
+        found, out, err = started(*command.format(jwk=jwk).split(), *["--json"] * as_json)
+
+    assert found == code, err
+    if as_json:
+        told = json.loads(out)
+        jsonschema.validate(told, load(shape), format_checker=jsonschema.FormatChecker())
+        assert told["request"] == 7
+    else:
+        assert "accepted as request 7" in out
+    assert waits == ["no" if "--no-wait" in command else "end" if code == 3 else None]
 
 
 @pytest.mark.parametrize("command", ["status", "keys list", "audit list", "audit export", "plan"])
