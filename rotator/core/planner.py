@@ -171,17 +171,15 @@ def next_set_change(state: KeysetState, policy: KeysetPolicy, now: datetime) -> 
     A key joins when it is announced, and leaves at the end of its grace. That one signs instead of another changes
     nothing: then the one before it leaves next, or the one after it is announced.
     """
-    moments: list[datetime | None] = []
-    for key in state.keys:
-        if key.phase in (Phase.PENDING, Phase.GRACE):
-            moments.append(leaves_at(key, policy))
-        elif key.phase is Phase.ACTIVE and key.rotate_at is not None and not policy.ending:
-            announced = announce_at(key, policy)
-            if announced is not None and announced > now:
-                moments.append(announced)
-            else:
-                calm = policy.security_period - policy.jitter - policy.lead
-                moments.append(max(key.rotate_at, now) + min(policy.grace_period, calm))
+    moments = [leaves_at(key, policy) for key in state.keys if key.phase in (Phase.PENDING, Phase.GRACE)]
+    active = active_key(state)
+    calm = policy.security_period - policy.jitter - policy.lead  # from when a key signs until the next is announced
+    if active is None or active.rotate_at is None:
+        moments.append(now + calm)
+    elif not policy.ending:
+        announced = active.rotate_at - policy.lead
+        after = max(active.rotate_at, now) + min(policy.grace_period, calm)
+        moments.append(announced if announced > now else after)
     return min((moment for moment in moments if moment is not None and moment > now), default=None)
 
 

@@ -146,7 +146,10 @@ def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Wanted) -> No
         reason = "repaired" if repaired else "changed"
         event = Event(name=EventName.KEYSET_PUBLISHED, at=reading.now, keyset=keyset, reason=reason, details=details)
         run.head = transaction.append([event])
-    if repaired and not observed.state.first_publication:
+    pointers = (content.policy.issuer, content.jwks_uri)
+    moved = run.pointers.get(keyset, pointers) != pointers
+    run.pointers[keyset] = pointers
+    if repaired and not moved and not observed.state.first_publication:
         run.around.log.event("publish.repaired", keyset=keyset, generation=row.generation)
 
 

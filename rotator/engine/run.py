@@ -139,6 +139,8 @@ class Run:
     """Whose revoked keys those were; None: no row says so."""
     attested: dict[KeysetName, Attested] = field(default_factory=dict)
     """What the metas in the published tree say, as far as this run read or wrote them."""
+    pointers: dict[KeysetName, tuple[str, str]] = field(default_factory=dict)
+    """What discovery said of each keyset when this run wrote it last: the issuer, and where the set is."""
     served_behind: dict[tuple[KeysetName, str], datetime] = field(default_factory=dict)
     """Since when a served URL lacks a key that is published."""
     refused_metas: dict[KeysetName, str] = field(default_factory=dict)
