@@ -41,6 +41,7 @@ class LogEvent(StrEnum):
     STORE_LOST = "store.lost"
     PUBLISH_FAILED = "publish.failed"
     PUBLISH_REPAIRED = "publish.repaired"
+    PUBLISH_REMOVED = "publish.removed"
     SERVED_BEHIND = "served.behind"
     PUBLISH_META_REFUSED = "publish.meta_refused"
     PUBLISH_FOREIGN_KEY = "publish.foreign_key"
@@ -159,6 +160,11 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             Level.ERROR,
             "A published set could not be written or read back; the last good one stays, and no new key signs.",
             "keyset problem",
+        ),
+        LogEvent.PUBLISH_REMOVED: _entry(
+            Level.INFO,
+            "The set of a keyset that ended was removed, with its discovery: no verifier can need them any more.",
+            "keyset",
         ),
         LogEvent.SERVED_BEHIND: _entry(
             Level.WARNING,

@@ -317,20 +317,33 @@ class TreePublisher:
             raise PublishError(f"cannot keep a foreign set aside in {directory}: {describe(error)}") from error
         return str(path)
 
+    def remove(self, keyset: KeysetName) -> bool:
+        """Remove the set and what points to it, that first; return whether a set was there."""
+        if self.found(keyset) is None:
+            return False
+        self._require_place()
+        for path in (_discovery_path(keyset), *_places(keyset)):
+            self._remove(path)
+        self._read.clear()
+        return True
+
+    def _remove(self, path: str) -> None:
+        self._durable.discard(path)
+        try:
+            with self._below(path) as (directory_fd, name):
+                self._disk.unlink(name, directory_fd)
+                self._disk.fsync_directory(directory_fd)
+        except FileNotFoundError:
+            pass  # its directory is not there, so neither is the file
+        except OSError as error:
+            raise self._failed("remove", path, error) from error
+
     def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
         """Keep the set aside and remove it from the tree, what points to it first; return where it is kept."""
         self._require_place()
         kept = self.keep_aside(keyset, content, now)
         for path in (_discovery_path(keyset), _meta_path(keyset), *_places(keyset)):
-            self._durable.discard(path)
-            try:
-                with self._below(path) as (directory_fd, name):
-                    self._disk.unlink(name, directory_fd)
-                    self._disk.fsync_directory(directory_fd)
-            except FileNotFoundError:
-                pass  # its directory is not there, so neither is the file
-            except OSError as error:
-                raise self._failed("remove", path, error) from error
+            self._remove(path)
         return kept
 
     # -------------------------------------------------------------------------------------------------------- content

@@ -4,7 +4,7 @@ Each action that changes the database is planned once more inside its transactio
 longer what is to be done, another replica or a crash got there first, and that is a success.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -114,6 +114,22 @@ def _withdraw(run: Run, name: KeysetName, reading: Reading) -> None:
         try_to_publish(run, plan[0], reading)
     elif not any(isinstance(action, PublishSet) for action in plan):
         run.healed(f"publish:{name}")
+
+
+def remove_ended(run: Run, rows: Iterable[KeysetRow], reading: Reading) -> None:
+    """Remove the documents of keysets that ended so long ago that no verifier can hold a set with a key of theirs."""
+    verifiers = run.policy.verifiers
+    held_for = verifiers.max_cache + verifiers.publish_lag + 2 * run.policy.clock_skew
+    for row in rows:
+        if row.ended_at is None or row.ended_at + held_for > reading.now:
+            continue
+        try:
+            removed = run.around.publisher.remove(row.name)
+        except PublishError as error:
+            run.fault(f"publish:{row.name}", str(error), "publish.failed", keyset=row.name)
+            continue
+        if removed:
+            run.around.log.event("publish.removed", keyset=row.name)
 
 
 def needs_a_look(run: Run, row: KeysetRow, reading: Reading) -> bool:

@@ -20,7 +20,7 @@ from rotator.engine.fresh import keysets_with_new_keys
 from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
 from rotator.engine.issue import issue_due
 from rotator.engine.journal import learn
-from rotator.engine.keysets import needs_a_look, turn_keyset, withdraw, withdraw_revoked
+from rotator.engine.keysets import needs_a_look, remove_ended, turn_keyset, withdraw, withdraw_revoked
 from rotator.engine.log_outbox import LogOutbox
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
@@ -387,6 +387,7 @@ class Engine:
             rows = snapshot.keysets() if beat else ()
         if beat:
             compare_served(run, rows, reading)
+            remove_ended(run, rows, reading)
         looked_at = (row.name for row in rows if needs_a_look(run, row, reading))
         self._unturned |= dict.fromkeys((*keysets_with_new_keys(run), *due, *looked_at))
         return self._turn_waiting(reading)

@@ -87,6 +87,10 @@ class Publisher(Protocol):
         """Keep a set that someone else put into the tree, outside it, for a person to look at; return the path."""
         ...
 
+    def remove(self, keyset: KeysetName) -> bool:
+        """Remove the set and what points to it from the tree; the meta file stays. Return whether one was there."""
+        ...
+
     def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
         """Keep the set aside and remove it from the tree; return the path where it is kept."""
         ...

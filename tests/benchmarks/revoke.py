@@ -84,6 +84,9 @@ class Watched:
     def keep_aside(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
         return self.real.keep_aside(keyset, content, now)
 
+    def remove(self, keyset: KeysetName) -> bool:
+        return self.real.remove(keyset)
+
     def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
         return self.real.withdraw(keyset, content, now)
 

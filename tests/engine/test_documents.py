@@ -7,10 +7,11 @@ from datetime import datetime
 import jwt
 import pytest
 
+from rotator.core.events import EventName
 from rotator.core.model import DEFAULT_KEYSET
 from rotator.core.policy import Policy
 from rotator.errors import RefusedError
-from tests.engine.site import DAY, HOUR, ISSUER, Site, keyset, policy_of
+from tests.engine.site import DAY, HOUR, ISSUER, MAX_CACHE, PROPAGATION, Site, keyset, policy_of
 from tests.engine.test_revoke import settled
 
 NEW_ISSUER = "https://id.example.net"
@@ -118,3 +119,32 @@ def test_the_meta_names_the_next_change_after_a_revocation(site: Site) -> None:
     named = next_change(site)
     assert named is not None
     assert named > site.clock.wall
+
+
+# ---------------------------------------------------------------------------------------------- a keyset that ended
+
+
+def test_the_documents_of_a_keyset_that_ended_go_when_no_verifier_can_need_them(site: Site) -> None:
+    """Not before: whoever holds the last set with a key of it may still look whether there is another one."""
+    extra = keyset("extra")
+    site.main.start(policy_of([keyset(), extra], []))
+    site.advance(HOUR)
+    directory = site.main.tree / "keysets" / "extra"
+    issuer = directory / ".well-known" / "openid-configuration"
+    assert issuer.exists()
+    site.main.load(policy_of([keyset()], []))
+    (ended,) = site.events(EventName.KEYSET_ENDED)
+    site.advance(MAX_CACHE, pace=HOUR)
+    assert site.main.kids("extra") == []
+    assert site.main.jwks("extra").exists()
+    site.advance(HOUR)
+    assert not site.main.jwks("extra").exists()
+    assert not issuer.exists()
+    assert ended.event.keyset == "extra"
+    assert len(site.log.named("publish.removed")) == 1
+    site.main.load(policy_of([keyset(), extra], []))
+    assert len(site.main.kids("extra")) == 2
+    assert site.active("extra") is None, "who held the empty set may hold it still: its keys wait as any other's"
+    site.advance(PROPAGATION + HOUR, pace=6 * HOUR)
+    assert site.active("extra") is not None
+    site.assert_sound()

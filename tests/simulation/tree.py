@@ -215,6 +215,12 @@ class StandInPublisher:
         self.aside.append(content)
         return f"aside/{len(self.aside)}"
 
+    def remove(self, keyset: KeysetName) -> bool:
+        stood = self.found(keyset) is not None
+        for path in places(keyset):
+            self._tree.put(path, None, self._now())
+        return stood
+
     def withdraw(self, keyset: KeysetName, content: bytes, now: datetime) -> str:
         for path in (_meta(keyset), *places(keyset)):
             self._tree.put(path, None, self._now())
