@@ -28,7 +28,7 @@ and workspaces, keysets and kids where a daemon answers; it
 knows bash, zsh and fish. `rotator --show-completion` prints what it would install."""
 
 _EXIT: Final = (
-    ("0", "It is done, or all is well."),
+    ("0", "It is done, or all is well; or the daemon has accepted it and is still at it, and says its number."),
     (
         "1",
         "It failed, as for a name that does not exist; or what was looked at does not hold: a token that is to be "
@@ -37,7 +37,7 @@ _EXIT: Final = (
     ("2", "The command line or the config is wrong."),
     (
         "3",
-        "Something is overdue or at fault (`rotator status`, `rotator run --once`), or still open (`rotator revoke`).",
+        "Something is overdue or at fault (`rotator status`, `rotator run --once`), or still open (`rotator revoke`, `--wait`).",
     ),
 )
 
