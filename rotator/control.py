@@ -38,6 +38,7 @@ from rotator.core.policy import Policy
 from rotator.core.schedule import Calendar
 from rotator.core.secret import Secret
 from rotator.engine.answers import Answers
+from rotator.engine.requests.urgent import REVOCATIONS
 from rotator.errors import ConfigError, RefusedError, RotatorError, StoreError
 from rotator.ports import Answer, Clock, EventLog, RequestRow, Store
 from rotator.report.answers import FOR_OPERATORS, READING, Arguments, View
@@ -286,7 +287,7 @@ class ControlServer:
         if call.command in REQUESTS:
             return self._request(connection, peer, call, REQUESTS[call.command])
         question = Question(connection, self._closing, self.answered_within)
-        with self._turns.taken(call.command, question):
+        with self._turns.answering(call.command, question):
             return self._look_up(call, question)
 
     def _look_up(self, call: _Call, question: Question) -> object:
@@ -305,6 +306,7 @@ class ControlServer:
                 published_set=self.published_set,
                 several_replicas=self.several_replicas,
                 beside=beside,
+                check=question.check,
             )
             return to_json(READING[call.command](view, call.arguments))
 
@@ -313,7 +315,11 @@ class ControlServer:
 
         The answer is the loop's own word: whoever can write the database can make a row say that it was done.
         """
-        request = self.accept(self._draft(peer, call, wanted), call.secret)
+        draft = self._draft(peer, call, wanted)
+        urgent = call.command in REVOCATIONS
+        question = Question(connection, self._closing, self.answered_within)
+        with contextlib.nullcontext() if urgent else self._turns.storing(question):
+            request = self.accept(draft, call.secret)
         try:
             self.wake()
             answer = self._wait(connection, request, call.wait)

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -21,6 +21,12 @@ ANSWERED_WITHIN: Final = timedelta(seconds=30)
 
 LONG_AT_ONCE: Final = 2
 """Long questions that are answered at a time, so that they leave the interpreter to the loop and to short ones."""
+
+SHORT_AT_ONCE: Final = 8
+"""Short ones at a time: each has a connection to the database, of which there are always some left for the loop."""
+
+STORED_AT_ONCE: Final = 4
+"""Requests that are being written down at a time; a revocation waits for none of them."""
 
 LONG: Final = frozenset(
     {"audit.list", "audit.page", "audit.verify", "keys.show", "plan", "revocation.show", "tokens.list", "tokens.page"}
@@ -65,26 +71,29 @@ class Question:
 
 @dataclass(slots=True)
 class Turns:
-    """Lets few long questions be answered at a time. Safe to use from several threads."""
+    """Lets few be answered at a time, and fewer of the long ones. Safe to use from several threads."""
 
-    at_once: int = LONG_AT_ONCE
-    _free: threading.Semaphore = field(init=False)
+    _long: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LONG_AT_ONCE))
+    _short: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(SHORT_AT_ONCE))
+    _stored: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(STORED_AT_ONCE))
 
-    def __post_init__(self) -> None:
-        self._free = threading.Semaphore(self.at_once)
+    def answering(self, command: str, question: Question) -> AbstractContextManager[None]:
+        """Wait for a turn to answer ``command``, for as long as the question may take, and hold it."""
+        return _turn(self._long if command in LONG else self._short, question)
 
-    @contextmanager
-    def taken(self, command: str, question: Question) -> Iterator[None]:
-        """Wait for a turn, where ``command`` needs one, for as long as the question may take, and hold it."""
-        if command not in LONG:
-            yield
-            return
-        while not self._free.acquire(timeout=LOOK.total_seconds()):
-            question.check()
-        try:
-            yield
-        finally:
-            self._free.release()
+    def storing(self, question: Question) -> AbstractContextManager[None]:
+        """Wait for a turn to write a request down, and hold it."""
+        return _turn(self._stored, question)
+
+
+@contextmanager
+def _turn(turns: threading.Semaphore, question: Question) -> Iterator[None]:
+    while not turns.acquire(timeout=LOOK.total_seconds()):
+        question.check()
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 def has_gone(connection: socket.socket) -> bool:

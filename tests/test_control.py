@@ -16,10 +16,11 @@ import pytest
 
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.store import SqlStore, open_store
+from rotator.adapters.store.connect import CONNECTIONS_AT_MOST
 from rotator.config.settings import ControlSettings
 from rotator.control import LINE_LIMIT, ControlServer, typed
 from rotator.control_client import NoDaemonError, Wait, ask, connect
-from rotator.control_questions import LONG_AT_ONCE, Question
+from rotator.control_questions import LONG_AT_ONCE, SHORT_AT_ONCE, STORED_AT_ONCE, Question
 from rotator.control_roles import Doorkeeper, Peer, Role, name_of, peer_of
 from rotator.core.policy import Policy
 from rotator.core.secret import Secret
@@ -166,9 +167,9 @@ def test_a_question_ends_when_whoever_asked_has_gone(loop: Loop, path: Path) -> 
     with server_of(loop, path) as server:
         with connect(path, timedelta(seconds=HANG_SECONDS)) as connection:
             connection.sendall(b'{"command": "audit.verify"}\n')
-            wait_until(lambda: server._turns._free._value < LONG_AT_ONCE, "it is being answered")
+            wait_until(lambda: server._turns._long._value < LONG_AT_ONCE, "it is being answered")
         wait_until(lambda: server._places._taken.total() == 0, "the place is free again")
-        assert server._turns._free._value == LONG_AT_ONCE
+        assert server._turns._long._value == LONG_AT_ONCE
 
 
 def test_a_question_that_takes_too_long_is_given_up_with_a_sentence(loop: Loop, path: Path) -> None:
@@ -197,7 +198,7 @@ def connect_to(path: Path, server: ControlServer) -> Iterator[socket.socket]:
         with server:
             connection = stack.enter_context(connect(path, timedelta(seconds=HANG_SECONDS)))
             connection.sendall(b'{"command": "plan"}\n')
-            wait_until(lambda: server._turns._free._value < LONG_AT_ONCE, "it is being answered")
+            wait_until(lambda: server._turns._long._value < LONG_AT_ONCE, "it is being answered")
         yield connection
 
 
@@ -206,12 +207,26 @@ def test_few_long_questions_are_answered_at_a_time_and_short_ones_wait_for_none(
         with contextlib.ExitStack() as others:
             for _ in range(LONG_AT_ONCE):
                 others.enter_context(
-                    server._turns.taken("plan", Question(others_connection(others), threading.Event()))
+                    server._turns.answering("plan", Question(others_connection(others), threading.Event()))
                 )
             assert ask(path, "status")["state"] == "ok"
             with pytest.raises(RefusedError, match=r"longer than 0\.3 seconds and was given up"):
                 ask(path, "plan")
         assert ask(path, "plan")["keys"] == []
+
+
+def test_a_revocation_waits_for_no_other_request_to_be_stored(loop: Loop, path: Path) -> None:
+    """They leave the loop its connections to the database, and it passes them by."""
+    with server_of(loop, path, answered_within=timedelta(seconds=0.3)) as server, contextlib.ExitStack() as others:
+        for _ in range(STORED_AT_ONCE):
+            others.enter_context(server._turns.storing(Question(others_connection(others), threading.Event())))
+        with pytest.raises(RefusedError, match="was given up"):
+            ask(path, "clock.accept", reason="why")
+        assert ask(path, "token.revoke", {"jti": "abc"}, "leaked")["finished"]
+
+
+def test_whoever_looks_leaves_the_loop_connections_to_the_database() -> None:
+    assert LONG_AT_ONCE + SHORT_AT_ONCE + STORED_AT_ONCE <= CONNECTIONS_AT_MOST - 4
 
 
 def others_connection(stack: contextlib.ExitStack) -> socket.socket:

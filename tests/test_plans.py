@@ -186,6 +186,33 @@ def test_a_keyset_that_is_rotated_by_hand_hands_over_sooner(site: Site, snapshot
     assert site.clock.wall <= change.rotates_after < change.rotates_before - 5 * DAY
 
 
+@pytest.mark.parametrize("what_if", ["", "rotate:default"])
+def test_a_plan_that_nobody_waits_for_is_given_up_amid_the_time_ahead(
+    site: Site, snapshot: Snapshot, what_if: str
+) -> None:
+    """It is long after the database was read."""
+    looks: list[None] = []
+
+    class GivenUpError(Exception):
+        pass
+
+    def check() -> None:
+        looks.append(None)
+        if len(looks) == 5:
+            raise GivenUpError
+
+    with pytest.raises(GivenUpError):
+        plan(
+            snapshot,
+            site.policy,
+            site.clock.wall,
+            CronCalendar(),
+            horizon=1000 * DAY,
+            what_if=what_if,
+            check=check,
+        )
+
+
 def test_tokens_wait_for_a_key_that_signs(tmp_path: Path) -> None:
     """A second emergency sooner than the next spare is known: no token is foretold before one can be signed."""
     site = Site(tmp_path)

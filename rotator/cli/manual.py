@@ -37,7 +37,8 @@ _EXIT: Final = (
     ("2", "The command line or the config is wrong."),
     (
         "3",
-        "Something is overdue or at fault (`rotator status`, `rotator run --once`), or still open (`rotator revoke`, `--wait`).",
+        "Something is overdue or at fault (`rotator status`, `rotator run --once`), or still open (`rotator revoke`, "
+        "`--wait`).",
     ),
 )
 

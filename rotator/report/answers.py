@@ -53,6 +53,8 @@ class View:
     published_set: PublishedSet
     several_replicas: bool = False
     beside: Beside = field(default_factory=Beside)
+    check: Callable[[], None] = lambda: None
+    """Raises when nobody waits for the answer any more, or it takes too long."""
 
 
 def _status(view: View, arguments: Arguments) -> Report:
@@ -68,7 +70,7 @@ def _plan(view: View, arguments: Arguments) -> Plan:
         raise ConfigError(f"the timeline ahead goes from a second to {LONGEST_HORIZON.days} days")
     what_if = str(arguments.get("what_if") or "")
     horizon = timedelta(seconds=seconds)
-    return plan(view.snapshot, view.policy, view.now, view.calendar, horizon=horizon, what_if=what_if)
+    return plan(view.snapshot, view.policy, view.now, view.calendar, horizon=horizon, what_if=what_if, check=view.check)
 
 
 def _keys(view: View, arguments: Arguments) -> KeyList:

@@ -1,9 +1,9 @@
 """The plan: the timeline ahead, as it stands or as it would be, from the planner that does it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from rotator.core.model import KeysetName
 from rotator.core.planner import active_key, can_sign
@@ -17,6 +17,8 @@ from rotator.report.rotations import readable, rotations
 from rotator.report.supposing import World, changed, in_force, standing, suppose
 from rotator.report.timeline import PlanEntry, Step, tell
 from rotator.report.unrolling import Turn, turns
+
+T = TypeVar("T")
 
 EVENTS_AT_MOST: Final = 500
 """Of one keyset."""
@@ -39,14 +41,21 @@ class Plan:
 
 
 def plan(
-    snapshot: Snapshot, policy: Policy, now: datetime, calendar: Calendar, *, horizon: timedelta, what_if: str = ""
+    snapshot: Snapshot,
+    policy: Policy,
+    now: datetime,
+    calendar: Calendar,
+    *,
+    horizon: timedelta,
+    what_if: str = "",
+    check: Callable[[], None] = lambda: None,
 ) -> Plan:
     """Return what is going to happen within ``horizon`` from ``now`` if nothing fails and nothing is changed.
 
     ``what_if``: after what :func:`rotator.report.supposing.suppose` knows; for anything else it raises
-    :class:`ConfigError`.
+    :class:`ConfigError`. ``check`` is called all along, and raises when nobody waits for the plan any more.
     """
-    world = standing(snapshot, policy, now)
+    world = replace(standing(snapshot, policy, now), check=check)
     if not what_if:
         return _plan(world, now, calendar, horizon)
     after = suppose(world, what_if, now)
@@ -103,7 +112,8 @@ def _plan(world: World, now: datetime, calendar: Calendar, horizon: timedelta) -
         keys += lanes(known, unrolled, now)
         files.append(published_file(known, unrolled, now))
         signing_from |= _signing_from(known, events, now)
-    found, note = rotations(world.workspaces.values(), world.policy, now, until, calendar, signing_from)
+    states = _watched(world.workspaces.values(), world.check)
+    found, note = rotations(states, world.policy, now, until, calendar, signing_from)
     if note:
         notes.append(note)
     entries += readable(found)
@@ -111,6 +121,12 @@ def _plan(world: World, now: datetime, calendar: Calendar, horizon: timedelta) -
     return Plan(
         from_at=now, until=until, events=tuple(entries), notes=tuple(notes), keys=tuple(keys), files=tuple(files)
     )
+
+
+def _watched(found: Iterable[T], check: Callable[[], None]) -> Iterator[T]:
+    for each in found:
+        check()
+        yield each
 
 
 def _unrolled(
@@ -123,7 +139,8 @@ def _unrolled(
         for key in known.state.keys
         if key.kid in world.revoked
     ]
-    for turn in turns(known, now, until, calendar, unused_from=world.unused_from(known.row.name, now)):
+    ahead = turns(known, now, until, calendar, unused_from=world.unused_from(known.row.name, now))
+    for turn in _watched(ahead, world.check):
         made.append(turn)
         told += tell(turn, known.policy)
         if len(told) >= EVENTS_AT_MOST:

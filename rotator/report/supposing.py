@@ -1,6 +1,6 @@
 """What things would be like: the keysets and workspaces after a change that is only supposed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,6 +27,8 @@ class World:
     workspaces: Mapping[WorkspaceId, WorkspaceState]
     revoked: tuple[Kid, ...] = ()
     """Supposed to be revoked at this moment."""
+    check: Callable[[], None] = lambda: None
+    """Raises when nobody waits any more for what is told from it."""
 
     def unused_from(self, name: KeysetName, now: datetime) -> datetime | None:
         """Return when the last token on a keyset that left the config ends; None while the config has it."""
