@@ -15,7 +15,6 @@ from rotator.config.schema import (
     KeysetShape,
     RotationWindowShape,
     SinkShape,
-    WorkspaceDefaults,
     WorkspaceShape,
 )
 from rotator.core.contract import default_propagation, least_grace
@@ -88,6 +87,7 @@ class Composer:
             clock_skew=self.shape.clock_skew,
             clock_max_gap=self.shape.clock.max_gap,
             verifiers=verifiers,
+            max_token_size=self.shape.defaults.max_token_size,
             base_url=(self.shape.publish.base_url or self.shape.issuer).rstrip("/"),
         )
 
@@ -135,7 +135,7 @@ class Composer:
     # ---------------------------------------------------------------------------------------------- workspaces
 
     def _workspace(self, name: str, source: Source, shape: WorkspaceShape, keysets: set[str]) -> WorkspacePolicy:
-        defaults: WorkspaceDefaults = self.shape.defaults
+        defaults = self.shape.defaults
         keyset = shape.keyset or defaults.keyset or DEFAULT_KEYSET
         if shape.keyset is not None and keyset not in keysets:
             self._unknown_keyset(source, ("workspaces", name, "keyset"), keyset, keysets)

@@ -171,6 +171,22 @@ def _path(value: object) -> str:
 PathText = Annotated[str, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
 
 
+TOKEN_SIZES: Final = range(1024, 65536 + 1)
+
+
+def _token_size(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value not in TOKEN_SIZES:
+        raise wrong(f"{value!r} must be a whole number of characters from {TOKEN_SIZES[0]} to {TOKEN_SIZES[-1]}")
+    return value
+
+
+TokenSize = Annotated[
+    int,
+    BeforeValidator(_token_size),
+    WithJsonSchema({"type": "integer", "minimum": TOKEN_SIZES[0], "maximum": TOKEN_SIZES[-1]}),
+]
+
+
 def _mode(value: object) -> int:
     if isinstance(value, str) and _MODE.fullmatch(value):
         mode = int(value.removeprefix("0o"), 8)

@@ -20,12 +20,14 @@ from rotator.config.kinds import (
     Profile,
     Run,
     Text,
+    TokenSize,
     Url,
     Urls,
     Zone,
     wrong,
 )
 from rotator.config.settings import LogFormat, LogLevel
+from rotator.core.contract import LARGEST_TOKEN
 from rotator.core.model import Algorithm
 
 
@@ -106,6 +108,14 @@ class WorkspaceDefaults(_Section):
         default=None, description="The claim scope, without spaces in any."
     )
     rotation_window: RotationWindowShape | None = Field(default=None, description="When its token may be replaced.")
+
+
+class DefaultsShape(WorkspaceDefaults):
+    """What a workspace has unless it says otherwise, and what none may exceed."""
+
+    max_token_size: TokenSize = Field(
+        default=LARGEST_TOKEN, description="The most characters of a token; servers limit their headers."
+    )
 
 
 class WorkspaceShape(WorkspaceDefaults):
@@ -250,8 +260,8 @@ class ConfigShape(_Section):
     keysets: Annotated[dict[Name, Annotated[KeysetShape, _EMPTY]], _EMPTY] = Field(
         default_factory=dict, description="Keysets by name; `default` exists always."
     )
-    defaults: Annotated[WorkspaceDefaults, _EMPTY] = Field(
-        default_factory=WorkspaceDefaults, description="What every workspace has unless it says otherwise."
+    defaults: Annotated[DefaultsShape, _EMPTY] = Field(
+        default_factory=DefaultsShape, description="What every workspace has unless it says otherwise."
     )
     workspaces: Annotated[dict[Name, Annotated[WorkspaceShape, _EMPTY]], _EMPTY] = Field(
         default_factory=dict, description="Workspaces by id: up to 63 of a-z, 0-9, '.', '_', '-'."

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from math import ceil
 from typing import Final, Protocol
 
@@ -40,6 +41,20 @@ HORIZON: Final = timedelta(days=5 * 366)
 """How far ahead windows are looked at: every change of clocks, and one leap day."""
 
 _SET_OVERHEAD_BYTES: Final = 11
+
+
+LARGE_TOKEN: Final = 4096
+"""Some servers take no longer header than this (nginx: 8 KiB for all of them)."""
+
+LARGEST_TOKEN: Final = 8192
+"""By default; nginx and Node take no header that is longer, Kestrel 32 KiB in all."""
+
+SIGNATURE_CHARACTERS: Final = {Algorithm.ES256: 86, Algorithm.RS256: 342, Algorithm.EDDSA: 86}
+"""Of one signature in base64url: P-256, RSA of 2048 bits, Ed25519."""
+
+_HEADER_CHARACTERS: Final = 110
+_EMPTY_CLAIMS_BYTES: Final = 175
+"""Names, punctuation, three times, and the jti."""
 
 
 class Severity(StrEnum):
@@ -124,6 +139,7 @@ def check_policy(policy: Policy, verifiers: Verifiers, almanac: Almanac, now: da
     for keyset in policy.keysets.values():
         findings += _check_keyset(keyset, verifiers, policy.longest_lifetime(keyset.name), reach)
     bad = [found for workspace in policy.workspaces.values() for found in _check_workspace(workspace, policy, reach)]
+    bad += _large_tokens(policy)
     findings += bad
     if policy.workspaces and not any(found.severity is Severity.ERROR for found in bad):
         findings.append(_sum_up(policy))
@@ -239,6 +255,50 @@ def _check_workspace(workspace: WorkspacePolicy, policy: Policy, reach: "_Window
             )
     if workspace.rotation_window is not None:
         yield from reach.check_workspace(workspace, workspace.rotation_window)
+
+
+def token_characters(workspace: WorkspacePolicy, keyset: KeysetPolicy) -> int:
+    """Return about how long a token of a workspace is: header, claims and signature in base64url, with their dots."""
+    claims = (
+        _EMPTY_CLAIMS_BYTES
+        + len(keyset.issuer)
+        + 2 * len(workspace.id)
+        + _bytes_of(workspace.audience, beside=3)
+        + _bytes_of(workspace.roles, beside=3)
+        + _bytes_of(workspace.permissions, beside=1)
+    )
+    return _HEADER_CHARACTERS + ceil(claims * 4 / 3) + SIGNATURE_CHARACTERS[keyset.algorithm] + 2
+
+
+@lru_cache(maxsize=4096)
+def _bytes_of(values: tuple[str, ...], *, beside: int) -> int:
+    return sum(len(value.encode()) + beside for value in values)
+
+
+def _large_tokens(policy: Policy) -> Iterator[Finding]:
+    """Yield what is wrong with tokens that are too large for the headers that they travel in, a line for each kind."""
+    large: list[tuple[int, WorkspacePolicy]] = []
+    for workspace in policy.workspaces.values():
+        keyset = policy.keysets.get(workspace.keyset)
+        if keyset is not None and (size := token_characters(workspace, keyset)) > LARGE_TOKEN:
+            large.append((size, workspace))
+    for severity, found in (
+        (Severity.ERROR, [each for each in large if each[0] > policy.max_token_size]),
+        (Severity.WARNING, [each for each in large if each[0] <= policy.max_token_size]),
+    ):
+        if not found:
+            continue
+        size, workspace = max(found, key=lambda each: each[0])
+        more = f" ({len(found)} workspaces have such tokens)" if len(found) > 1 else ""
+        limit = (
+            f"> defaults.max_token_size {policy.max_token_size}: many servers refuse such a header; give it fewer"
+            " permissions, or raise the limit if every reader takes it"
+            if severity is Severity.ERROR
+            else f"> {LARGE_TOKEN}: some servers refuse such a header; fewer permissions, or a role in their"
+            " place, make it shorter"
+        )
+        path = ("workspaces", workspace.id, "permissions")
+        yield Finding(severity, path, f"a token of about {size} bytes{more} {limit}")
 
 
 def _sum_up(policy: Policy) -> Finding:

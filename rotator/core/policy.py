@@ -143,6 +143,8 @@ class Policy:
     clock_skew: timedelta = timedelta(seconds=60)
     clock_max_gap: timedelta = timedelta(days=30)
     verifiers: Verifiers = Verifiers(max_cache=timedelta(hours=24), publish_lag=timedelta(seconds=60))
+    max_token_size: int = 8192
+    """The most characters that a token may have."""
     base_url: str = ""
     """Where the published tree is served."""
     digest: str = field(default="", compare=False)

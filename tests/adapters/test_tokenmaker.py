@@ -24,9 +24,10 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.adapters.tokenmaker import JwtMaker, JwtSigner
+from rotator.core.contract import token_characters
 from rotator.core.jwks import canonical, render
 from rotator.core.model import Algorithm, Jti, KeysetName, Kid, WorkspaceId
-from rotator.core.policy import WorkspacePolicy
+from rotator.core.policy import KeysetPolicy, WorkspacePolicy
 from rotator.core.secret import Secret
 from rotator.errors import InvariantError, SealError
 from rotator.ports import KeyMaterial, MintOrder, Signer, TokenMaker
@@ -369,3 +370,25 @@ def test_a_signer_is_what_was_loaded(maker: JwtMaker) -> None:
     signer = loaded(maker, Algorithm.EDDSA)
     assert isinstance(signer, JwtSigner)
     assert (signer.kid, signer.algorithm) == (MATERIAL[Algorithm.EDDSA].kid, Algorithm.EDDSA)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize("grants", [0, 3, 200])
+def test_the_size_that_is_reckoned_with_is_that_of_the_token(
+    maker: JwtMaker, algorithm: Algorithm, grants: int
+) -> None:
+    """The config is checked by it: never a smaller one, and hardly a larger one."""
+    (jti,) = maker.new_jtis(NOW, 1)
+    wanted = order(jti, roles=("admin", "ops"), permissions=[f"metrics:{number}" for number in range(grants)])
+    (token,) = maker.mint_batch(loaded(maker, algorithm), [wanted])
+    keyset = KeysetPolicy(
+        name=KeysetName("default"),
+        issuer=ISSUER,
+        algorithm=algorithm,
+        security_period=timedelta(days=90),
+        propagation_period=timedelta(days=2),
+        grace_period=timedelta(days=31),
+        clock_skew=timedelta(seconds=60),
+    )
+    size = len(token.reveal())
+    assert size <= token_characters(wanted.workspace, keyset) <= size + 60 + size / 20

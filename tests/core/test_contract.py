@@ -6,6 +6,8 @@ import pytest
 
 from rotator.core import contract
 from rotator.core.contract import (
+    LARGE_TOKEN,
+    LARGEST_TOKEN,
     Finding,
     Gap,
     Severity,
@@ -14,6 +16,7 @@ from rotator.core.contract import (
     keys_at_most,
     least_grace,
     least_propagation,
+    token_characters,
 )
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, WorkspaceId
 from rotator.core.policy import KeysetPolicy, Policy, RotationWindow, Verifiers, WorkspacePolicy
@@ -297,3 +300,37 @@ def test_defaults_follow_the_cache_of_the_verifiers() -> None:
 def test_an_unused_keyset_needs_only_the_skew() -> None:
     keyset = replace(KEYSET, name=KeysetName("other"), grace_period=M)
     assert about(findings(keyset), Severity.ERROR) == {}
+
+
+# ----------------------------------------------------------------------------------------------------- tokens' size
+
+
+def granted(number: int, name: str = "acme") -> WorkspacePolicy:
+    return replace(ACME, id=WorkspaceId(name), permissions=tuple(f"metrics:write:{each:04}" for each in range(number)))
+
+
+def test_a_token_that_fits_every_header_is_not_spoken_of() -> None:
+    assert not [found for found in findings(KEYSET, granted(100)) if "token of about" in found.text]
+
+
+def test_a_large_token_is_a_warning_and_one_above_the_limit_an_error() -> None:
+    large, larger, too_large = granted(200, "large"), granted(280, "larger"), granted(2000, "too-large")
+    found = {each.severity: each for each in findings(KEYSET, large, larger, too_large) if "token of" in each.text}
+    warning, error = found[Severity.WARNING], found[Severity.ERROR]
+    assert warning.path == ("workspaces", "larger", "permissions")
+    assert "(2 workspaces have such tokens) > 4096: some servers refuse such a header" in warning.text
+    assert error.path == ("workspaces", "too-large", "permissions")
+    size = token_characters(too_large, KEYSET)
+    assert error.text.startswith(f"a token of about {size} bytes > defaults.max_token_size")
+    assert LARGE_TOKEN < token_characters(large, KEYSET) < LARGEST_TOKEN < token_characters(too_large, KEYSET)
+
+
+def test_the_limit_can_be_raised() -> None:
+    policy = Policy(
+        keysets={KEYSET.name: KEYSET},
+        workspaces={"acme": granted(500)},  # type: ignore[dict-item] # an id is text
+        clock_skew=M,
+        max_token_size=65536,
+    )
+    found = [each for each in check_policy(policy, VERIFIERS, Every(7 * D), NOW) if "token of" in each.text]
+    assert [each.severity for each in found] == [Severity.WARNING]
