@@ -341,8 +341,8 @@ def _submit(
             state.settle()
         faults = "; ".join(state.engine.run.faults.values())
     if answer is None and number and command != "token.show":
-        text = f"accepted as request {number}, and done when the daemon is started and nothing is in its way: {faults}"
-        return Said(text, request=number)
+        in_its_way = f". What is in its way now: {faults}" if faults else ""
+        return Said(f"accepted as request {number}; the daemon does it when it is started{in_its_way}", request=number)
     if answer is None:
         raise RefusedError(f"it could not be done now: {faults}")
     if not answer.succeeded:

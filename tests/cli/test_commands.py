@@ -8,6 +8,7 @@ from datetime import timedelta
 import jsonschema
 import jwt
 import pytest
+from joserfc.jwk import ECKey
 
 from rotator.cli.session import PATIENCE, read
 from rotator.errors import RotatorError
@@ -114,12 +115,16 @@ def test_token_show_without_a_daemon(started: Shell, site: Site) -> None:
         (("token", "show", "w0"), {"token.shown"}),
         (("clock", "accept", "--reason", "I looked"), {"clock.accepted"}),
         (("config", "accept", "--reason", "I looked"), {"config.applied", "config.accepted"}),
+        (("import-key", "--jwk", "old.jwk", "--keep-for", "1d"), {"config.applied", "key.adopted", "keyset.published"}),
     ],
 )
 def test_an_offline_command_does_what_was_asked_and_begins_nothing_else(
     started: Shell, site: Site, arguments: tuple[str, ...], events: set[str]
 ) -> None:
     """Though a token is due and undelivered, and its sink is a command, which would be ended midway."""
+    old = site.root / "old.jwk"
+    old.write_text(json.dumps(ECKey.generate_key("P-256").as_dict(private=False)))
+    arguments = tuple(str(old) if each == old.name else each for each in arguments)
     begun = site.root / "begun"
     sink = f"{{command: {{run: [/usr/bin/touch, {begun}]}}}}"
     text = site.config.read_text()
