@@ -3,10 +3,23 @@
 import pytest
 
 from rotator.core.actions import Reason
+from rotator.core.contract import SAFE_KEYS
 from rotator.core.events import EventName
 from rotator.core.instants import from_us
 from rotator.core.model import Kid, Phase
-from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, SKEW, Site
+from tests.engine.site import (
+    DAY,
+    HOUR,
+    MAX_CACHE,
+    MINUTE,
+    PROPAGATION,
+    SECOND,
+    SKEW,
+    Site,
+    keyset,
+    policy_of,
+    workspace,
+)
 from tests.engine.test_restore import back_up, put_back
 
 
@@ -180,3 +193,36 @@ def test_what_cannot_be_rotated_is_refused_with_the_reason(site: Site) -> None:
     site.main.start()
     answer = site.ask("keyset.rotate", keyset="nothing")
     assert (answer.succeeded, answer.result) == (False, "there is no keyset 'nothing'; `rotator status` names them")
+
+
+def test_rotations_that_would_make_the_set_too_large_for_verifiers_are_refused_until_a_key_leaves(site: Site) -> None:
+    """And the refusal says when; an emergency does not wait."""
+    site.policy = policy_of([keyset(security_period=60 * DAY, grace_period=30 * DAY)], [workspace("acme")])
+    settled(site)
+    largest, rotated, refused = 0, 0, ""
+    while not refused:
+        answer = site.ask("keyset.rotate", keyset="default")
+        refused = "" if answer.succeeded else answer.result
+        rotated += bool(answer.succeeded)
+        site.advance(PROPAGATION + HOUR, pace=6 * HOUR)
+        largest = max(largest, len(site.main.kids()))
+    assert rotated == 3
+    assert largest == SAFE_KEYS
+    prior = [key for key in site.signing_keys(Phase.GRACE) if key.grace_until is not None]
+    first = min(key.grace_until for key in prior if key.grace_until is not None)
+    assert "still publishes 3 prior keys, and to rotate now would make it a set of 6 keys, more than the 5" in refused
+    assert f"it can rotate after {first:%Y-%m-%d %H:%M:%S} UTC" in refused
+    site.advance(first - site.clock.wall + MINUTE, pace=6 * HOUR)
+    assert site.ask("keyset.rotate", keyset="default").succeeded
+    site.assert_sound()
+
+
+def test_an_emergency_waits_for_no_key_to_leave(site: Site) -> None:
+    site.policy = policy_of([keyset(security_period=60 * DAY, grace_period=30 * DAY)], [workspace("acme")])
+    settled(site)
+    for _ in range(4):
+        signer = site.active()
+        site.advance(PROPAGATION + HOUR, pace=12 * HOUR)
+        assert site.ask("keyset.rotate_at_once", keyset="default", signing=str(signer)).succeeded
+    assert len(site.signing_keys(Phase.GRACE)) == 4
+    assert "to rotate now would make it a set of 7 keys" in site.ask("keyset.rotate", keyset="default").result

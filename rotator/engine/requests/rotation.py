@@ -1,14 +1,21 @@
 """Rotates a keyset's key at an operator's word: stored as a wish, which the planner fulfils as soon as that is safe."""
 
 from dataclasses import replace
+from typing import Final
 
+from rotator.core.contract import SAFE_KEYS, keys_at_most
+from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
-from rotator.core.model import KeysetName, Wish
+from rotator.core.model import KeysetName, Phase, Wish
+from rotator.core.planner import leaves_at
 from rotator.engine.requests.binding import require_signing, signing_key
 from rotator.engine.requests.outcome import done
 from rotator.engine.run import Run
 from rotator.errors import RefusedError
 from rotator.ports import KeysetRow, Reading, RequestRow, Transaction
+
+KEYS_BESIDE_PRIOR: Final = 3
+"""What a set holds beside prior keys while it rotates: the key that signs, and two that come."""
 
 
 def rotate_keyset(run: Run, request: RequestRow, reading: Reading) -> None:
@@ -35,6 +42,8 @@ def _ask(run: Run, request: RequestRow, reading: Reading, *, emergency: bool) ->
             )
         require_signing(signing, str(request.bound.get("signing")))
         _refuse_if_under_way(transaction.wish(name), name, emergency=emergency)
+        if row is not None and not emergency:
+            _refuse_if_full(run, transaction, row, reading)
         wish = Wish(asked_at=reading.now, actor=request.actor, reason=request.reason, emergency=emergency)
         transaction.put_wish(name, wish)
         if row is not None:
@@ -58,6 +67,24 @@ def _refuse_if_in_vain(
         raise RefusedError(f"there is no keyset {name!r}; `rotator status` names them")
     if name not in run.policy.keysets and not transaction.keyset_in_use(name, reading.now):
         raise RefusedError(f"keyset {name} has left the config and nothing uses it: it gets no more keys")
+
+
+def _refuse_if_full(run: Run, transaction: Transaction, row: KeysetRow, reading: Reading) -> None:
+    """Refuse a rotation for which no key need be compromised, where the set would get larger than verifiers take."""
+    policy = run.keyset_policy(row)
+    at_most = max(keys_at_most(policy), SAFE_KEYS)
+    keys = [stored.key for stored in transaction.keys(row.name)]
+    prior = [key for key in keys if key.phase is Phase.GRACE]
+    room = at_most - KEYS_BESIDE_PRIOR
+    if len(prior) <= room:
+        return
+    leave = sorted(max(leaves_at(key, policy) or reading.now, reading.now) for key in prior)
+    raise RefusedError(
+        f"keyset {row.name} still publishes {counted(len(prior), 'prior key')}, and to rotate now would make it a set "
+        f"of {len(prior) + KEYS_BESIDE_PRIOR} keys, more than the {at_most} that every verifier takes; it can rotate "
+        f"after {leave[len(prior) - room - 1]:%Y-%m-%d %H:%M:%S} UTC. If its key leaked, do not wait: rotator rotate "
+        "--emergency, or rotator revoke key"
+    )
 
 
 def _refuse_if_under_way(wish: Wish | None, name: KeysetName, *, emergency: bool) -> None:
