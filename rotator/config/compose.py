@@ -44,6 +44,8 @@ class Composer:
     directory: Path
     forbidden: Mapping[str, Path]
     """Directories that no file sink may be in, by what each is."""
+    own: Mapping[str, str]
+    """Files that no sink may be, with what each is: a token would be written over them."""
     problems: Problems
     _files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
     _real_files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
@@ -52,7 +54,10 @@ class Composer:
     _without_audience: list[str] = field(default_factory=list)
     _real_forbidden: dict[str, str] = field(default_factory=dict)
 
+    _real_own: dict[str, str] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
+        self._real_own = {os.path.realpath(file): what for file, what in self.own.items()}
         self._real_forbidden = {what: os.path.realpath(directory) for what, directory in self.forbidden.items()}
 
     def policy(self, workspaces: Mapping[str, tuple[Source, WorkspaceShape]], verifiers: Verifiers) -> Policy:
@@ -188,6 +193,9 @@ class Composer:
         if first != (source, path):
             text = f"{file} is delivered to already, by {_place(first)}; each needs its own"
             self.problems.add(source, path, text)
+        if (what := self.own.get(file) or self._real_own.get(file)) is not None:
+            self.problems.add(source, path, f"{file} is the {what}, which a token would replace; name another path")
+            return
         for what, directory in self.forbidden.items():
             if _is_in(file, str(directory)) or _is_in(file, self._real_forbidden[what]):
                 text = f"{file} is in the {what} ({directory}); name a path outside of it"
@@ -206,6 +214,10 @@ class Composer:
             text = f"{file} is now, by a link, the file of {_place(first)}, too; each needs its own"
             self.problems.warn(source, path, text)
         elif real != file:
+            if real in self._real_own:
+                text = f"{file} leads to the {self._real_own[real]} by a link, and nothing is delivered there"
+                self.problems.warn(source, path, text)
+                return
             for what, directory in self.forbidden.items():
                 if _is_in(real, self._real_forbidden[what]):
                     text = f"{file} leads into the {what} ({directory}) by a link, and nothing is delivered there"

@@ -58,7 +58,11 @@ class _Loading:
             "published directory": settings.publish_directory,
             "state directory": settings.state_directory,
         }
-        policy = Composer(main, shape, directory, forbidden, self._problems).policy(workspaces, verifiers)
+        own = {str(path): "config", str(settings.control.socket): "control socket"}
+        own |= {str(source.file): "included file" for source, _ in included}
+        if settings.kek.file is not None:
+            own[str(settings.kek.file)] = "key-encryption key"
+        policy = Composer(main, shape, directory, forbidden, own, self._problems).policy(workspaces, verifiers)
         findings = check_policy(policy, verifiers, CronCalendar(), now)
         self._judge(findings, main, workspaces)
         for pattern in empty:

@@ -365,6 +365,33 @@ def test_a_file_sink_stays_out_of_what_is_ours(desk: Desk) -> None:
         assert f"is in the {what} (" in said
 
 
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        ("kek", "key-encryption key"),
+        ("config.yaml", "config"),
+        ("more/a.yaml", "included file"),
+        ("run/control.sock", "control socket"),
+    ],
+)
+def test_a_file_sink_is_no_file_of_ours(desk: Desk, file: str, what: str) -> None:
+    """Wherever it is named: a token would be written over it, and it would be read as what it is no more."""
+    (desk.directory / "more").mkdir()
+    ours = "kek: {file: kek}\ncontrol: {socket: run/control.sock}\ninclude: [more/*.yaml]\n"
+    (desk.directory / "more" / "a.yaml").write_text(f"workspaces:\n{sink(desk.directory / file)}")
+    said = desk.error(ISSUER + ours)
+    assert "workspaces.acme.deliver[0].file.path: " in said
+    assert f"is the {what}, which a token would replace" in said
+
+
+def test_a_file_sink_that_leads_to_a_file_of_ours_is_a_warning(desk: Desk) -> None:
+    (desk.directory / "elsewhere").symlink_to(".")
+    config = desk.load(f"{ISSUER}kek: {{file: kek}}\nworkspaces:\n{sink('elsewhere/kek')}")
+    assert any(
+        "leads to the key-encryption key by a link, and nothing is delivered there" in w for w in config.warnings
+    )
+
+
 def test_a_file_sink_stays_out_of_where_our_own_links_lead(desk: Desk) -> None:
     """The links above the state are its owner's: nobody else turns them."""
     (desk.directory / "disk").mkdir()
