@@ -41,6 +41,10 @@ class DeliveryError(RotatorError):
     """A sink did not take a token."""
 
 
+class SinkHungError(DeliveryError):
+    """A sink said nothing for as long as it may take."""
+
+
 class KekError(RotatorError):
     """The key-encryption key is missing, malformed, wrong or badly guarded."""
 

@@ -55,6 +55,7 @@ class LogEvent(StrEnum):
     DELIVERY_OUTPUT = "delivery.output"
     DELIVERY_LATE = "delivery.late"
     DELIVERY_CRITICAL = "delivery.critical"
+    SINK_HUNG = "sink.hung"
     REQUEST_REFUSED = "request.refused"
     CONTROL_DENIED = "control.denied"
     CONTROL_FAILED = "control.failed"
@@ -214,7 +215,7 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         ),
         LogEvent.DELIVERY_FAILED: _entry(
             Level.WARNING,
-            "A sink did not take a token; it is tried again, and the prior token still is valid.",
+            "A sink did not take a token; it is tried again.",
             "workspace sink sequence attempts problem",
         ),
         LogEvent.DELIVERY_OUTPUT: _entry(
@@ -222,13 +223,18 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         ),
         LogEvent.DELIVERY_LATE: _entry(
             Level.ERROR,
-            "A delivery has failed for more than 25 % of the time that the prior token has left.",
+            "A sink has waited for its token for more than 25 % of the grace of the one it holds, or holds none.",
             "workspace sink attempts problem",
         ),
         LogEvent.DELIVERY_CRITICAL: _entry(
             Level.CRITICAL,
-            "A delivery has failed for more than 75 % of the time that the prior token has left.",
+            "A sink has waited for its token for more than 75 % of the grace of the one it holds, or holds none.",
             "workspace sink attempts problem",
+        ),
+        LogEvent.SINK_HUNG: _entry(
+            Level.ERROR,
+            "A sink hangs: a file system or a command does not answer. Other deliveries go on.",
+            "domain problem",
         ),
         LogEvent.REQUEST_REFUSED: _entry(Level.WARNING, "What a person asked for was not done.", "kind actor problem"),
         LogEvent.CONTROL_DENIED: _entry(

@@ -401,7 +401,7 @@ def test_a_journal_entry_has_a_field_for_each_of_the_line_s() -> None:
         "nothing": None,
     }
     fields = journal_fields(line)
-    assert fields.pop("MESSAGE").startswith("delivery.critical: A delivery has failed")
+    assert fields.pop("MESSAGE").startswith("delivery.critical: A sink has waited")
     assert fields == {
         "PRIORITY": "2",
         "SYSLOG_IDENTIFIER": "rotator",

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 import threading
 from collections import defaultdict
@@ -192,7 +191,7 @@ def fill_durably(path: Path, mode: int, fill: Callable[[Path], None], *, disk: D
 
 def _replace(directory_fd: int, name: str, mode: int, fill: Callable[[int, str], None], disk: Disk) -> None:
     remove_leftovers(directory_fd, name, disk=disk)
-    temporary = f".{name}.{secrets.token_hex(4)}.tmp"
+    temporary = f".{name}.{os.urandom(4).hex()}.tmp"
     try:
         fd = disk.create(temporary, directory_fd)
         try:
@@ -214,7 +213,7 @@ def create_durably(path: Path, content: bytes, mode: int, *, disk: Disk = REAL_D
     """Write a file that must not exist, whole or not at all: a hard link, unlike a rename, replaces nothing."""
     with open_directory(path.parent) as directory_fd:
         remove_leftovers(directory_fd, path.name, disk=disk)
-        temporary = f".{path.name}.{secrets.token_hex(4)}.tmp"
+        temporary = f".{path.name}.{os.urandom(4).hex()}.tmp"
         fd = disk.create(temporary, directory_fd)
         try:
             try:
@@ -286,7 +285,7 @@ def make_directory(parent_fd: int, name: str, mode: int, *, disk: Disk = REAL_DI
                 continue
             with contextlib.suppress(OSError):  # whatever it is now, it does not stand in the way
                 disk.rmdir(leftover, parent_fd)
-        new = f".{name}.{secrets.token_hex(4)}.new"
+        new = f".{name}.{os.urandom(4).hex()}.new"
         disk.mkdir(new, parent_fd)
         with open_directory(new, dir_fd=parent_fd, follow_symlinks=False) as fd:
             disk.chmod(fd, mode)

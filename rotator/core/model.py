@@ -14,6 +14,7 @@ Jti = NewType("Jti", str)
 KeysetName = NewType("KeysetName", str)
 WorkspaceId = NewType("WorkspaceId", str)
 SinkId = NewType("SinkId", str)
+FailureDomain = NewType("FailureDomain", str)
 ReplicaId = NewType("ReplicaId", str)
 KekId = NewType("KekId", str)
 

@@ -5,159 +5,118 @@ neither loses nor doubles it. A delivery is of one sequence number, checked befo
 was held up on its way is followed by the current one.
 """
 
-import queue
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.events import Event, EventName
-from rotator.core.model import Kid, SinkId, WorkspaceId
+from rotator.core.model import FailureDomain, Jti, Kid, SinkId, WorkspaceId
 from rotator.core.policy import CommandSink, FileSink, Sink
 from rotator.core.schedule import share
 from rotator.core.secret import Secret
 from rotator.core.sinks import sink_id
+from rotator.engine.carrying import PUT_OFF, Deliveries, Hung, Job, Result
 from rotator.engine.rows import PURPOSE_TOKEN, identity_of
 from rotator.engine.run import Run, backoff
-from rotator.errors import RotatorError, SealError
-from rotator.ports import DeliveryRow, Parcel, Reading, Snapshot, TokenRow
+from rotator.errors import SealError
+from rotator.ports import DeliveryRow, Errand, Parcel, Reading, Snapshot, TokenRow, Transaction
 
 CLAIMS: Final = 500
-"""Deliveries claimed at a time."""
-
-CARRIED_AT_MOST: Final = 1_000
-"""Claimed and not yet recorded. What is claimed too far ahead outlives its lease while it waits for a worker."""
-
-RECORDED_AT_ONCE: Final = 250
-"""Results that wake the loop. A tick, with two commits, costs as much as a dozen files."""
-
-RECORD_INTERVAL: Final = timedelta(milliseconds=250)
-"""How long a result waits for others, and a free worker for what is due."""
-
-COMMANDS_AT_ONCE: Final = 32
-FILES_AT_ONCE: Final = 4
-
-GIVE_WAY_FOR: Final = timedelta(seconds=5)
-"""How long deliveries wait for many tokens to be issued; that many take longer than this to deliver."""
-
-PUT_OFF: Final = timedelta(seconds=5)
-"""When to look again at a delivery that no worker is free for, or that lacks its sink or its token."""
+"""Deliveries looked at in one read."""
 
 LEASE_MARGIN: Final = timedelta(seconds=30)
 RETRY_CEILING: Final = timedelta(minutes=15)
 
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    row: DeliveryRow
-    error: str
-    """Empty: delivered."""
-
-
-@dataclass(slots=True)
-class Deliveries:
-    """The workers, what they carry, and what they brought back."""
-
-    wake: Callable[[], None]
-    files: Executor = field(default_factory=lambda: ThreadPoolExecutor(FILES_AT_ONCE, "rotator-file"))
-    commands: Executor = field(default_factory=lambda: ThreadPoolExecutor(COMMANDS_AT_ONCE, "rotator-command"))
-    done: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
-    under_way: dict[tuple[WorkspaceId, SinkId], bool] = field(default_factory=dict)
-    """True for commands."""
-    giving_way: bool = False
-    """Nothing new is to be claimed now, nor what was issued to be logged: more is to be issued than one tick can."""
-    _gave_way_at: timedelta | None = None
-
-    def give_way(self, since_boot: timedelta, *, issuing: bool) -> None:
-        """Give way when more tokens are to be issued than one tick can.
-
-        As after a compromise: workers beside the loop would hold up every token but the first. Not for longer than
-        :data:`GIVE_WAY_FOR`, measured by CLOCK_BOOTTIME.
-        """
-        if not issuing:
-            self._gave_way_at = None
-        elif self._gave_way_at is None:
-            self._gave_way_at = since_boot
-        self.giving_way = self._gave_way_at is not None and since_boot - self._gave_way_at < GIVE_WAY_FOR
-
-    def next_look(self, due: datetime, now: datetime) -> datetime:
-        """Return when the loop is to look again although nothing wakes it, if it is to do so at ``due`` anyway."""
-        if all(self.under_way.values()):
-            return due
-        look = now + RECORD_INTERVAL
-        return look if self.full else min(due, look)
-
-    @property
-    def full(self) -> bool:
-        """Tell whether enough is claimed for now."""
-        return len(self.under_way) >= CARRIED_AT_MOST
-
-    def bring(self, result: _Result) -> None:
-        """Take the result of a worker, and wake the loop if it is worth it; a file's can wait for its neighbours'."""
-        self.done.put(result)
-        is_command = self.under_way.get((result.row.workspace, result.row.sink), True)
-        if is_command or self.done.qsize() >= min(RECORDED_AT_ONCE, len(self.under_way)):
-            self.wake()
-
-    @property
-    def idle(self) -> bool:
-        """Tell whether nothing is being carried and nothing waits to be recorded."""
-        return not self.under_way and self.done.empty()
-
-    def close(self) -> None:
-        """Stop; what is being carried is finished or, at a command's timeout, given up."""
-        self.files.shutdown(wait=True, cancel_futures=True)
-        self.commands.shutdown(wait=False, cancel_futures=True)
+HUNG_RETRY_CEILING: Final = timedelta(minutes=1)
+"""What hung is mended by somebody who waits for it; it takes nobody's place, and trying costs next to nothing."""
 
 
 def record_results(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
     """Store what the workers brought back, all in one transaction; tell whether there was anything."""
-    results = list(_drain(deliveries))
+    results = list(deliveries.drain())
     if not results:
         return False
     with run.around.store.begin() as transaction:
-        events: list[Event] = []
-        for result in results:
-            row = result.row
-            if result.error:
-                retry_at = reading.now + backoff(row.attempts + 1, RETRY_CEILING, share(f"{row.workspace}{row.sink}"))
-                transaction.delivery_failed(row.workspace, row.sink, row.sequence, retry_at, result.error)
-            elif transaction.delivered(row.workspace, row.sink, row.sequence, reading.now):
-                events.append(_delivered(row, reading.now))
-            else:
-                # A newer token got there first, and this one was put over it: deliver the newer one again.
-                again = [
-                    replace(newer, due_at=reading.now, delivered_sequence=0)
-                    for newer in transaction.deliveries(row.workspace)
-                    if newer.sink == row.sink and newer.sequence > row.sequence
-                ]
-                transaction.want_deliveries(again)
+        made = [each.job.row for each in results if _is_made(each)]
+        late = transaction.delivered_as_wanted(made, reading.now)
+        overtaken = {(row.workspace, row.sink) for row in late}
+        events = [_delivered(row, reading.now) for row in made if (row.workspace, row.sink) not in overtaken]
+        for each in results:
+            if not _is_made(each) or each.job.key in overtaken:
+                events += _record(transaction, each, reading)
         if events:
             run.head = transaction.append(events)
     for result in results:
-        if result.error:
-            run.around.log.event(
-                "delivery.failed",
-                workspace=result.row.workspace,
-                sink=result.row.sink,
-                sequence=result.row.sequence,
-                attempts=result.row.attempts + 1,
-                problem=result.error,
-            )
+        _remember(deliveries, result)
+        _log_failure(run, result)
+    name_what_hangs(run, deliveries)
     return True
 
 
-def _drain(deliveries: Deliveries) -> Iterator[_Result]:
-    """Take the results that are there. From now on their leases stand for them, should recording them fail."""
-    while True:
-        try:
-            result = deliveries.done.get_nowait()
-        except queue.Empty:
-            return
-        deliveries.under_way.pop((result.row.workspace, result.row.sink), None)
-        yield result
+def _is_made(result: Result) -> bool:
+    return not result.job.compares and result.ending is not None and not result.ending.problem
+
+
+def _record(transaction: Transaction, result: Result, reading: Reading) -> Iterator[Event]:
+    row, ending = result.job.row, result.ending
+    if result.job.compares:
+        if ending is not None and ending.problem and not ending.hung:
+            transaction.redeliver(row.workspace, row.sink, row.sequence, reading.now)
+    elif ending is None:
+        transaction.put_off([replace(row, due_at=reading.now)])
+    elif ending.problem:
+        ceiling = HUNG_RETRY_CEILING if ending.hung else RETRY_CEILING
+        retry_at = reading.now + backoff(row.attempts + 1, ceiling, share(f"{row.workspace}{row.sink}"))
+        transaction.delivery_failed(row.workspace, row.sink, row.sequence, retry_at, ending.problem)
+    elif transaction.delivered(row.workspace, row.sink, row.sequence, reading.now):
+        yield _delivered(row, reading.now)
+    else:
+        # A newer token got there first, and this one was put over it: deliver the newer one again.
+        again = [
+            replace(newer, due_at=reading.now, delivered_sequence=0)
+            for newer in transaction.deliveries(row.workspace)
+            if newer.sink == row.sink and newer.sequence > row.sequence
+        ]
+        transaction.want_deliveries(again)
+
+
+def _remember(deliveries: Deliveries, result: Result) -> None:
+    """Remember what hung, until it answers."""
+    if result.ending is None:
+        return
+    if not result.ending.hung:
+        deliveries.hung.pop(result.job.key, None)
+        return
+    deliveries.hung[result.job.key] = Hung(result.job.domain, result.ending.problem, result.job.row)
+
+
+def _log_failure(run: Run, result: Result) -> None:
+    row, ending = result.job.row, result.ending
+    if ending is None or not ending.problem or result.job.compares:
+        return
+    run.around.log.event(
+        "delivery.failed",
+        workspace=row.workspace,
+        sink=row.sink,
+        sequence=row.sequence,
+        attempts=row.attempts + 1,
+        problem=ending.problem,
+    )
+
+
+def name_what_hangs(run: Run, deliveries: Deliveries) -> None:
+    """Name each failure domain in which a sink hangs, and forget sinks that the config has no more."""
+    for workspace, sink in [key for key in deliveries.hung if find_sink(run, *key) is None]:
+        del deliveries.hung[workspace, sink]
+    hanging: dict[FailureDomain, str] = {}
+    for (workspace, sink), hung in deliveries.hung.items():
+        hanging.setdefault(hung.domain, f"{sink} of workspace {workspace} hangs: {hung.problem}")
+    for domain, problem in hanging.items():
+        run.fault(domain, problem, "sink.hung", domain=domain)
+    for subject in [each for each in run.faults if each.startswith(("filesystem:", "command:"))]:
+        if subject not in hanging:
+            run.healed(subject)
 
 
 def _delivered(row: DeliveryRow, now: datetime) -> Event:
@@ -171,25 +130,37 @@ def _delivered(row: DeliveryRow, now: datetime) -> Event:
 
 
 def dispatch_due(run: Run, deliveries: Deliveries, reading: Reading) -> bool:
-    """Claim what is due and hand it to the workers; tell whether more is waiting for a free one."""
-    if deliveries.full:
-        return False  # those that come back wake the loop
+    """Claim what is due and has a place, and hand it to the workers; tell whether there may be more of it.
+
+    What has no place stays due where it is, before all that fails meanwhile. What is behind it is looked at as well, a
+    page in each tick.
+    """
     with run.around.store.read() as snapshot:
         due = snapshot.due_deliveries(reading.now, CLAIMS)
-        parcels = list(_parcels(run, deliveries, snapshot, due))
-    if not due:
-        return False
-    leases = {(row.workspace, row.sink): lease(sink) for row, sink, _ in parcels}
+        if not due:
+            deliveries.waiting, deliveries.passed = False, 0
+            return False
+        further = _further(deliveries, snapshot, len(due), reading)
+        rows = list({(row.workspace, row.sink): row for row in (*due, *further)}.values())
+        jobs, put_off, unserved = _jobs(run, deliveries, snapshot, rows)
+    deliveries.waiting = bool(unserved)
+    claimed = [replace(job.row, due_at=reading.now + lease(job.errand.sink)) for job in jobs]
     with run.around.store.begin() as transaction:
-        # What cannot be carried now is put off as well, so that it does not stand before what can.
-        transaction.want_deliveries(
-            [replace(row, due_at=reading.now + leases.get((row.workspace, row.sink), PUT_OFF)) for row in due]
-        )
-    deliveries.under_way |= {(row.workspace, row.sink): isinstance(sink, CommandSink) for row, sink, _ in parcels}
-    for row, sink, parcel in parcels:
-        pool = deliveries.commands if isinstance(sink, CommandSink) else deliveries.files
-        pool.submit(_carry, run, deliveries, row, sink, parcel)
-    return len(due) == CLAIMS and not deliveries.full
+        transaction.put_off([*claimed, *(replace(row, due_at=reading.now + PUT_OFF) for row in put_off)])
+    deliveries.begin(jobs, run.around.courier)
+    return len(due) == CLAIMS and bool(jobs or put_off)
+
+
+def _further(deliveries: Deliveries, snapshot: Snapshot, seen: int, reading: Reading) -> tuple[DeliveryRow, ...]:
+    """Return the next page behind the first, which begins anew after the last."""
+    if seen < CLAIMS:
+        deliveries.passed = 0
+        return ()
+    deliveries.passed += CLAIMS
+    further = snapshot.due_deliveries(reading.now, CLAIMS, deliveries.passed)
+    if len(further) < CLAIMS:
+        deliveries.passed = 0
+    return further
 
 
 def lease(sink: Sink) -> timedelta:
@@ -197,26 +168,61 @@ def lease(sink: Sink) -> timedelta:
     return (sink.timeout if isinstance(sink, CommandSink) else timedelta(0)) + LEASE_MARGIN
 
 
-def _parcels(
-    run: Run, deliveries: Deliveries, snapshot: Snapshot, due: tuple[DeliveryRow, ...]
-) -> Iterator[tuple[DeliveryRow, Sink, Parcel]]:
-    commands = Counter(deliveries.under_way.values())[True]
-    current = snapshot.current_tokens(list(dict.fromkeys(row.workspace for row in due)))
-    for row in due:
+def _jobs(
+    run: Run, deliveries: Deliveries, snapshot: Snapshot, rows: list[DeliveryRow]
+) -> tuple[list[Job], list[DeliveryRow], int]:
+    """Return what can begin, what cannot be done now, and how many have no place."""
+    put_off: list[DeliveryRow] = []
+    open_rows: list[tuple[DeliveryRow, Sink]] = []
+    for row in rows:
         sink = find_sink(run, row.workspace, row.sink)
         if sink is None or (row.workspace, row.sink) in deliveries.under_way:
-            continue
-        if isinstance(sink, CommandSink):
-            if commands >= COMMANDS_AT_ONCE:
+            put_off.append(row)
+        else:
+            open_rows.append((row, sink))
+    domains = run.around.courier.domains([sink for _, sink in open_rows])
+    wanted = [
+        (sink, deliveries.place((row.workspace, row.sink), domain))
+        for (row, sink), domain in zip(open_rows, domains, strict=True)
+    ]
+    admitted = deliveries.admitted(wanted)
+    current = snapshot.current_tokens(list(dict.fromkeys(open_rows[number][0].workspace for number in admitted)))
+    jobs: list[Job] = []
+    for number in admitted:
+        row, sink = open_rows[number]
+        parcel = open_known(run, snapshot, row, current.get(row.workspace))
+        if parcel is None:
+            put_off.append(row)
+        else:
+            jobs.append(Job(row, Errand(sink, parcel), wanted[number][1], domains[number]))
+    return jobs, put_off, len(open_rows) - len(admitted)
+
+
+def open_known(run: Run, snapshot: Snapshot, row: DeliveryRow, stored: TokenRow | None) -> Parcel | None:
+    """Do what :func:`open_stored` does; a token that cannot be opened is named as long as that is so."""
+    subject = f"token:{row.jti}"
+    try:
+        parcel = open_stored(run, snapshot, row, stored)
+    except SealError as error:
+        run.fault(subject, str(error), "delivery.failed", workspace=row.workspace, sink=row.sink)
+        return None
+    run.healed(subject)
+    return parcel
+
+
+def heal_tokens(run: Run) -> None:
+    """Forget the faults of tokens that can be opened, or that no sink is to hold any more."""
+    for subject in [each for each in run.faults if each.startswith("token:")]:
+        with run.around.store.read() as snapshot:
+            stored = snapshot.token(Jti(subject.removeprefix("token:")))
+            current = None if stored is None else snapshot.current_tokens([stored.token.workspace])
+            rows = () if stored is None else snapshot.deliveries(stored.token.workspace)
+            row = next((each for each in rows if stored is not None and each.jti == stored.token.jti), None)
+            held = None if row is None or current is None else current.get(row.workspace)
+            if row is not None and held is not None and held.token.jti == row.jti:
+                open_known(run, snapshot, row, held)
                 continue
-            commands += 1
-        try:
-            parcel = open_stored(run, snapshot, row, current.get(row.workspace))
-        except SealError as error:
-            run.fault(f"token:{row.jti}", str(error), "delivery.failed", workspace=row.workspace, sink=row.sink)
-            continue
-        if parcel is not None:
-            yield row, sink, parcel
+        run.healed(subject)
 
 
 def find_sink(run: Run, workspace: WorkspaceId, wanted: SinkId) -> Sink | None:
@@ -261,15 +267,3 @@ def _algorithm(run: Run, snapshot: Snapshot, kid: str) -> str:
             return signing.signer.algorithm
     row = snapshot.key(Kid(kid))
     return "" if row is None else row.key.algorithm
-
-
-def _carry(run: Run, deliveries: Deliveries, row: DeliveryRow, sink: Sink, parcel: Parcel) -> None:
-    """Run by a worker: deliver one parcel and bring the result back to the loop."""
-    error = ""
-    try:
-        run.around.courier.deliver(sink, parcel)
-    except RotatorError as problem:
-        error = str(problem)
-    except Exception as problem:  # noqa: BLE001 - the edge of a unit of work: a sink's failure is recorded as its own
-        error = f"internal error: {type(problem).__name__}: {problem}"
-    deliveries.bring(_Result(row, error))

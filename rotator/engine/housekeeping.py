@@ -1,19 +1,23 @@
 """What is done at leisure: expired tokens, sinks held against what they should hold, late deliveries, pruning."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.alarms import CRITICAL_SHARE, WARNING_SHARE, share_gone
+from rotator.core.alarms import Lateness
 from rotator.core.events import Event, EventName
-from rotator.core.policy import CommandSink
-from rotator.engine.deliver import find_sink, open_stored
+from rotator.core.policy import FileSink, Sink
+from rotator.engine.carrying import Deliveries, Job
+from rotator.engine.deliver import find_sink, open_known
 from rotator.engine.run import Run
-from rotator.errors import SealError
-from rotator.ports import DeliveryRow, Reading
+from rotator.ports import DeliveryRow, Errand, Reading, Snapshot
 
 EXPIRED_AT_ONCE: Final = 1_000
 COMPARED_AT_ONCE: Final = 250
+ALARMS_AT_MOST: Final = 100
+"""Late deliveries that are named; a file system with thousands of them is one fault."""
+
 PRUNE_INTERVAL: Final = timedelta(hours=24)
 
 REVOCATIONS_KEPT: Final = timedelta(days=1)
@@ -58,50 +62,73 @@ def retire_expired(run: Run, reading: Reading) -> bool:
     return len(expired) == EXPIRED_AT_ONCE
 
 
-def compare_sinks(run: Run, chores: Chores, reading: Reading) -> bool:
-    """Hold file sinks against what they should hold, a few at a time: at the start and hourly."""
+def compare_sinks(run: Run, deliveries: Deliveries, chores: Chores, reading: Reading) -> bool:
+    """Have sinks held against what they should hold, at the start and hourly, as far as they have a place for it.
+
+    Tell whether more can be begun now. What no place is free for comes with the next tick.
+    """
     if chores.compared_at is None or reading.now - chores.compared_at >= run.compare_interval:
         with run.around.store.read() as snapshot:
             chores.to_compare = [row for row in snapshot.deliveries() if row.due_at is None]
         chores.compared_at = reading.now
-    batch, chores.to_compare = chores.to_compare[:COMPARED_AT_ONCE], chores.to_compare[COMPARED_AT_ONCE:]
-    if not batch:
+    looked_at, rest = chores.to_compare[:COMPARED_AT_ONCE], chores.to_compare[COMPARED_AT_ONCE:]
+    if not looked_at:
         return False
-    again: list[DeliveryRow] = []
+    left: list[DeliveryRow] = []
     with run.around.store.read() as snapshot:
-        current = snapshot.current_tokens(list(dict.fromkeys(row.workspace for row in batch)))
-        for row in batch:
-            sink = find_sink(run, row.workspace, row.sink)
-            if sink is None or isinstance(sink, CommandSink):
-                continue
-            try:
-                parcel = open_stored(run, snapshot, row, current.get(row.workspace))
-            except SealError as error:
-                run.fault(f"token:{row.jti}", str(error), "delivery.failed", workspace=row.workspace, sink=row.sink)
-                continue
-            if parcel is not None and not run.around.courier.holds(sink, parcel):
-                again.append(row)
-    if again:
-        with run.around.store.begin() as transaction:
-            for row in again:
-                transaction.redeliver(row.workspace, row.sink, row.sequence, reading.now)
-    return bool(chores.to_compare)
+        jobs = list(_comparisons(run, deliveries, snapshot, looked_at, left))
+    chores.to_compare = [*rest, *left]
+    deliveries.begin(jobs, run.around.courier)
+    return bool(rest) and len(left) < len(looked_at)
+
+
+def _comparisons(
+    run: Run, deliveries: Deliveries, snapshot: Snapshot, rows: Sequence[DeliveryRow], left: list[DeliveryRow]
+) -> Iterator[Job]:
+    """Yield what can begin; ``left`` takes what has no place."""
+    files: list[tuple[DeliveryRow, Sink]] = []
+    for row in rows:
+        sink = find_sink(run, row.workspace, row.sink)
+        if isinstance(sink, FileSink) and (row.workspace, row.sink) not in deliveries.under_way:
+            files.append((row, sink))
+    domains = run.around.courier.domains([sink for _, sink in files])
+    places = [
+        deliveries.place((row.workspace, row.sink), domain) for (row, _), domain in zip(files, domains, strict=True)
+    ]
+    admitted = set(deliveries.admitted([(sink, place) for (_, sink), place in zip(files, places, strict=True)]))
+    current = snapshot.current_tokens(list(dict.fromkeys(row.workspace for row, _ in files)))
+    for number, (row, sink) in enumerate(files):
+        if number not in admitted:
+            left.append(row)
+            continue
+        parcel = open_known(run, snapshot, row, current.get(row.workspace))
+        if parcel is not None:
+            yield Job(row, Errand(sink, parcel), places[number], domains[number], compares=True)
+
+
+def look_again(deliveries: Deliveries, chores: Chores) -> None:
+    """Have those sinks compared anew that hung when they were; nothing else would find out that they answer."""
+    known = {(row.workspace, row.sink) for row in chores.to_compare}
+    with_nothing_due = [hung.row for key, hung in deliveries.hung.items() if hung.row.due_at is None]
+    chores.to_compare += [row for row in with_nothing_due if (row.workspace, row.sink) not in known]
 
 
 def alarm_late_deliveries(run: Run, reading: Reading) -> None:
-    """Raise the level of a failing delivery as the end of the prior token comes nearer."""
+    """Raise the level of an open delivery as the end of what its sink holds comes nearer."""
     with run.around.store.read() as snapshot:
-        alarms = snapshot.delivery_alarms()
+        alarms = snapshot.delivery_alarms(reading.now)
     subjects = set()
     for alarm in alarms:
-        gone = share_gone(alarm.wanted_at, alarm.deadline, reading.now)
-        if gone < WARNING_SHARE:
+        late = alarm.lateness(reading.now)
+        if late is None:
             continue
         subject = f"delivery:{alarm.workspace}:{alarm.sink}"
         subjects.add(subject)
-        event = "delivery.critical" if gone >= CRITICAL_SHARE else "delivery.late"
-        problem = f"{'critical' if gone >= CRITICAL_SHARE else 'late'}: {alarm.last_error}"
+        event = "delivery.critical" if late is Lateness.CRITICAL else "delivery.late"
+        problem = f"{late}: {alarm.last_error or 'not tried yet'}"
         run.fault(subject, problem, event, workspace=alarm.workspace, sink=alarm.sink, attempts=alarm.attempts)
+        if len(subjects) == ALARMS_AT_MOST:
+            break
     for subject in [known for known in run.faults if known.startswith("delivery:") and known not in subjects]:
         run.healed(subject)
 

@@ -181,7 +181,7 @@ def _issued(planned: _Planned, token: Token, sealed: Sealed, kek_id: KekId) -> I
         prior=action.prior,
         prior_sequence=due.sequence,
         sinks=tuple([sink_id(sink) for sink in policy.sinks]),
-        delivery_deadline=due.current_expires_at or token.issued_at + policy.grace_period,
+        delivery_deadline=due.current_expires_at or token.issued_at,
     )
 
 

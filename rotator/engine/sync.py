@@ -320,6 +320,6 @@ def _wanted(workspace: WorkspaceId, sink: SinkId, state: WorkspaceState, now: da
         jti=state.current,
         sequence=state.sequence,
         wanted_at=now,
-        deadline=state.current_expires_at,
+        deadline=now,  # it holds nothing yet
         due_at=now,
     )

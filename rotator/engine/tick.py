@@ -15,9 +15,17 @@ from rotator.core.model import KeysetName
 from rotator.core.policy import Policy
 from rotator.core.tokens import SyncSurvey
 from rotator.engine.amend import amend_future
-from rotator.engine.deliver import Deliveries, dispatch_due, record_results
+from rotator.engine.carrying import Deliveries
+from rotator.engine.deliver import dispatch_due, heal_tokens, name_what_hangs, record_results
 from rotator.engine.fresh import keysets_with_new_keys
-from rotator.engine.housekeeping import Chores, alarm_late_deliveries, compare_sinks, prune, retire_expired
+from rotator.engine.housekeeping import (
+    Chores,
+    alarm_late_deliveries,
+    compare_sinks,
+    look_again,
+    prune,
+    retire_expired,
+)
 from rotator.engine.issue import issue_due
 from rotator.engine.journal import learn
 from rotator.engine.keysets import needs_a_look, remove_ended, turn_keyset, withdraw, withdraw_revoked
@@ -372,9 +380,12 @@ class Engine:
             more = dispatch_due(run, self.deliveries, reading) or more
         if beat:
             alarm_late_deliveries(run, reading)
+            name_what_hangs(run, self.deliveries)
+            look_again(self.deliveries, self.chores)
+            heal_tokens(run)
             prune(run, self.chores, reading)
             forget_old(run, reading.now)
-        more = compare_sinks(run, self.chores, reading) or more
+        more = compare_sinks(run, self.deliveries, self.chores, reading) or more
         if beat or self.chores.expiring:
             self.chores.expiring = retire_expired(run, reading)
         return more or self.chores.expiring

@@ -5,7 +5,7 @@ Implementations live in ``rotator.adapters`` and, simulated, in the tests. Insta
 
 from rotator.core.schedule import Calendar
 from rotator.core.timeguard import ClockMark, Reading
-from rotator.ports.delivery import Courier, Parcel
+from rotator.ports.delivery import Bring, Courier, Ending, Errand, Parcel
 from rotator.ports.log import EventLog
 from rotator.ports.publishing import Publication, PublishedSet, Publisher, ServedSet, ServedSets
 from rotator.ports.records import (
@@ -55,12 +55,15 @@ __all__ = [
     "AuditHead",
     "AuditRow",
     "AuditWanted",
+    "Bring",
     "Calendar",
     "Clock",
     "ClockMark",
     "Courier",
     "DeliveryAlarm",
     "DeliveryRow",
+    "Ending",
+    "Errand",
     "EventLog",
     "FoundKey",
     "IssuedToken",

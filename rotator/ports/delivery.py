@@ -1,10 +1,11 @@
 """What carries tokens to sinks."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from rotator.core.model import Jti, Kid, WorkspaceId
+from rotator.core.model import FailureDomain, Jti, Kid, WorkspaceId
 from rotator.core.policy import Sink
 from rotator.core.secret import Secret
 
@@ -22,15 +23,44 @@ class Parcel:
     token: Secret[str]
 
 
-class Courier(Protocol):
-    """Puts tokens where workspaces need them."""
+class Errand(NamedTuple):
+    """What is to be at a sink."""
 
-    def deliver(self, sink: Sink, parcel: Parcel) -> None:
-        """Put ``parcel`` into ``sink``. Raise :class:`~rotator.errors.DeliveryError` when it did not get there."""
+    sink: Sink
+    parcel: Parcel
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What came of an errand."""
+
+    problem: str = ""
+    """Empty: the sink holds its parcel."""
+    hung: bool = False
+    """It said nothing for as long as it may take."""
+
+
+Bring = Callable[[int, Ending], None]
+"""Takes what came of the errand of that number."""
+
+
+class Courier(Protocol):
+    """Puts tokens where workspaces need them. Called from several threads, one at a time for each failure domain."""
+
+    def domains(self, sinks: Sequence[Sink]) -> Sequence[FailureDomain]:
+        """Return what each of ``sinks`` hangs or fails with. None of them is touched."""
         ...
 
-    def holds(self, sink: Sink, parcel: Parcel) -> bool:
-        """Tell whether ``sink`` still holds ``parcel``; True for sinks that cannot be looked into."""
+    def deliver(self, domain: FailureDomain, errands: Sequence[Errand], bring: Bring) -> None:
+        """Put each parcel into its sink, and bring what came of it, by its number in ``errands``.
+
+        ``domain`` is what they fail with, or a name of its own for a sink that hung. What was never begun when this
+        returns was not brought: an errand before it hung, or all is to end.
+        """
+        ...
+
+    def compare(self, domain: FailureDomain, errands: Sequence[Errand], bring: Bring) -> None:
+        """Look whether each sink still holds its parcel, in the same manner; one that cannot be looked into does."""
         ...
 
     def cancel(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+from rotator.core.alarms import Lateness, lateness
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.model import (
     Jti,
@@ -110,7 +111,7 @@ class IssuedToken(NamedTuple):
     """The workspace's sequence that the plan was made from: the commit fails if it moved."""
     sinks: tuple[SinkId, ...]
     delivery_deadline: datetime
-    """When the prior token ends; a delivery still open then leaves the workspace without one."""
+    """When the prior token ends, and with it the grace; a first token has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +281,7 @@ class KeyLoad:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAlarm:
-    """Open deliveries that have failed at least once, counted by how much of the grace is gone."""
+    """An open delivery that failed or is late."""
 
     workspace: WorkspaceId
     sink: SinkId
@@ -288,3 +289,7 @@ class DeliveryAlarm:
     deadline: datetime
     attempts: int
     last_error: str
+
+    def lateness(self, now: datetime) -> Lateness | None:
+        """Return how late it is."""
+        return lateness(self.wanted_at, self.deadline, now, failed=self.attempts > 0)

@@ -165,8 +165,8 @@ class Snapshot(Protocol):
         """
         ...
 
-    def due_deliveries(self, now: datetime, limit: int) -> tuple[DeliveryRow, ...]:
-        """Return deliveries with ``due_at`` ≤ ``now``, longest due first."""
+    def due_deliveries(self, now: datetime, limit: int, passed: int = 0) -> tuple[DeliveryRow, ...]:
+        """Return deliveries with ``due_at`` ≤ ``now``, longest due first, without the first ``passed``."""
         ...
 
     def deliveries(self, workspace: WorkspaceId | None = None) -> tuple[DeliveryRow, ...]:
@@ -177,8 +177,8 @@ class Snapshot(Protocol):
         """Return the deliveries of some workspaces."""
         ...
 
-    def delivery_alarms(self) -> tuple[DeliveryAlarm, ...]:
-        """Return open deliveries with at least one failed attempt."""
+    def delivery_alarms(self, now: datetime) -> tuple[DeliveryAlarm, ...]:
+        """Return open deliveries that failed or are late, those first whose grace ends first."""
         ...
 
     def changed_rows(self) -> tuple[RowProblem, ...]:
@@ -376,6 +376,10 @@ class Transaction(Snapshot, Protocol):
         """Insert or replace deliveries, in bulk."""
         ...
 
+    def put_off(self, rows: Sequence[DeliveryRow]) -> None:
+        """Store when each of these is due; one that wants another token by now, or none, is left alone."""
+        ...
+
     def drop_deliveries(self, pairs: Sequence[tuple[WorkspaceId, SinkId]]) -> None:
         """Delete the deliveries of sinks that are gone from the config."""
         ...
@@ -386,6 +390,10 @@ class Transaction(Snapshot, Protocol):
         Return False, with nothing changed, if that sink's delivered sequence is already at or past ``sequence``.
         A later wanted token stays due.
         """
+        ...
+
+    def delivered_as_wanted(self, rows: Sequence[DeliveryRow], at: datetime) -> list[DeliveryRow]:
+        """Do as :meth:`delivered` for many at once that still want just this token; return the others, untouched."""
         ...
 
     def delivery_failed(
@@ -402,7 +410,10 @@ class Transaction(Snapshot, Protocol):
         ...
 
     def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
-        """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
+        """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it.
+
+        Whoever reads there has no token from ``at`` on: there is no grace.
+        """
         ...
 
     def add_request(self, request: RequestRow) -> int:

@@ -1,16 +1,17 @@
 """What is wrong, and how much.
 
-*Degraded*: anything overdue by more than a minute, a delivery past a quarter of its grace, a fault of publishing or of
-one part, no ready spare, verifiers that may still refuse after an emergency, a silent replica. *Critical*: a key past
-its security period, a delivery past three quarters, no signer, no token, a fault of the KEK, the clock, the witness or
-the database. What somebody adopted, and that ends by itself, is in the report and is no problem.
+*Degraded*: anything overdue by more than a minute, a delivery past a quarter of its grace, a sink that hangs, a fault
+of publishing or of one part, no ready spare, verifiers that may still refuse after an emergency, a silent replica.
+*Critical*: a key past its security period, a delivery past three quarters, a sink that for a minute has had no valid
+token at all, no signer, no token, a fault of the KEK, the clock, the witness or the database. What somebody adopted,
+and that ends by itself, is in the report and is no problem.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from rotator.core.alarms import CRITICAL_SHARE, OVERDUE_AFTER, WARNING_SHARE, share_gone
+from rotator.core.alarms import OVERDUE_AFTER, Lateness
 from rotator.core.counting import counted
 from rotator.core.durations import format_duration
 from rotator.core.model import KeysetName
@@ -18,6 +19,9 @@ from rotator.ports import DeliveryAlarm
 from rotator.report.overdue import what_holds_up
 from rotator.report.records import FailingWorkspace, Health, KeysetStatus, Problem, ReplicaStatus, Report
 from rotator.report.steps import next_step
+
+DELIVERIES_SHOWN: Final = 100
+"""Late deliveries that are named. A file system that hangs may make thousands late."""
 
 _CRITICAL_FAULTS: Final = frozenset({"kek", "clock", "witness", "journal", "foreign", "store", "tick", "row"})
 
@@ -39,8 +43,14 @@ def find_problems(
     for keyset in report.keysets:
         yield from _keyset(keyset, report.at, helps[keyset.name])
     yield from _workspaces(report, faults, helps, unsigned)
-    for alarm in alarms:
-        yield from _delivery(alarm, report.at)
+    late = [(alarm, found) for alarm in alarms if (found := alarm.lateness(report.at)) is not None]
+    late.sort(key=lambda each: each[1] is not Lateness.CRITICAL)
+    for alarm, found in late[:DELIVERIES_SHOWN]:
+        yield _delivery(alarm, found, report.at)
+    if more := late[DELIVERIES_SHOWN:]:
+        text = f"{counted(len(more), 'more delivery is', 'more deliveries are')} late"
+        severity = Health.CRITICAL if more[0][1] is Lateness.CRITICAL else Health.DEGRADED
+        yield _problem("deliveries", severity, text)
     if report.deliveries.overdue:
         text = f"{counted(report.deliveries.overdue, 'delivery is', 'deliveries are')} overdue by more than a minute"
         yield _problem("deliveries", Health.DEGRADED, text)
@@ -49,10 +59,9 @@ def find_problems(
 
 
 def late_and_critical(alarms: Sequence[DeliveryAlarm], now: datetime) -> tuple[int, int]:
-    """Count failing deliveries that are late, and those that are critical."""
-    shares = [share_gone(alarm.wanted_at, alarm.deadline, now) for alarm in alarms]
-    critical = sum(share >= CRITICAL_SHARE for share in shares)
-    return sum(share >= WARNING_SHARE for share in shares) - critical, critical
+    """Count open deliveries that are late, and those that are critical."""
+    found = [alarm.lateness(now) for alarm in alarms]
+    return found.count(Lateness.LATE), found.count(Lateness.CRITICAL)
 
 
 def _problem(subject: str, severity: Health, text: str, step: str = "") -> Problem:
@@ -161,19 +170,22 @@ def _failing(each: FailingWorkspace, now: datetime) -> Problem:
     return _problem(f"workspace:{each.workspace}", Health.CRITICAL if lost else Health.DEGRADED, text)
 
 
-def _delivery(alarm: DeliveryAlarm, now: datetime) -> Iterator[Problem]:
-    gone = share_gone(alarm.wanted_at, alarm.deadline, now)
-    if gone < WARNING_SHARE:
-        return
+def _delivery(alarm: DeliveryAlarm, found: Lateness, now: datetime) -> Problem:
+    if alarm.attempts:
+        tried = f"did not get to {alarm.sink} in {counted(alarm.attempts, 'attempt')}: {alarm.last_error}"
+    else:
+        tried = f"is not at {alarm.sink} yet, and no attempt has ended"
     left = alarm.deadline - now
-    ends = f"ends in {_span(left)}" if left > timedelta(0) else "has ended"
-    attempts = counted(alarm.attempts, "attempt")
-    text = (
-        f"the token of workspace {alarm.workspace} did not get to {alarm.sink} in {attempts}: {alarm.last_error};"
-        f" the one before it {ends}"
-    )
-    severity = Health.CRITICAL if gone >= CRITICAL_SHARE else Health.DEGRADED
-    yield _problem(f"delivery:{alarm.workspace}:{alarm.sink}", severity, text)
+    if alarm.deadline <= alarm.wanted_at:
+        holds = "which has no valid one"
+    elif left > timedelta(0):
+        holds = f"the one that is there ends in {_span(left)}"
+    else:
+        holds = "the one that is there has ended"
+    since = f"it was to be there {_span(now - alarm.wanted_at)} ago"
+    text = f"the token of workspace {alarm.workspace} {tried}; {holds}; {since}"
+    severity = Health.CRITICAL if found is Lateness.CRITICAL else Health.DEGRADED
+    return _problem(f"delivery:{alarm.workspace}:{alarm.sink}", severity, text)
 
 
 def _replica(replica: ReplicaStatus, now: datetime) -> Iterator[Problem]:

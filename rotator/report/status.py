@@ -50,7 +50,7 @@ def status(
     """
     known = known_keysets(snapshot, policy, now)
     mark, head = snapshot.clock_mark(), snapshot.audit_head()
-    open_deliveries, alarms = snapshot.due_deliveries(_FAR, OPEN_AT_MOST), snapshot.delivery_alarms()
+    open_deliveries, alarms = snapshot.due_deliveries(_FAR, OPEN_AT_MOST), snapshot.delivery_alarms(now)
     adopted = [
         key for each in known for key in each.state.keys if key.origin is Origin.ADOPTED and key.phase is Phase.GRACE
     ]
@@ -191,7 +191,7 @@ def _deliveries(waiting: tuple[DeliveryRow, ...], alarms: tuple[DeliveryAlarm, .
     return DeliveryCounts(
         open=len(waiting),
         overdue=sum(row.due_at is not None and now - row.due_at > OVERDUE_AFTER for row in waiting),
-        failing=len(alarms),
+        failing=sum(alarm.attempts > 0 for alarm in alarms),
         late=late,
         critical=critical,
     )

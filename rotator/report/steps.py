@@ -4,9 +4,11 @@ from typing import Final
 
 _STEPS: Final[dict[str, str]] = {
     "clock": "see what the time should be (timedatectl); when it is right: rotator clock accept --reason WHY",
+    "command": "see what that command waits for, or shorten its timeout; no other delivery waits for it",
     "config": "mend the config (rotator check), then: systemctl reload rotator",
     "delivery": "see that the sink can be written or run by the service's user; it is tried again by itself",
     "deliveries": "see that the daemon runs and keeps up: systemctl status rotator",
+    "filesystem": "see to that mount: its server, its device, or whoever froze it; no other delivery waits for it",
     "foreign": "rotator published adopt --keep-for PERIOD (the longest that a token on its keys can still live),"
     " or rotator published replace, which drops them at once",
     "journal": "look at that file, which only ever grows (its lines are JSON); what it revokes is revoked meanwhile",

@@ -19,6 +19,7 @@ from rotator.core.policy import CommandSink
 from rotator.core.secret import MASK, Secret
 from rotator.errors import DeliveryError
 from rotator.ports import Parcel
+from tests.errands import deliver, holds
 from tests.patience import HANG_SECONDS, wait_until
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJ3b3Jrc3BhY2UiOiJhY21lIn0.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
@@ -271,18 +272,18 @@ def test_cancelling_ends_a_running_command(log: Log) -> None:
     timer = threading.Timer(0.2, courier.cancel)
     timer.start()
     with pytest.raises(DeliveryError, match="was ended because rotator stops"):
-        courier.deliver(shell("sleep 60"), PARCEL)
+        deliver(courier, shell("sleep 60"), PARCEL)
     timer.join()
     with pytest.raises(DeliveryError, match="was ended because rotator stops"):
-        courier.deliver(shell("sleep 60"), PARCEL)
+        deliver(courier, shell("sleep 60"), PARCEL)
 
 
 def test_a_command_cannot_be_looked_into(log: Log) -> None:
-    assert SinkCourier((), log).holds(CommandSink(("/bin/false",)), PARCEL)
+    assert holds(SinkCourier((), log), CommandSink(("/bin/false",)), PARCEL)
 
 
 def test_output_reaches_the_log_also_when_the_command_succeeds(log: Log) -> None:
-    SinkCourier((), log).deliver(shell("echo stored; echo careful >&2"), PARCEL)
+    deliver(SinkCourier((), log), shell("echo stored; echo careful >&2"), PARCEL)
     assert log.lines == [("acme", r"stored\ncareful")]
 
 

@@ -5,6 +5,7 @@ import os
 import resource
 import stat
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +19,7 @@ from rotator.core.secret import Secret
 from rotator.core.sinks import sink_id
 from rotator.errors import DeliveryError
 from rotator.ports import Courier, Parcel
+from tests.errands import deliver, helpers_are_gone, holds
 
 _: type[Courier] = SinkCourier
 
@@ -33,10 +35,13 @@ PARCEL = Parcel(
 
 
 @pytest.fixture
-def courier(tmp_path: Path) -> SinkCourier:
+def courier(tmp_path: Path) -> Iterator[SinkCourier]:
     for name in ("state", "public"):
         (tmp_path / name).mkdir()
-    return SinkCourier((tmp_path / "state", tmp_path / "public"), _no_output)
+    made = SinkCourier((tmp_path / "state", tmp_path / "public"), _no_output)
+    yield made
+    made.cancel()
+    helpers_are_gone()
 
 
 def _no_output(workspace: WorkspaceId, text: str) -> None:
@@ -54,7 +59,7 @@ def test_file_and_missing_directories_get_their_modes_whatever_the_umask(
     path = tmp_path / "run" / "acme" / "token"
     before = os.umask(umask)
     try:
-        courier.deliver(FileSink(str(path), mode=0o640), PARCEL)
+        deliver(courier, FileSink(str(path), mode=0o640), PARCEL)
     finally:
         os.umask(before)
     assert path.read_text() == "aaa.bbb.ccc\n"
@@ -63,7 +68,7 @@ def test_file_and_missing_directories_get_their_modes_whatever_the_umask(
 
 def test_json_holds_the_token_and_what_is_known_of_it(courier: SinkCourier, tmp_path: Path) -> None:
     path = tmp_path / "token.json"
-    courier.deliver(FileSink(str(path), format="json"), PARCEL)
+    deliver(courier, FileSink(str(path), format="json"), PARCEL)
     assert json.loads(path.read_text()) == {
         "token": "aaa.bbb.ccc",
         "workspace": "acme",
@@ -77,7 +82,7 @@ def test_json_holds_the_token_and_what_is_known_of_it(courier: SinkCourier, tmp_
 
 def test_env_can_be_sourced_by_a_shell_whatever_the_values_are(courier: SinkCourier, tmp_path: Path) -> None:
     path = tmp_path / "token.env"
-    courier.deliver(FileSink(str(path), format="env"), replace(PARCEL, jti=Jti("$(id) 'x")))
+    deliver(courier, FileSink(str(path), format="env"), replace(PARCEL, jti=Jti("$(id) 'x")))
     shown = subprocess.run(
         ["/bin/sh", "-c", f'. {path}; printf "%s|" "$TOKEN" "$TOKEN_EXPIRES_AT" "$TOKEN_JTI"'],
         check=True,
@@ -89,7 +94,7 @@ def test_env_can_be_sourced_by_a_shell_whatever_the_values_are(courier: SinkCour
 
 def test_an_unknown_format_writes_nothing(courier: SinkCourier, tmp_path: Path) -> None:
     with pytest.raises(DeliveryError, match="use raw, json or env"):
-        courier.deliver(FileSink(str(tmp_path / "token"), format="xml"), PARCEL)
+        deliver(courier, FileSink(str(tmp_path / "token"), format="xml"), PARCEL)
     assert not (tmp_path / "token").exists()
 
 
@@ -99,29 +104,29 @@ def test_a_file_holds_its_parcel_until_content_mode_or_kind_change(
 ) -> None:
     path = tmp_path / "token"
     sink = FileSink(str(path), format=file_format)
-    assert not courier.holds(sink, PARCEL)
-    courier.deliver(sink, PARCEL)
-    assert courier.holds(sink, PARCEL)
-    assert not courier.holds(sink, replace(PARCEL, jti=Jti("2"), token=Secret("aaa.bbb.ddd")))
-    assert not courier.holds(replace(sink, mode=0o600), PARCEL)
+    assert not holds(courier, sink, PARCEL)
+    deliver(courier, sink, PARCEL)
+    assert holds(courier, sink, PARCEL)
+    assert not holds(courier, sink, replace(PARCEL, jti=Jti("2"), token=Secret("aaa.bbb.ddd")))
+    assert not holds(courier, replace(sink, mode=0o600), PARCEL)
     with path.open("a") as file:
         file.write("x")
-    assert not courier.holds(sink, PARCEL)
-    courier.deliver(sink, PARCEL)
+    assert not holds(courier, sink, PARCEL)
+    deliver(courier, sink, PARCEL)
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert not courier.holds(sink, PARCEL)
+    assert not holds(courier, sink, PARCEL)
     path.unlink()
     os.mkfifo(path)
-    assert not courier.holds(sink, PARCEL)
+    assert not holds(courier, sink, PARCEL)
 
 
 def test_a_later_token_replaces_the_earlier_one_in_one_step(courier: SinkCourier, tmp_path: Path) -> None:
     """A reader with the old file open goes on reading the old token."""
     path = tmp_path / "token"
-    courier.deliver(FileSink(str(path)), PARCEL)
+    deliver(courier, FileSink(str(path)), PARCEL)
     with path.open() as old:
-        courier.deliver(FileSink(str(path)), replace(PARCEL, token=Secret("new")))
+        deliver(courier, FileSink(str(path)), replace(PARCEL, token=Secret("new")))
         assert old.read() == "aaa.bbb.ccc\n"
     assert path.read_text() == "new\n"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["public", "state", "token"]
@@ -131,14 +136,14 @@ def test_existing_directories_keep_their_mode(courier: SinkCourier, tmp_path: Pa
     directory = tmp_path / "shared"
     directory.mkdir()
     directory.chmod(0o2775)
-    courier.deliver(FileSink(str(directory / "token")), PARCEL)
+    deliver(courier, FileSink(str(directory / "token")), PARCEL)
     assert mode_of(directory) == 0o2775
 
 
 def test_a_symlink_at_the_path_is_refused_and_left_alone(courier: SinkCourier, tmp_path: Path) -> None:
     (tmp_path / "token").symlink_to(tmp_path / "victim")
     with pytest.raises(DeliveryError, match="is a symlink"):
-        courier.deliver(FileSink(str(tmp_path / "token")), PARCEL)
+        deliver(courier, FileSink(str(tmp_path / "token")), PARCEL)
     assert not (tmp_path / "victim").exists()
 
 
@@ -147,7 +152,7 @@ def test_a_directory_or_a_fifo_at_the_path_is_refused(courier: SinkCourier, tmp_
     os.mkfifo(tmp_path / "fifo")
     for name in ("directory", "fifo"):
         with pytest.raises(DeliveryError, match="not a regular file"):
-            courier.deliver(FileSink(str(tmp_path / name)), PARCEL)
+            deliver(courier, FileSink(str(tmp_path / name)), PARCEL)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,7 @@ def test_a_path_in_the_state_or_published_directory_is_refused_and_nothing_creat
 ) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "state")
     with pytest.raises(DeliveryError, match="which is rotator's own"):
-        courier.deliver(FileSink(f"{tmp_path}/{path}"), PARCEL)
+        deliver(courier, FileSink(f"{tmp_path}/{path}"), PARCEL)
     assert not any((tmp_path / "state").iterdir())
     assert not any((tmp_path / "public").iterdir())
 
@@ -166,27 +171,29 @@ def test_a_path_in_the_state_or_published_directory_is_refused_and_nothing_creat
 @pytest.mark.parametrize("path", ["token", "/", "/tmp/.."])
 def test_a_path_that_names_no_file_is_refused(courier: SinkCourier, path: str) -> None:
     with pytest.raises(DeliveryError, match="absolute path of a file"):
-        courier.deliver(FileSink(path), PARCEL)
+        deliver(courier, FileSink(path), PARCEL)
 
 
 def test_a_file_where_a_directory_should_be_is_said(courier: SinkCourier, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DeliveryError, match=r"cannot write the token to .*/file/token: Not a directory"):
-        courier.deliver(FileSink(str(tmp_path / "file" / "token")), PARCEL)
+        deliver(courier, FileSink(str(tmp_path / "file" / "token")), PARCEL)
 
 
 def test_a_full_disk_leaves_the_old_token_and_no_debris(courier: SinkCourier, tmp_path: Path) -> None:
     path = tmp_path / "token"
-    courier.deliver(FileSink(str(path)), PARCEL)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    deliver(courier, FileSink(str(path)), PARCEL)
+    courier.cancel()
+    limited, before = SinkCourier((), _no_output), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))  # as a full disk: the write stops half-way
     try:
         with pytest.raises(DeliveryError, match="File too large: raise the limit") as caught:
-            courier.deliver(FileSink(str(path)), replace(PARCEL, token=Secret("a-longer-token")))
+            deliver(limited, FileSink(str(path)), replace(PARCEL, token=Secret("a-longer-token")))
     finally:
+        limited.cancel()
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "a-longer-token" not in str(caught.value)
-    assert courier.holds(FileSink(str(path)), PARCEL)
+    assert path.read_text() == "aaa.bbb.ccc\n"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["public", "state", "token"]
 
 

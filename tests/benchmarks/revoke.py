@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from rotator.core.model import KeysetName, Kid, Phase
-from rotator.engine.deliver import Deliveries
+from rotator.engine.carrying import Deliveries
 from rotator.engine.issue import issue_due
 from rotator.engine.requests import handle_requests
 from rotator.engine.requests.accepting import accept

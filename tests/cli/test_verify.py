@@ -56,7 +56,7 @@ def test_a_file_of_any_format_that_a_sink_writes(started: Shell, token: str, tmp
     now = datetime(2026, 3, 1, tzinfo=UTC)
     text = Secret(Path(token).read_text().strip())
     parcel = Parcel(WorkspaceId("w0"), Jti("j"), Kid("k"), 1, now, now, text)
-    (tmp_path / "file").write_bytes(render(file_format, parcel))
+    (tmp_path / "file").write_text(render(file_format, parcel))
     assert started("verify", "--file", str(tmp_path / "file"))[0] == 0
 
 

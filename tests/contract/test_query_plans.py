@@ -35,7 +35,7 @@ QUERIES: dict[str, Callable[[Snapshot], object]] = {
     "expired_tokens": lambda snapshot: snapshot.expired_tokens(NOW, 9),
     "due_deliveries": lambda snapshot: snapshot.due_deliveries(NOW, 9),
     "deliveries of one": lambda snapshot: snapshot.deliveries(ACME),
-    "delivery_alarms": lambda snapshot: snapshot.delivery_alarms(),
+    "delivery_alarms": lambda snapshot: snapshot.delivery_alarms(NOW),
     "open_requests": lambda snapshot: snapshot.open_requests(),
     "request": lambda snapshot: snapshot.request(1),
     "audit_head": lambda snapshot: snapshot.audit_head(),

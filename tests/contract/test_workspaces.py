@@ -341,6 +341,7 @@ def test_due_deliveries_come_longest_due_first(transaction: Transaction) -> None
     transaction.want_deliveries([replace(delivery(sink), due_at=due) for sink, due in zip(sinks, due_at, strict=True)])
     assert [row.sink for row in transaction.due_deliveries(NOW, 9)] == [sinks[1], sinks[0]]
     assert [row.sink for row in transaction.due_deliveries(NOW, 1)] == [sinks[1]]
+    assert [row.sink for row in transaction.due_deliveries(NOW, 1, 1)] == [sinks[0]]
     assert transaction.next_due([]) == NOW - HOUR
 
 
@@ -406,13 +407,13 @@ def test_delivery_never_goes_back(transaction: Transaction) -> None:
 
 
 def test_delivery_of_an_earlier_token_leaves_the_later_one_due(transaction: Transaction) -> None:
-    """The sink then holds the earlier one, whose end is the new deadline."""
+    """The sink then holds the earlier one: its end is the deadline, and the wait counts from when it was superseded."""
     first = issue(transaction)
     second = issue(transaction, at=LATER)
     assert transaction.delivered(ACME, FILE, 1, LATER + HOUR)
     (row,) = transaction.deliveries()
     assert (row.jti, row.sequence, row.delivered_sequence, row.due_at) == (second.jti, 2, 1, LATER)
-    assert (row.wanted_at, row.deadline) == (LATER + HOUR, first.expires_at)
+    assert (row.wanted_at, row.deadline) == (LATER, first.expires_at)
     assert text_of(transaction, first.jti) is not None
 
 
@@ -433,16 +434,55 @@ def test_unanswered_delivery_keeps_its_deadline(transaction: Transaction) -> Non
 def test_failed_delivery_is_put_off_and_alarms_until_it_succeeds(transaction: Transaction) -> None:
     """Attempts are counted for the wanted token alone."""
     issue(transaction, sinks=(FILE, COMMAND))
-    assert transaction.delivery_alarms() == ()
+    assert transaction.delivery_alarms(NOW) == ()
     transaction.delivery_failed(ACME, FILE, 1, NOW + HOUR, "first")
     transaction.delivery_failed(ACME, FILE, 1, NOW + 2 * HOUR, "second")
     transaction.delivery_failed(ACME, FILE, 7, NOW + 9 * HOUR, "of another token")
-    (alarm,) = transaction.delivery_alarms()
+    (alarm,) = transaction.delivery_alarms(NOW)
     assert (alarm.workspace, alarm.sink, alarm.attempts, alarm.last_error) == (ACME, FILE, 2, "second")
     assert (alarm.wanted_at, alarm.deadline) == (NOW, NOW + DAY)
     assert [row.sink for row in transaction.due_deliveries(NOW + HOUR, 9)] == [COMMAND]
     assert transaction.delivered(ACME, FILE, 1, NOW + 3 * HOUR)
-    assert transaction.delivery_alarms() == ()
+    assert transaction.delivery_alarms(NOW + 3 * HOUR) == ()
+
+
+@pytest.mark.parametrize(
+    ("grace", "open_for", "late"),
+    [
+        (DAY, 5 * HOUR, False),
+        (DAY, 6 * HOUR, True),
+        (timedelta(0), timedelta(seconds=59), False),
+        (timedelta(0), timedelta(minutes=1), True),
+        (-DAY, timedelta(minutes=1), True),
+    ],
+)
+def test_open_delivery_alarms_though_nobody_tried_it(
+    transaction: Transaction, grace: timedelta, open_for: timedelta, late: bool
+) -> None:
+    """By what its sink holds: a quarter of the grace of that, or a minute where it holds nothing valid."""
+    made = replace(delivery(COMMAND), due_at=None, delivered_sequence=1)
+    transaction.want_deliveries([replace(delivery(), attempts=0, deadline=NOW + grace), made])
+    assert [alarm.sink for alarm in transaction.delivery_alarms(NOW + open_for)] == [FILE] * late
+
+
+def test_token_that_was_revoked_ends_the_grace_of_a_sink_that_holds_an_older_one(transaction: Transaction) -> None:
+    issue(transaction)
+    transaction.delivered(ACME, FILE, 1, NOW)
+    issue(transaction, at=LATER)
+    transaction.revoke_tokens_of_key(KID, LATER + HOUR, LATER + HOUR)
+    issue(transaction, at=LATER + HOUR)
+    (row,) = transaction.deliveries()
+    assert (row.wanted_at, row.deadline) == (LATER, LATER + HOUR)
+
+
+def test_what_is_put_off_is_due_later_and_nothing_else_of_it_changes(transaction: Transaction) -> None:
+    """One that wants another token by now, or none, is left alone."""
+    made = replace(delivery(COMMAND), due_at=None, delivered_sequence=1)
+    transaction.want_deliveries([delivery(), made])
+    transaction.put_off([replace(row, due_at=LATER, last_error="", attempts=0) for row in (delivery(), made)])
+    assert transaction.deliveries() == (made, replace(delivery(), due_at=LATER))
+    transaction.put_off([replace(delivery(), sequence=2, due_at=NOW)])
+    assert transaction.deliveries() == (made, replace(delivery(), due_at=LATER))
 
 
 def test_lost_delivery_is_made_again(transaction: Transaction) -> None:
@@ -455,5 +495,23 @@ def test_lost_delivery_is_made_again(transaction: Transaction) -> None:
     assert transaction.due_deliveries(LATER, 9) == ()
     transaction.redeliver(ACME, FILE, 1, LATER)
     (row,) = transaction.due_deliveries(LATER, 9)
-    assert row.due_at == LATER
+    assert (row.due_at, row.wanted_at, row.deadline) == (LATER, LATER, LATER)
     assert transaction.delivered(ACME, FILE, 1, LATER)
+
+
+def test_many_deliveries_are_recorded_as_each_alone(transaction: Transaction) -> None:
+    """But for what is wanted no more, which is left to be recorded by itself."""
+    first = issue(transaction, sinks=(FILE, COMMAND))
+    file, command = sorted(transaction.deliveries(ACME), key=lambda row: row.sink != FILE)
+    assert transaction.delivered_as_wanted([file, command], NOW) == []
+    assert [(row.delivered_sequence, row.due_at) for row in transaction.deliveries()] == [(1, None), (1, None)]
+    issue(transaction, at=LATER, sinks=(FILE, COMMAND))
+    wanted = [row for row in transaction.deliveries() if row.sink == FILE]
+    assert transaction.delivered_as_wanted([*wanted, command], LATER) == [command]
+    assert text_of(transaction, first.jti) is not None
+    held = {row.sink: row.delivered_sequence for row in transaction.deliveries()}
+    assert held == {FILE: 2, COMMAND: 1}
+    assert transaction.delivered_as_wanted(wanted, LATER) == wanted
+    wanted = [row for row in transaction.deliveries() if row.sink == COMMAND]
+    assert transaction.delivered_as_wanted(wanted, LATER) == []
+    assert text_of(transaction, first.jti) is None

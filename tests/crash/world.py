@@ -20,10 +20,11 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from rotator.core.policy import Policy, Sink
-from rotator.engine.deliver import Deliveries
+from rotator.core.model import FailureDomain
+from rotator.core.policy import Policy
+from rotator.engine.carrying import Deliveries
 from rotator.engine.run import Outcome
-from rotator.ports import AuditRow, Parcel, Store
+from rotator.ports import AuditRow, Bring, Errand, Parcel, Store
 from tests.crash.disk import CrashingDisk, Image, Loss, write_image
 from tests.engine.site import MINUTE, SECOND, Daemon, FakeClock, Post, RecordingLog, Site, Version
 
@@ -60,9 +61,9 @@ class WatchedPost(Post):
 
     begins: Callable[[Parcel], None] = lambda _parcel: None
 
-    def deliver(self, sink: Sink, parcel: Parcel) -> None:
-        self.begins(parcel)
-        super().deliver(sink, parcel)
+    def take(self, domain: FailureDomain, errand: Errand, bring: Bring) -> None:
+        self.begins(errand.parcel)
+        super().take(domain, errand, bring)
 
 
 @dataclass

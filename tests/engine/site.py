@@ -35,13 +35,23 @@ from rotator.adapters.tokenmaker import JwtMaker
 from rotator.adapters.witness import FileWitness
 from rotator.core.audit import Broken, Mark, verify_chain
 from rotator.core.events import Detail, EventName
-from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid, Phase, ReplicaId, SigningKey, WorkspaceId
+from rotator.core.model import (
+    DEFAULT_KEYSET,
+    Algorithm,
+    FailureDomain,
+    KeysetName,
+    Kid,
+    Phase,
+    ReplicaId,
+    SigningKey,
+    WorkspaceId,
+)
 from rotator.core.policy import FileSink, KeysetPolicy, Policy, Sink, WorkspacePolicy
 from rotator.engine.requests.accepting import accept
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import HEARTBEAT, Engine
-from rotator.errors import DeliveryError
-from rotator.ports import AuditRow, Courier, KeyMaker, Parcel, RequestRow, ServedSet, ServedSets
+from rotator.errors import DeliveryError, SinkHungError
+from rotator.ports import AuditRow, Bring, Courier, Ending, Errand, KeyMaker, Parcel, RequestRow, ServedSet, ServedSets
 from tests.patience import HANG_SECONDS
 from tests.stand_ins import DAY, HOUR, MINUTE, SECOND, T0, FakeClock, RecordingLog
 
@@ -119,26 +129,44 @@ class Post:
 
     real: Courier
     failing: set[str] = field(default_factory=set)
+    hanging: set[str] = field(default_factory=set)
     gates: dict[str, threading.Event] = field(default_factory=dict)
     arrived: threading.Event = field(default_factory=threading.Event)
     """Set when a delivery stands before a gate."""
     attempts: list[tuple[str, int]] = field(default_factory=list)
     delivered: list[Parcel] = field(default_factory=list)
 
-    def deliver(self, sink: Sink, parcel: Parcel) -> None:
+    def domains(self, sinks: Sequence[Sink]) -> Sequence[FailureDomain]:
+        return self.real.domains(sinks)
+
+    def deliver(self, domain: FailureDomain, errands: Sequence[Errand], bring: Bring) -> None:
+        for number, errand in enumerate(errands):
+            try:
+                self.take(domain, errand, lambda _, ending, number=number: bring(number, ending))  # type: ignore[misc]
+            except DeliveryError as error:
+                bring(number, Ending(str(error), hung=isinstance(error, SinkHungError)))
+
+    def take(self, domain: FailureDomain, errand: Errand, bring: Bring) -> None:
+        sink, parcel = errand
         assert isinstance(sink, FileSink)
         self.attempts.append((sink.path, parcel.sequence))
         gate = self.gates.pop(sink.path, None)
         if gate is not None:
             self.arrived.set()
             assert gate.wait(HANG_SECONDS)
+        if sink.path in self.hanging:
+            raise SinkHungError("the sink says nothing")
         if sink.path in self.failing:
             raise DeliveryError("the sink is out of order")
-        self.real.deliver(sink, parcel)
+        self.real.deliver(domain, [errand], bring)
         self.delivered.append(parcel)
 
-    def holds(self, sink: Sink, parcel: Parcel) -> bool:
-        return self.real.holds(sink, parcel)
+    def compare(self, domain: FailureDomain, errands: Sequence[Errand], bring: Bring) -> None:
+        for number, errand in enumerate(errands):
+            if isinstance(errand.sink, FileSink) and errand.sink.path in self.hanging:
+                bring(number, Ending("the sink says nothing", hung=True))
+            else:
+                self.real.compare(domain, [errand], lambda _, ending, number=number: bring(number, ending))  # type: ignore[misc]
 
     def cancel(self) -> None:
         """Nothing here hangs for good."""

@@ -1,24 +1,28 @@
 """Many deliveries at once: claimed as workers come free, recorded in batches, and none forgotten."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from rotator.core.events import EventName
-from rotator.core.model import Algorithm, Jti, SinkId, WorkspaceId
-from rotator.engine.deliver import (
-    CARRIED_AT_MOST,
+from rotator.core.model import Algorithm, FailureDomain, Jti, Kid, SinkId, WorkspaceId
+from rotator.core.policy import CommandSink, FileSink, Sink
+from rotator.core.secret import Secret
+from rotator.core.sharing import Place
+from rotator.engine.carrying import (
+    FILES_AHEAD,
     GIVE_WAY_FOR,
     RECORD_INTERVAL,
     RECORDED_AT_ONCE,
     Deliveries,
-    _drain,
-    _Result,
-    dispatch_due,
+    Job,
+    Result,
 )
+from rotator.engine.deliver import dispatch_due
 from rotator.engine.issue import AT_MOST
-from rotator.ports import DeliveryRow
+from rotator.ports import DeliveryRow, Ending, Errand, Parcel
 from tests.engine.site import HOUR, T0, Site, keyset, policy_of, workspace
 
 
@@ -48,9 +52,16 @@ def deliveries(bell: Bell) -> Iterator[Deliveries]:
     made.close()
 
 
-def carry(deliveries: Deliveries, count: int, *, commands: bool = False) -> list[_Result]:
-    results = [_Result(row(number), "") for number in range(count)]
-    deliveries.under_way |= {(result.row.workspace, result.row.sink): commands for result in results}
+def job(number: int, sink: Sink, domain: FailureDomain) -> Job:
+    wanted = row(number)
+    parcel = Parcel(wanted.workspace, wanted.jti, Kid("kid"), 1, T0, T0 + HOUR, Secret("token"))
+    return Job(wanted, Errand(sink, parcel), Place(domain), domain)
+
+
+def carry(deliveries: Deliveries, count: int, *, commands: bool = False, domain: str = "filesystem:/") -> list[Result]:
+    sink = CommandSink(("/bin/true",)) if commands else FileSink("/token")
+    results = [Result(job(number, sink, FailureDomain(domain)), Ending()) for number in range(count)]
+    deliveries.under_way |= {result.job.key: result.job for result in results}
     return results
 
 
@@ -95,12 +106,12 @@ def test_files_wake_the_loop_in_batches_and_with_the_last(deliveries: Deliveries
     assert deliveries.next_look(T0 + HOUR, T0) == T0 + RECORD_INTERVAL
     deliveries.bring(results[RECORDED_AT_ONCE - 1])
     assert bell.rung == 1
-    assert len(list(_drain(deliveries))) == RECORDED_AT_ONCE
+    assert len(list(deliveries.drain())) == RECORDED_AT_ONCE
     for result in results[RECORDED_AT_ONCE:]:
         assert bell.rung == 1
         deliveries.bring(result)
     assert bell.rung == 2
-    assert len(list(_drain(deliveries))) == 3
+    assert len(list(deliveries.drain())) == 3
     assert deliveries.next_look(T0 + HOUR, T0) == T0 + HOUR
 
 
@@ -116,16 +127,17 @@ def test_what_is_recorded_is_under_way_no_more_whether_or_not_recording_succeeds
     """Its lease stands for it: it is tried again when that runs out, and not forgotten until a restart."""
     for result in carry(deliveries, 2):
         deliveries.bring(result)
-    list(_drain(deliveries))
+    list(deliveries.drain())
     assert deliveries.idle
 
 
-def test_no_more_is_claimed_than_is_carried_within_a_lease(site: Site) -> None:
+def test_no_more_is_claimed_for_a_file_system_than_it_takes_within_a_lease(site: Site) -> None:
     """The rest stays due, and the loop does not spin over it."""
     site.main.start()
     assert site.main.engine is not None
     busy = site.main.engine.deliveries
-    carry(busy, CARRIED_AT_MOST)
+    (domain, *_) = site.main.post.domains([site.sink("acme")])
+    carry(busy, FILES_AHEAD, domain=domain)
     site.meddle("UPDATE deliveries SET due_at = 1, delivered_sequence = 0")
     assert not dispatch_due(site.main.run, busy, site.clock.read())
     assert site.query("SELECT count(*) FROM deliveries WHERE due_at = 1") == [(2,)]
@@ -134,3 +146,22 @@ def test_no_more_is_claimed_than_is_carried_within_a_lease(site: Site) -> None:
     busy.under_way.clear()
     site.main.settle()
     assert site.query("SELECT count(*) FROM deliveries WHERE due_at IS NULL") == [(2,)]
+
+
+def test_what_waits_for_a_place_hides_nothing_behind_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many deliveries of a busy file system are due before it, a command is found, a page at each look."""
+    monkeypatch.setattr("rotator.engine.deliver.CLAIMS", 2)
+    files = [f"w{number}" for number in range(9)]
+    last = replace(workspace("zoe", site.sink("zoe")), sinks=(CommandSink(("/bin/true",)),))
+    site.main.start(policy_of([keyset()], [*(workspace(name, site.sink(name)) for name in files), last]))
+    assert site.main.engine is not None
+    busy = site.main.engine.deliveries
+    (domain, *_) = site.main.post.domains([site.sink("acme")])
+    carry(busy, FILES_AHEAD, domain=domain)
+    carried = len(busy.under_way)
+    site.meddle("UPDATE deliveries SET due_at = 1, delivered_sequence = 0")
+    site.meddle("UPDATE deliveries SET due_at = 2 WHERE workspace = 'zoe'")
+    for _ in range(5):
+        dispatch_due(site.main.run, busy, site.clock.read())
+    assert len(busy.under_way) == carried + 1
+    assert site.query("SELECT count(*) FROM deliveries WHERE due_at = 1") == [(9,)]

@@ -6,11 +6,11 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from rotator.core.model import WorkspaceId
+from rotator.core.model import FailureDomain, WorkspaceId
 from rotator.core.policy import Sink
 from rotator.core.sinks import sink_id
-from rotator.errors import DeliveryError, JournalError, WitnessError
-from rotator.ports import AuditRow, Journal, Parcel, RevocationEntry, Sealer, WitnessRecord
+from rotator.errors import JournalError, WitnessError
+from rotator.ports import AuditRow, Bring, Ending, Errand, Journal, Parcel, RevocationEntry, Sealer, WitnessRecord
 from tests.simulation.hazards import Hazards
 from tests.simulation.keys import PRIVATE, TOKEN
 
@@ -80,6 +80,7 @@ class Sinks:
 
     held: dict[SinkName, Parcel] = field(default_factory=dict)
     failing: set[WorkspaceId] = field(default_factory=set)
+    hanging: set[WorkspaceId] = field(default_factory=set)
     delivered: int = 0
 
 
@@ -90,15 +91,29 @@ class StandInCourier:
     sinks: Sinks
     hazards: Hazards
 
-    def deliver(self, sink: Sink, parcel: Parcel) -> None:
-        if parcel.workspace in self.sinks.failing:
-            raise DeliveryError("the sink is out of order")
-        self.sinks.held[parcel.workspace, sink_id(sink)] = parcel
-        self.sinks.delivered += 1
+    def domains(self, sinks: Sequence[Sink]) -> Sequence[FailureDomain]:
+        return [FailureDomain("filesystem:/") for _ in sinks]
 
-    def holds(self, sink: Sink, parcel: Parcel) -> bool:
-        held = self.sinks.held.get((parcel.workspace, sink_id(sink)))
-        return held is not None and held.jti == parcel.jti
+    def deliver(self, domain: FailureDomain, errands: Sequence[Errand], bring: Bring) -> None:
+        """Deliver one after the other. What hangs keeps those behind it from being begun."""
+        for number, (sink, parcel) in enumerate(errands):
+            if parcel.workspace in self.sinks.hanging:
+                bring(number, Ending("the sink says nothing", hung=True))
+                return
+            if parcel.workspace in self.sinks.failing:
+                bring(number, Ending("the sink is out of order"))
+                continue
+            self.sinks.held[parcel.workspace, sink_id(sink)] = parcel
+            self.sinks.delivered += 1
+            bring(number, Ending())
+
+    def compare(self, domain: FailureDomain, errands: Sequence[Errand], bring: Bring) -> None:
+        for number, (sink, parcel) in enumerate(errands):
+            if parcel.workspace in self.sinks.hanging:
+                bring(number, Ending("the sink says nothing", hung=True))
+                return
+            held = self.sinks.held.get((parcel.workspace, sink_id(sink)))
+            bring(number, Ending() if held is not None and held.jti == parcel.jti else Ending("it is gone"))
 
     def cancel(self) -> None:
         """Nothing here hangs."""

@@ -162,21 +162,22 @@ class StoreLocked:
 
 @dataclass(frozen=True, slots=True)
 class SinkFails:
-    """The sinks of some workspaces take nothing."""
+    """The sinks of some workspaces take nothing: they fail, or hang."""
 
     first: int
     count: int
     span: timedelta
 
     def apply(self, world: World) -> None:
+        out_of_order = world.sinks.hanging if self.first % 2 else world.sinks.failing
         for name in chosen(world, self.first, self.count):
             world.during(
                 self.span,
                 f"sink:{name}",
                 f"workspace:{name}",
                 "elsewhere",
-                begin=lambda name=name: world.sinks.failing.add(name),  # type: ignore[misc]
-                end=lambda name=name: world.sinks.failing.discard(name),  # type: ignore[misc]
+                begin=lambda name=name: out_of_order.add(name),  # type: ignore[misc]
+                end=lambda name=name: out_of_order.discard(name),  # type: ignore[misc]
             )
 
 

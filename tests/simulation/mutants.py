@@ -231,7 +231,7 @@ ALL = (
         "a delivery that failed counts as made",
         (8, 9),
         moves=((NOW, SinkFails(0, 12, 4 * DAY)), (40 * DAY, Nothing())),
-        lines=((deliver, "_carry", "error = str(problem)", 'error = ""'),),
+        lines=((deliver, "_is_made", "and not result.ending.problem", ""),),
     ),
     Bug(
         "one workspace that fails keeps all others waiting",

@@ -17,7 +17,7 @@ from rotator.core.instants import EPOCH
 from rotator.core.model import KeysetName, Kid, ReplicaId, WorkspaceId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.sinks import sink_id
-from rotator.engine.deliver import Deliveries
+from rotator.engine.carrying import Deliveries
 from rotator.engine.housekeeping import Chores
 from rotator.engine.requests.accepting import accept
 from rotator.engine.run import Outcome, Run, Surroundings

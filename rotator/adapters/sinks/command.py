@@ -23,7 +23,7 @@ from rotator.core.model import SinkId, WorkspaceId
 from rotator.core.policy import CommandSink
 from rotator.core.secret import MASK, Secret
 from rotator.core.sinks import sink_id
-from rotator.errors import DeliveryError
+from rotator.errors import DeliveryError, SinkHungError
 from rotator.ports import Parcel
 
 TERMINATION_GRACE: Final = timedelta(seconds=2)
@@ -66,17 +66,18 @@ class CommandRunner:
     def deliver(self, sink: CommandSink, parcel: Parcel) -> None:
         """Run the command and wait for it; exit status 0 within the timeout means that it took the token.
 
-        Raises :class:`~rotator.errors.DeliveryError` otherwise.
+        Raises :class:`~rotator.errors.DeliveryError` otherwise, of the kind :class:`~rotator.errors.SinkHungError` when
+        it had to be killed.
         """
         process, pidfd, output = _start(sink, parcel)
         try:
-            problem = self._finish(process, pidfd, sink.timeout)
+            problem, hung = self._finish(process, pidfd, sink.timeout)
         finally:
             content, cut = output.finish()
             text = printable(content, parcel.token, cut=cut)
         self._tell(sink, parcel.workspace, text)
         if problem:
-            raise DeliveryError(f"{sink.run[0]} {problem}")
+            raise (SinkHungError if hung else DeliveryError)(f"{sink.run[0]} {problem}")
 
     def _tell(self, sink: CommandSink, workspace: WorkspaceId, text: str) -> None:
         """Report what was printed, unless it is what the same sink printed the last time."""
@@ -86,13 +87,13 @@ class CommandRunner:
         if text and before != hash(text):
             self._on_output(workspace, text)
 
-    def _finish(self, process: "subprocess.Popen[bytes]", pidfd: int, timeout: timedelta) -> str:
-        """Wait for the end of the command and of its group; return what is wrong, empty if nothing is."""
-        problem = ""
+    def _finish(self, process: "subprocess.Popen[bytes]", pidfd: int, timeout: timedelta) -> tuple[str, bool]:
+        """Wait for the end of the command and of its group; return what is wrong, if anything, and whether it hung."""
+        problem, hung = "", False
         try:
             ready = _wait((pidfd, self._cancelled), timeout)
             if pidfd not in ready:
-                problem = _STOPPED if ready else _timed_out(timeout)
+                problem, hung = (_STOPPED, False) if ready else (_timed_out(timeout), True)
                 _signal_group(process, signal.SIGTERM)
                 _wait((pidfd,), self._termination_grace)
         finally:
@@ -102,9 +103,9 @@ class CommandRunner:
         if not ended:
             # Stuck in the kernel, or another user's by setuid: the loop must not wait for it, nor leave a zombie.
             threading.Thread(target=process.wait, name="command-reaper", daemon=True).start()
-            return f"{problem}; it cannot be killed (pid {process.pid}), look at it with ps"
+            return f"{problem}; it cannot be killed (pid {process.pid}), look at it with ps", True
         status = process.wait()
-        return problem or _status_problem(status)
+        return problem or _status_problem(status), hung
 
 
 def _start(sink: CommandSink, parcel: Parcel) -> "tuple[subprocess.Popen[bytes], int, _Output]":

@@ -12,63 +12,102 @@ go on seeing the old token, for a new one is a new file.
 """
 
 import json
-import os
 import shlex
-import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple, Protocol
 
-from rotator.adapters.disk import (
-    REAL_DISK,
-    Disk,
-    describe,
-    ensure_directory,
-    open_directory,
-    read_regular,
-    replace_file,
-)
+from rotator.adapters.disk import Disk
+from rotator.adapters.failure_domains import FailureDomains
+from rotator.adapters.sink_helper import Files, Item, Request
+from rotator.adapters.sinks.helpers import Helpers
+from rotator.core.model import FailureDomain
 from rotator.core.policy import FileSink
 from rotator.errors import DeliveryError
-from rotator.ports import Parcel
-
-DIRECTORY_MODE: Final = 0o750
+from rotator.ports import Bring, Ending, Parcel
 
 
-def deliver(sink: FileSink, parcel: Parcel, forbidden: Sequence[Path], *, disk: Disk = REAL_DISK) -> None:
-    """Put the token at the sink's path, whole and durable.
+class FileWork(Protocol):
+    """Whoever touches the files."""
 
-    ``forbidden``: the state and the published directories, which no sink may write into. Raises
-    :class:`~rotator.errors.DeliveryError`.
-    """
-    content = render(sink.format, parcel)
-    path = _allowed(sink, forbidden)
-    try:
-        ensure_directory(path.parent, DIRECTORY_MODE, disk=disk)
-        with open_directory(path.parent) as directory_fd:
-            _refuse_irregular(sink.path, path.name, directory_fd)
-            replace_file(directory_fd, path.name, content, sink.mode, disk=disk)
-    except OSError as error:
-        raise DeliveryError(f"cannot write the token to {sink.path}: {describe(error)}") from error
+    def do(self, domain: FailureDomain, beneath: FailureDomain, request: Request, bring: Bring) -> None:
+        """Do what is asked for with each item, and bring what came of it. What was never begun is not brought."""
+        ...
+
+    def cancel(self) -> None:
+        """Begin nothing more, and return soon: the daemon stops."""
+        ...
 
 
-def holds(sink: FileSink, parcel: Parcel) -> bool:
-    """Tell whether the file at the sink's path holds just this token in this format with this mode."""
-    expected = render(sink.format, parcel)
-    try:
-        content, status = read_regular(sink.path, len(expected))
-    except OSError:
-        return False  # whatever stands in the way, the delivery that follows meets it and reports it
-    return content == expected and stat.S_IMODE(status.st_mode) == sink.mode
+class InThisProcess:
+    """Touches the files here, on a disk of the caller's: what hangs there hangs here."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def do(self, domain: FailureDomain, beneath: FailureDomain, request: Request, bring: Bring) -> None:  # noqa: ARG002 - all are ours
+        """Do one after the other."""
+        with Files(request, self._disk) as files:
+            for number in range(len(request.items)):
+                bring(number, Ending(files.do(number)))
+
+    def cancel(self) -> None:
+        """Nothing here can be ended."""
 
 
-def render(file_format: str, parcel: Parcel) -> bytes:
+class FileErrand(NamedTuple):
+    """A parcel for a file, and its number among all that are under way."""
+
+    number: int
+    sink: FileSink
+    parcel: Parcel
+
+
+class FileSinks:
+    """Files as sinks."""
+
+    def __init__(self, forbidden: Sequence[Path], domains: FailureDomains, work: FileWork | None = None) -> None:
+        self._forbidden = tuple(str(each) for each in forbidden)
+        self._domains = domains
+        self._work = work if work is not None else Helpers()
+
+    def do(
+        self,
+        domain: FailureDomain,
+        errands: Sequence[FileErrand],
+        bring: Bring,
+        *,
+        compares: bool,
+    ) -> None:
+        """Put each token at its sink's path, whole and durable; with ``compares``, look whether it is there just so."""
+        if not errands:
+            return
+        items: list[Item] = []
+        numbers: list[int] = []
+        for number, sink, parcel in errands:
+            try:
+                content = render(sink.format, parcel)
+            except DeliveryError as error:
+                bring(number, Ending(str(error)))
+                continue
+            items.append(Item(sink.path, sink.mode, content))
+            numbers.append(number)
+        beneath = self._domains.of(errands[0].sink)
+        request = Request(compares, self._forbidden, items)
+        self._work.do(domain, beneath, request, lambda item, ending: bring(numbers[item], ending))
+
+    def cancel(self) -> None:
+        """Begin nothing more: the daemon stops."""
+        self._work.cancel()
+
+
+def render(file_format: str, parcel: Parcel) -> str:
     """Return the content of the file."""
     token = parcel.token.reveal()
     match file_format:
         case "raw":
-            return f"{token}\n".encode()
+            return f"{token}\n"
         case "json":
             record = {
                 "token": token,
@@ -79,14 +118,14 @@ def render(file_format: str, parcel: Parcel) -> bytes:
                 "expires_at": rfc3339(parcel.expires_at),
                 "sequence": parcel.sequence,
             }
-            return (json.dumps(record, indent=2) + "\n").encode()
+            return json.dumps(record, indent=2) + "\n"
         case "env":
             values = {
                 "TOKEN": token,
                 "TOKEN_EXPIRES_AT": rfc3339(parcel.expires_at),
                 "TOKEN_JTI": parcel.jti,
             }
-            return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()).encode()
+            return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
         case _:
             raise DeliveryError(f"the file format {file_format!r} is unknown: use raw, json or env")
 
@@ -94,28 +133,3 @@ def render(file_format: str, parcel: Parcel) -> bytes:
 def rfc3339(moment: datetime) -> str:
     """Return ``moment`` to the second, in UTC (RFC 3339 §5.6)."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _allowed(sink: FileSink, forbidden: Sequence[Path]) -> Path:
-    """Return the path with its directory's symlinks resolved; the last component is never followed."""
-    wanted = Path(sink.path)
-    if not wanted.is_absolute() or wanted.name in ("", ".."):
-        raise DeliveryError(f"{sink.path!r} cannot hold a token: a sink needs the absolute path of a file")
-    path = Path(os.path.realpath(wanted.parent)) / wanted.name
-    for directory in forbidden:
-        if path.is_relative_to(os.path.realpath(directory)):
-            raise DeliveryError(
-                f"{sink.path} lies in {directory}, which is rotator's own: give the token another place"
-            )
-    return path
-
-
-def _refuse_irregular(shown: str, name: str, directory_fd: int) -> None:
-    try:
-        mode = os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISLNK(mode):
-        raise DeliveryError(f"{shown} is a symlink, and a token goes only where its path says: remove it")
-    if not stat.S_ISREG(mode):
-        raise DeliveryError(f"{shown} is there and is not a regular file: remove it, or set another path")

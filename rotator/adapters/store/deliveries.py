@@ -40,10 +40,23 @@ WANT_DELIVERY: Final = Statement(
         only_where="deliveries.sequence <= excluded.sequence",
     )
 )
+LOCKED_AT_ONCE: Final = 1_000
+DELIVERIES: Final = schema.deliveries.c
+WANTED: Final = (
+    sa.select(DELIVERIES.workspace, DELIVERIES.sink, DELIVERIES.sequence, DELIVERIES.delivered_sequence)
+    .where(DELIVERIES.workspace.in_(sa.bindparam("workspaces", expanding=True)))
+    .with_for_update()
+)
+PUT_OFF: Final = Statement(
+    "UPDATE deliveries SET due_at = ? WHERE workspace = ? AND sink = ? AND sequence = ? AND due_at IS NOT NULL"
+)
 DROP_DELIVERY: Final = Statement("DELETE FROM deliveries WHERE workspace = ? AND sink = ?")
-# Where a later token is wanted already, the sink now holds the delivered one, and its end is the new deadline.
+# Where a later token is wanted already, the sink now holds the delivered one: its end is the deadline, and the wait
+# counts from when its successor took its place.
 DELIVERED_EARLIER: Final = Statement(
-    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, kek_id = ?, mac = ?, wanted_at = ?,"
+    "UPDATE deliveries SET delivered_sequence = ?, delivered_at = ?, kek_id = ?, mac = ?,"
+    " wanted_at = coalesce((SELECT superseded_at FROM tokens WHERE tokens.workspace = deliveries.workspace"
+    " AND tokens.sequence = ?), wanted_at),"
     " deadline = coalesce((SELECT expires_at FROM tokens WHERE tokens.workspace = deliveries.workspace"
     " AND tokens.sequence = ?), deadline)"
     " WHERE workspace = ? AND sink = ? AND delivered_sequence < ? AND sequence > ?"
@@ -60,8 +73,8 @@ RELEASE_LEASES: Final = Statement(
     f"UPDATE deliveries SET due_at = ? WHERE {schema.OPEN_DELIVERY} AND due_at > ? AND attempts = 0"  # noqa: S608 - ours
 )
 REDELIVER: Final = Statement(
-    "UPDATE deliveries SET due_at = ?, delivered_sequence = 0 WHERE workspace = ? AND sink = ? AND sequence = ?"
-    " AND due_at IS NULL"
+    "UPDATE deliveries SET due_at = ?, wanted_at = ?, deadline = ?, delivered_sequence = 0"
+    " WHERE workspace = ? AND sink = ? AND sequence = ? AND due_at IS NULL"
 )
 
 
@@ -89,6 +102,11 @@ def want_deliveries(connection: sa.Connection, integrity: Integrity, rows: Seque
     )
 
 
+def put_off(connection: sa.Connection, rows: Sequence[DeliveryRow]) -> None:
+    """Store when each of these is due; one that wants another token by now, or none, is left alone."""
+    PUT_OFF.run(connection, [(to_us(row.due_at), row.workspace, row.sink, row.sequence) for row in rows])
+
+
 def drop_deliveries(connection: sa.Connection, pairs: Sequence[tuple[WorkspaceId, SinkId]]) -> None:
     """Delete the deliveries of sinks that are gone; what only they waited for is erased."""
     DROP_DELIVERY.run(connection, pairs)
@@ -112,8 +130,41 @@ def delivered(
     if DELIVERED_WANTED.run(connection, [(sequence, at_us, *mac, workspace, sink, sequence, sequence)]):
         ERASE_SUPERSEDED.run(connection, [(workspace, workspace)])
         return True
-    values = (sequence, at_us, *mac, at_us, sequence, workspace, sink, sequence, sequence)
+    values = (sequence, at_us, *mac, sequence, sequence, workspace, sink, sequence, sequence)
     return DELIVERED_EARLIER.run(connection, [values]) == 1
+
+
+def delivered_as_wanted(
+    connection: sa.Connection, integrity: Integrity, rows: Sequence[DeliveryRow], at: datetime
+) -> list[DeliveryRow]:
+    """Do as :func:`delivered` for many at once that still want just this token; return the others, left as they are."""
+    workspaces = sorted({row.workspace for row in rows})
+    delivered_now = {(row.workspace, row.sink): row.sequence for row in rows}
+    wanted = {
+        (found.workspace, found.sink)
+        for start in range(0, len(workspaces), LOCKED_AT_ONCE)
+        for found in connection.execute(WANTED, {"workspaces": workspaces[start : start + LOCKED_AT_ONCE]})
+        if delivered_now.get((found.workspace, found.sink)) == found.sequence > found.delivered_sequence
+    }
+    batch = [row for row in rows if (row.workspace, row.sink) in wanted]
+    at_us = to_us(at)
+    DELIVERED_WANTED.run(
+        connection,
+        [
+            (
+                row.sequence,
+                at_us,
+                *_mac(integrity, row.workspace, row.sink, row.sequence),
+                row.workspace,
+                row.sink,
+                row.sequence,
+                row.sequence,
+            )
+            for row in batch
+        ],
+    )
+    ERASE_SUPERSEDED.run(connection, [(name, name) for name in dict.fromkeys(row.workspace for row in batch)])
+    return [row for row in rows if (row.workspace, row.sink) not in wanted]
 
 
 def _mac(integrity: Integrity, workspace: WorkspaceId, sink: SinkId, delivered_sequence: int) -> Values:
@@ -142,5 +193,6 @@ def release_leases(connection: sa.Connection, now: datetime) -> None:
 
 
 def redeliver(connection: sa.Connection, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
-    """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
-    REDELIVER.run(connection, [(to_us(at), workspace, sink, sequence)])
+    """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it: without grace."""
+    at_us = to_us(at)
+    REDELIVER.run(connection, [(at_us, at_us, at_us, workspace, sink, sequence)])

@@ -128,13 +128,15 @@ INSERT_TOKENS: Final = Statement(
     )
 )
 
-# While a delivery is open, the sink still holds an older token: the wait began with it, and its end is the deadline.
+# While a delivery is open, the sink still holds an older token, or none: the wait began with it, and its end is the
+# deadline. A prior token that ended sooner was revoked, and what was before it as well.
 WANT_NEW_TOKENS: Final = Statement(
     "INSERT INTO deliveries (workspace, sink, jti, sequence, wanted_at, deadline, due_at, delivered_sequence, attempts,"
     " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workspace, sink) DO UPDATE SET"
     " jti = excluded.jti, sequence = excluded.sequence, due_at = excluded.due_at, attempts = 0, last_error = '',"
     " wanted_at = CASE WHEN deliveries.due_at IS NULL THEN excluded.wanted_at ELSE deliveries.wanted_at END,"
-    " deadline = CASE WHEN deliveries.due_at IS NULL THEN excluded.deadline ELSE deliveries.deadline END"
+    " deadline = CASE WHEN deliveries.due_at IS NULL OR excluded.deadline < deliveries.deadline"
+    " THEN excluded.deadline ELSE deliveries.deadline END"
 )
 
 

@@ -5,6 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from rotator.adapters.store import rows, schema
+from rotator.core.alarms import WARNING_SHARE
 
 KEYSETS: Final = schema.keysets.c
 KEYS: Final = schema.signing_keys.c
@@ -169,6 +170,7 @@ DUE_DELIVERIES: Final = (
     .where(DELIVERIES.due_at <= sa.bindparam("now"))
     .order_by(DELIVERIES.due_at)
     .limit(sa.bindparam("at_most"))
+    .offset(sa.bindparam("passed"))
 )
 
 ALL_DELIVERIES: Final = sa.select(schema.deliveries).order_by(DELIVERIES.workspace, DELIVERIES.sink)
@@ -177,9 +179,19 @@ DELIVERIES_OF_WORKSPACES: Final = ALL_DELIVERIES.where(
     DELIVERIES.workspace.in_(sa.bindparam("workspaces", expanding=True))
 )
 
-FAILING_DELIVERIES: Final = (
+# As core.alarms.lateness has it, and a little more: what failed and is not late yet.
+_OPEN_FOR: Final[sa.ColumnElement[int]] = sa.bindparam("now", type_=schema.Int64) - DELIVERIES.wanted_at
+_GRACE: Final[sa.ColumnElement[int]] = DELIVERIES.deadline - DELIVERIES.wanted_at
+LATE_DELIVERIES: Final = (
     sa.select(schema.deliveries)
-    .where(FAILED_DELIVERY, DELIVERIES.due_at.is_not(None))
+    .where(
+        DELIVERIES.due_at.is_not(None),
+        sa.or_(
+            FAILED_DELIVERY,
+            sa.and_(_GRACE > 0, _OPEN_FOR >= _GRACE * WARNING_SHARE),
+            sa.and_(_GRACE <= 0, sa.bindparam("allowed") <= _OPEN_FOR),
+        ),
+    )
     .order_by(DELIVERIES.deadline, DELIVERIES.workspace, DELIVERIES.sink)
 )
 

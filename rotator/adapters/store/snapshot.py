@@ -1,7 +1,7 @@
 """Reads of one consistent state. What a tick asks for is answered from an index, whatever else the tables hold."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from rotator.adapters.store.bounds import Check
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.revoke import revoked_tokens
 from rotator.adapters.store.times import noted, to_us
+from rotator.core.alarms import OVERDUE_AFTER
 from rotator.core.events import EventName
 from rotator.core.model import (
     Algorithm,
@@ -47,6 +48,8 @@ from rotator.ports import (
     TokenRow,
     WorkspaceSeen,
 )
+
+MICROSECOND: Final = timedelta(microseconds=1)
 
 FETCHED_AT_ONCE: Final = 1_000
 
@@ -258,9 +261,9 @@ class SqlSnapshot:
 
     # ------------------------------------------------------------------------------------------------------ deliveries
 
-    def due_deliveries(self, now: datetime, limit: int) -> tuple[DeliveryRow, ...]:
-        """Return deliveries with ``due_at`` ≤ ``now``, longest due first."""
-        return self._deliveries(self._all(queries.DUE_DELIVERIES, now=to_us(now), at_most=limit))
+    def due_deliveries(self, now: datetime, limit: int, passed: int = 0) -> tuple[DeliveryRow, ...]:
+        """Return deliveries with ``due_at`` ≤ ``now``, longest due first, without the first ``passed``."""
+        return self._deliveries(self._all(queries.DUE_DELIVERIES, now=to_us(now), at_most=limit, passed=passed))
 
     def deliveries(self, workspace: WorkspaceId | None = None) -> tuple[DeliveryRow, ...]:
         """Return the deliveries of one workspace or of all."""
@@ -275,8 +278,8 @@ class SqlSnapshot:
     def _deliveries(self, found: Sequence[rows.AnyRow]) -> tuple[DeliveryRow, ...]:
         return tuple(rows.delivery(row, self._integrity) for row in found)
 
-    def delivery_alarms(self) -> tuple[DeliveryAlarm, ...]:
-        """Return open deliveries with at least one failed attempt."""
+    def delivery_alarms(self, now: datetime) -> tuple[DeliveryAlarm, ...]:
+        """Return open deliveries that failed or are late, those first whose grace ends first."""
         return tuple(
             DeliveryAlarm(
                 workspace=row.workspace,
@@ -286,7 +289,7 @@ class SqlSnapshot:
                 attempts=row.attempts,
                 last_error=row.last_error,
             )
-            for row in self._all(queries.FAILING_DELIVERIES)
+            for row in self._all(queries.LATE_DELIVERIES, now=to_us(now), allowed=OVERDUE_AFTER // MICROSECOND)
         )
 
     # --------------------------------------------------------------------------------------------------- integrity

@@ -332,6 +332,10 @@ class SqlTransaction(SqlSnapshot):
         """Insert or replace deliveries, in bulk; one that wants a later token by now is left alone."""
         deliveries.want_deliveries(self._connection, self._integrity, rows)
 
+    def put_off(self, rows: Sequence[DeliveryRow]) -> None:
+        """Store when each of these is due; one that wants another token by now, or none, is left alone."""
+        deliveries.put_off(self._connection, rows)
+
     def drop_deliveries(self, pairs: Sequence[tuple[WorkspaceId, SinkId]]) -> None:
         """Delete the deliveries of sinks that are gone; what only they waited for is erased."""
         deliveries.drop_deliveries(self._connection, pairs)
@@ -342,6 +346,10 @@ class SqlTransaction(SqlSnapshot):
         Return False, with nothing changed, if that sink is gone, or its delivered sequence is at or past ``sequence``.
         """
         return deliveries.delivered(self._connection, self._integrity, workspace, sink, sequence, at)
+
+    def delivered_as_wanted(self, rows: Sequence[DeliveryRow], at: datetime) -> list[DeliveryRow]:
+        """Do as :meth:`delivered` for many at once that still want just this token; return the others, untouched."""
+        return deliveries.delivered_as_wanted(self._connection, self._integrity, rows, at)
 
     def delivery_failed(
         self, workspace: WorkspaceId, sink: SinkId, sequence: int, retry_at: datetime, error: str
@@ -358,7 +366,7 @@ class SqlTransaction(SqlSnapshot):
         deliveries.release_leases(self._connection, now)
 
     def redeliver(self, workspace: WorkspaceId, sink: SinkId, sequence: int, at: datetime) -> None:
-        """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it."""
+        """Make a delivery of ``sequence`` due again although it was made, as the sink has lost it: without grace."""
         deliveries.redeliver(self._connection, workspace, sink, sequence, at)
 
     # -------------------------------------------------------------------------------------------------------- requests
