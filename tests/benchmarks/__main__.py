@@ -3,12 +3,12 @@
 import sys
 
 from tests.benchmarks import help as help_command
-from tests.benchmarks import idle, interrupted, issue, revoke, start
+from tests.benchmarks import deliver, idle, interrupted, issue, revoke, start
 
 
 def main() -> None:
     del sys.argv[1:]
-    for benchmark in (issue, revoke, idle, start, help_command, interrupted):
+    for benchmark in (issue, revoke, deliver, idle, start, help_command, interrupted):
         print(f"== {benchmark.__name__.rpartition('.')[2]}", flush=True)
         benchmark.main()
         print(flush=True)
