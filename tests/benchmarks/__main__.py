@@ -2,8 +2,8 @@
 
 import sys
 
-from tests.benchmarks import help as help_command
 from tests.benchmarks import deliver, idle, interrupted, issue, revoke, start
+from tests.benchmarks import help as help_command
 
 
 def main() -> None:
