@@ -18,6 +18,7 @@ from rotator.adapters.disk import describe, ensure_directory, lock_directory, re
 from rotator.adapters.kek import KekRing, ensure_kek_file, read_ring_file, read_ring_value
 from rotator.adapters.keyfile import read_jwk
 from rotator.adapters.keymaker import CryptographyKeyMaker
+from rotator.adapters.process import keep_out_of_dumps
 from rotator.adapters.publish import TreePublisher
 from rotator.adapters.revocations import FileRevocations
 from rotator.adapters.sealing import SourcedKeyring
@@ -145,7 +146,11 @@ def _surroundings(
 
 
 def read_kek(source: KekSource) -> KekRing:
-    """Read the ring from where the config says that it is; raise :class:`KekError`."""
+    """Read the ring from where the config says that it is; raise :class:`KekError`.
+
+    From then on no dump of this process is made.
+    """
+    keep_out_of_dumps()
     if source.value is not None:
         return read_ring_value(source.value)
     if source.file is None:

@@ -12,6 +12,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a signal to the whole service is the parent's to act on
     from rotator.adapters.minting import LENGTHS, Batch, send  # noqa: PLC0415 - takes long: after the signals
+    from rotator.adapters.process import keep_out_of_dumps  # noqa: PLC0415 - as above
+
+    keep_out_of_dumps()
 
     with socket.socket(fileno=sys.stdin.fileno()) as connection, suppress(EOFError, ConnectionError):
         send(connection, b"")
