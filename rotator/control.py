@@ -30,7 +30,7 @@ from typing import Final, Self
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.signature import verify_signature
 from rotator.config.settings import ControlSettings
-from rotator.control_client import REASON_LIMIT, REASON_RULE, Wait, address_of, connect
+from rotator.control_client import REASON_LIMIT, REASON_RULE, Wait, address_of, connect, open_to_others
 from rotator.control_places import Places
 from rotator.control_questions import ANSWERED_WITHIN, LOOK, Question, Turns, has_gone
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, Peer, Role, closed_to, name_of, peer_of
@@ -166,6 +166,8 @@ class ControlServer:
         """Begin to listen. Raises :class:`RefusedError` if another daemon listens there or the path cannot be used."""
         path = self.settings.socket
         try:
+            if problem := open_to_others(path.parent):
+                raise RefusedError(problem)
             _remove_stale(path)
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             with address_of(path) as address:

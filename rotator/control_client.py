@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import socket
+import stat
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -79,7 +81,7 @@ def ask(
 
 def _reached(path: Path, timeout: timedelta) -> socket.socket:
     try:
-        return connect(path, timeout)
+        connection = connect(path, timeout)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         raise NoDaemonError(f"no daemon listens on {path}") from None
     except PermissionError:
@@ -90,6 +92,40 @@ def _reached(path: Path, timeout: timedelta) -> socket.socket:
         ) from None
     except OSError as error:
         raise RotatorError(f"the daemon on {path} cannot be talked to: {os.strerror(error.errno or 0)}") from None
+    try:
+        _require_daemon(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_daemon(path: Path, connection: socket.socket) -> None:
+    """Raise :class:`RefusedError` unless root, this user, or who alone can make files beside the socket listens there.
+
+    Anybody else could have put a socket in its place, and would be told what is meant for the daemon: a key, a reason.
+    """
+    if problem := open_to_others(path.parent):
+        raise RefusedError(f"{problem}; nothing was sent")
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    owner = path.parent.stat().st_uid
+    if uid not in {0, os.geteuid(), owner}:
+        raise RefusedError(
+            f"whoever listens on {path} (user id {uid}) is neither root nor the owner of {path.parent} (user id "
+            f"{owner}), and so not the daemon: nothing was sent. Find out who that is, or set control.socket to a "
+            "directory of the service's user"
+        )
+
+
+def open_to_others(directory: Path) -> str:
+    """Return why anybody but its owner could put a socket into ``directory``; empty when nobody can."""
+    mode = directory.stat().st_mode
+    if not mode & 0o022:
+        return ""
+    return (
+        f"{directory}, where the control socket is, can be written by others (mode {stat.S_IMODE(mode):04o}), who "
+        f"could stand in for the daemon: chmod go-w {directory}, or set control.socket to another directory"
+    )
 
 
 def _result(path: Path, reply: bytes) -> Any:

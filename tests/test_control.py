@@ -828,3 +828,44 @@ def test_the_start_tells_of_a_socket_that_a_group_cannot_reach(loop: Loop, path:
     assert name == "config.warning"
     assert "members of nogroup have a role, and cannot reach" in str(fields["problem"])
     assert "set control.socket to a path that they can reach" in str(fields["problem"])
+
+
+# ---------------------------------------------------------------------------------------------- who listens there
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+def test_a_socket_where_others_can_put_one_is_neither_made_nor_talked_to(loop: Loop, path: Path, mode: int) -> None:
+    """Whoever can make files there could stand in for the daemon, and be told a key that is to be imported."""
+    with server_of(loop, path) as server:
+        path.parent.chmod(mode)
+        with pytest.raises(RefusedError, match=rf"can be written by others \(mode {mode:04o}\).*nothing was sent"):
+            ask(server.settings.socket, "status")
+    with pytest.raises(RefusedError, match="could stand in for the daemon: chmod go-w"), server_of(loop, path):
+        pass
+    path.parent.chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can listen as somebody else")
+def test_somebody_else_who_listens_is_told_nothing(path: Path) -> None:
+    heard = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        os.seteuid(54_321)
+        try:
+            listener.listen()  # the kernel tells who did this
+        finally:
+            os.seteuid(0)
+
+        def listen() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                heard.append(connection.recv(4096))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        with pytest.raises(
+            RefusedError, match=r"\(user id 54321\) is neither root nor the owner of .* nothing was sent"
+        ):
+            ask(path, "key.import", {"keyset": "default"}, "why", secret=Secret("the key"))
+        thread.join(HANG_SECONDS)
+    assert heard == [b""]
