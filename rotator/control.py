@@ -157,6 +157,9 @@ class ControlServer:
     answered_within: timedelta = ANSWERED_WITHIN
     _listener: socket.socket | None = None
     _identity: tuple[int, int] | None = None
+    """Of the socket that was made; None before that."""
+    _refused: str = ""
+    """Why it could not be made again."""
     _threads: list[threading.Thread] = field(default_factory=list)
     _places: Places = field(default_factory=Places)
     _turns: Turns = field(default_factory=Turns)
@@ -164,36 +167,53 @@ class ControlServer:
 
     def __enter__(self) -> Self:
         """Begin to listen. Raises :class:`RefusedError` if another daemon listens there or the path cannot be used."""
-        path = self.settings.socket
-        try:
-            if problem := open_to_others(path.parent):
-                raise RefusedError(problem)
-            _remove_stale(path)
-            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            with address_of(path) as address:
-                self._listener.bind(address)
-            path.chmod(0o666)
-            status = path.stat()
-            self._identity = (status.st_dev, status.st_ino)
-            self._listener.listen(BACKLOG)
-        except OSError as error:
-            self.close()
-            raise RefusedError(
-                f"the control socket {path} cannot be made: {os.strerror(error.errno or 0)}; "
-                "make its directory, owned by this user, or set control.socket"
-            ) from None
+        self._listen()
         for name in Doorkeeper(self.settings).unknown_groups():
             problem = f"control: this machine has no group {name!r}; it gives no one a role"
             self.log.event("config.warning", problem=problem)
         closed = Doorkeeper(self.settings).closed_directory()
         if closed is not None:
             directory, group = closed
-            problem = f"control: {closed_to(group, directory, path)}; {OPEN_SOCKET}"
+            problem = f"control: {closed_to(group, directory, self.settings.socket)}; {OPEN_SOCKET}"
             self.log.event("config.warning", problem=problem)
-        thread = threading.Thread(target=self._accept, args=(self._listener,), name="rotator-control", daemon=True)
+        return self
+
+    def _listen(self) -> None:
+        path = self.settings.socket
+        try:
+            if problem := open_to_others(path.parent):
+                raise RefusedError(problem)
+            _remove_stale(path)
+            self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            with address_of(path) as address:
+                listener.bind(address)
+            path.chmod(0o666)
+            self._identity = _identity(path)
+            listener.listen(BACKLOG)
+        except OSError as error:
+            self._stop_listening()
+            raise RefusedError(
+                f"the control socket {path} cannot be made: {os.strerror(error.errno or 0)}; "
+                "make its directory, owned by this user, or set control.socket"
+            ) from None
+        thread = threading.Thread(target=self._accept, args=(listener,), name="rotator-control", daemon=True)
         self._threads.append(thread)
         thread.start()
-        return self
+
+    def keep_listening(self) -> None:
+        """Make the socket again where somebody has taken it away: nobody could ask for anything any more."""
+        if self._identity is None or _identity(self.settings.socket) == self._identity:
+            return
+        self._stop_listening()
+        try:
+            self._listen()
+        except RefusedError as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                self.log.event("control.failed", problem=self._refused)
+            return
+        self._refused = ""
+        self.log.event("control.renewed", socket=str(self.settings.socket))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -204,18 +224,20 @@ class ControlServer:
     def close(self) -> None:
         """Stop listening; peers that wait for a request are told that it is still being worked on."""
         self._closing.set()
+        self._stop_listening()
+        for thread in self._threads:
+            thread.join(timeout=2.0)
+        self._threads.clear()
+        if self._identity is not None and _identity(self.settings.socket) == self._identity:
+            with contextlib.suppress(OSError):
+                self.settings.socket.unlink()
+
+    def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
             with contextlib.suppress(OSError):  # it never listened
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        for thread in self._threads:
-            thread.join(timeout=2.0)
-        self._threads.clear()
-        with contextlib.suppress(OSError):
-            status = self.settings.socket.stat()
-            if (status.st_dev, status.st_ino) == self._identity:
-                self.settings.socket.unlink()
 
     # ------------------------------------------------------------------------------------------- connections
 
@@ -224,7 +246,7 @@ class ControlServer:
             try:
                 connection, _ = listener.accept()
             except OSError as error:
-                if self._closing.is_set():
+                if self._closing.is_set() or listener is not self._listener:
                     return
                 self.log.event("control.failed", problem=str(error))
                 self._closing.wait(1.0)  # out of descriptors, most likely: others may give some back
@@ -390,6 +412,14 @@ def _text(arguments: Arguments, name: str) -> str:
     if not isinstance(value, str) or not value or len(value) > 256:
         raise ConfigError(f"the argument {name} is missing or no text of 1 to 256 characters")
     return value
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _remove_stale(path: Path) -> None:

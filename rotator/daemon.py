@@ -209,6 +209,8 @@ class Daemon:
         ticked = self.clock.read()
         while not self._stop:
             notifier.watchdog()
+            if self.control is not None:
+                self.control.keep_listening()
             woken = outcome.more
             if not outcome.more:
                 self.alarm.set(max(outcome.next_due, self.clock.read().now + BREATH))

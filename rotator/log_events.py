@@ -58,6 +58,7 @@ class LogEvent(StrEnum):
     SINK_HUNG = "sink.hung"
     REQUEST_REFUSED = "request.refused"
     CONTROL_DENIED = "control.denied"
+    CONTROL_RENEWED = "control.renewed"
     CONTROL_FAILED = "control.failed"
     TICK_FAILED = "tick.failed"
     TICK_RECOVERED = "tick.recovered"
@@ -239,6 +240,9 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         LogEvent.REQUEST_REFUSED: _entry(Level.WARNING, "What a person asked for was not done.", "kind actor problem"),
         LogEvent.CONTROL_DENIED: _entry(
             Level.WARNING, "Someone asked for what their groups do not allow.", "actor command problem"
+        ),
+        LogEvent.CONTROL_RENEWED: _entry(
+            Level.WARNING, "Somebody had taken the control socket away: it was made again.", "socket"
         ),
         LogEvent.CONTROL_FAILED: _entry(Level.ERROR, "A call to the control socket could not be answered.", "problem"),
         LogEvent.TICK_FAILED: _entry(

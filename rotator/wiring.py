@@ -87,7 +87,7 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
     settings = config.settings
     with ExitStack() as stack:
         _prepare_state_directory(settings.state_directory)
-        stack.enter_context(lock_directory(settings.state_directory))
+        lock = stack.enter_context(lock_directory(settings.state_directory))
         store = open_store(settings.state_url, create=True)
         stack.callback(store.close)
         with store.read() as snapshot:
@@ -104,6 +104,7 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
         witness = FileWitness(settings.state_directory / WITNESS, lambda: runs[0].ready_sealer)
         run = Run(_surroundings(config, store, served, maker, witness, log), config.policy)
         runs.append(run)
+        run.lock_lost = lock.lost
         learn(run, run.around.clock.read().now)
         yield State(config, store, run, served)
 

@@ -869,3 +869,29 @@ def test_somebody_else_who_listens_is_told_nothing(path: Path) -> None:
             ask(path, "key.import", {"keyset": "default"}, "why", secret=Secret("the key"))
         thread.join(HANG_SECONDS)
     assert heard == [b""]
+
+
+def test_a_socket_that_was_deleted_is_made_again(loop: Loop, path: Path) -> None:
+    """And who was connected before is answered all the same."""
+    with server_of(loop, path) as server, contextlib.closing(connect(path, timedelta(seconds=5))) as before:
+        path.unlink()
+        server.keep_listening()
+        assert loop.events == [("control.renewed", {"socket": str(path)})]
+        server.keep_listening()
+        assert ask(path, "keys.list") == {"keys": []}
+        before.sendall(b'{"command": "keys.list"}\n')
+        assert json.loads(before.makefile().readline())["ok"] is True
+    assert not path.exists()
+
+
+def test_a_socket_that_somebody_else_put_there_is_left_alone_and_told_of_once(loop: Loop, path: Path) -> None:
+    with server_of(loop, path) as server, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        path.unlink()
+        other.bind(str(path))
+        other.listen()
+        server.keep_listening()
+        server.keep_listening()
+        ((name, fields),) = loop.events
+        assert name == "control.failed"
+        assert "listening on" in str(fields["problem"])
+    assert path.exists()

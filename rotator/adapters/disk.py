@@ -319,8 +319,26 @@ def require_private(path: Path) -> None:
 class DirectoryLock:
     """Held until :meth:`close`, the end of the ``with`` block, or the end of the process."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: Path) -> None:
         self._fd: int | None = fd
+        self._path = path
+
+    def lost(self) -> str:
+        """Return why a second process could get this lock, too; empty while none can."""
+        if self._fd is None:
+            return ""
+        ours = os.fstat(self._fd)
+        try:
+            found: os.stat_result | None = self._path.stat(follow_symlinks=False)
+        except OSError:
+            found = None
+        if found is not None and (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            return ""
+        became = "was deleted" if found is None else "was replaced by another file"
+        return (
+            f"{self._path} {became} while the daemon held it, so that a second one could work on the same state. "
+            "Nothing more is written; start again, and leave that file where it is"
+        )
 
     def close(self) -> None:
         """Let the next one in."""
@@ -354,7 +372,7 @@ def lock_directory(path: Path) -> DirectoryLock:
     except OSError:
         os.close(fd)
         raise
-    return DirectoryLock(fd)
+    return DirectoryLock(fd, path / LOCK_NAME)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading

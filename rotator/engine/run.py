@@ -159,6 +159,8 @@ class Run:
     """Revocations as they are accepted, for the loop: whatever becomes of their rows."""
     pressing: list[RequestRow] = field(default_factory=list)
     """Those that this tick has taken from there, and has to answer before it is over."""
+    lock_lost: Callable[[], str] = lambda: ""
+    """Tells why a second process could work on this state, too; empty while none can."""
     stopping: Callable[[], bool] = lambda: False
     """Tells whether the daemon is to stop, so that a step ends before its next piece of work."""
     wake: Callable[[], None] = lambda: None

@@ -201,7 +201,7 @@ class Engine:
         writes nothing from here on, neither database nor tree nor witness, and ends; the last good set stays published,
         and the next start decides by the witness, which names all that is out.
         """
-        if problem := self.run.around.store.lost():
+        if problem := self.run.around.store.lost() or self.run.lock_lost():
             raise StoreLostError(problem)
 
     def _unlock(self, reading: Reading, *, check: bool) -> None:

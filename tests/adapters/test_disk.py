@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rotator.adapters.disk import (
+    LOCK_NAME,
     OsDisk,
     describe,
     ensure_directory,
@@ -349,3 +350,15 @@ def test_an_error_is_described_with_what_to_do() -> None:
     )
     assert describe(OSError(errno.EXDEV, "Odd")) == "Odd"
     assert describe(OSError("just text")) == "just text"
+
+
+def test_a_lock_whose_file_was_taken_away_is_lost(tmp_path: Path) -> None:
+    """A second process would lock the new file: the first one must know."""
+    with lock_directory(tmp_path) as lock:
+        assert lock.lost() == ""
+        (tmp_path / LOCK_NAME).rename(tmp_path / "elsewhere")
+        assert "was deleted while the daemon held it" in lock.lost()
+        (tmp_path / LOCK_NAME).touch()
+        assert "was replaced by another file" in lock.lost()
+        (tmp_path / "elsewhere").replace(tmp_path / LOCK_NAME)
+        assert lock.lost() == ""

@@ -12,7 +12,7 @@ from rotator.core.events import EventName
 from rotator.core.model import Algorithm, KeysetName, Phase
 from rotator.core.policy import Policy
 from rotator.engine.log_outbox import LogOutbox
-from rotator.errors import StoreError
+from rotator.errors import StoreError, StoreLostError
 from rotator.ports import KeyMaterial
 from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site, keyset, policy_of, without, workspace
 
@@ -331,3 +331,14 @@ def test_what_cannot_be_done_is_refused_with_a_sentence(site: Site, kind: str, a
     assert answer.succeeded is False
     assert answer.result
     assert len(site.log.named("request.refused")) == 1
+
+
+def test_a_lock_that_was_taken_away_ends_the_daemon_before_it_writes(site: Site) -> None:
+    """A second one could be at work on the same state by now."""
+    site.main.start()
+    before = site.audit()
+    site.main.run.lock_lost = lambda: "rotator.lock was deleted"
+    site.clock.elapse(30 * DAY)
+    with pytest.raises(StoreLostError, match=r"rotator\.lock was deleted"):
+        site.main.tick()
+    assert site.audit() == before
