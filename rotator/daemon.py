@@ -143,7 +143,7 @@ class Daemon:
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit code. Raises :class:`RotatorError` when it cannot start."""
         notifier = Notifier(self.environ)
-        config = load(self.config_path, self.environ, now=self.clock.read().now)
+        config = load(self.config_path, self.environ, now=self.clock.read().now, looks_at_sinks=False)
         configure(config.settings.log.format.value, config.settings.log.level.value, self.environ)
         log_uncaught(self.log)
         with ExitStack() as stack:
@@ -254,7 +254,7 @@ class Daemon:
 
     def _read_anew(self, engine: Engine) -> tuple[Config, SyncSurvey]:
         """Read the config, and count what it changes. Runs beside the loop, and changes nothing."""
-        config = load(self.config_path, self.environ, now=self.clock.read().now)
+        config = load(self.config_path, self.environ, now=self.clock.read().now, looks_at_sinks=False)
         return config, survey_of(engine.run, config.policy)
 
     def _take_over(self, engine: Engine, loading: Loading) -> bool:
@@ -342,7 +342,7 @@ def run_once(
 ) -> tuple[Outcome, Report]:
     """Do all that is due now, wait for nothing but the deliveries that this begins, and return how things stand."""
     clock = SystemClock()
-    config = load(config_path, environ, now=clock.read().now)
+    config = load(config_path, environ, now=clock.read().now, looks_at_sinks=False)
     configure(config.settings.log.format.value, config.settings.log.level.value, environ, log_to)
     woken = queue.SimpleQueue[None]()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, ends the commands under way

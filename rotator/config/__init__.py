@@ -40,14 +40,16 @@ __all__ = [
 ]
 
 
-def load(path: Path, environ: Mapping[str, str], *, now: datetime) -> Config:
+def load(path: Path, environ: Mapping[str, str], *, now: datetime, looks_at_sinks: bool = True) -> Config:
     """Load the config at ``path`` with its includes, and hold it against the time contract as of ``now`` (aware UTC).
 
     Raise :class:`~rotator.errors.ConfigError` with every error found, one a line, by file and line.
+
+    ``looks_at_sinks``: warn of links in the paths of sinks. The daemon does without, for what lies there may hang.
     """
     from rotator.config.loading import load_config  # noqa: PLC0415  # pydantic and yaml are imported only when needed
 
-    return load_config(path, environ, now)
+    return load_config(path, environ, now, looks_at_sinks=looks_at_sinks)
 
 
 def json_schema() -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Composer:
     own: Mapping[str, str]
     """Files that no sink may be, with what each is: a token would be written over them."""
     problems: Problems
+    looks_at_sinks: bool
+    """Follow the links in the paths of sinks; else they are not touched."""
     _files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
     _real_files: dict[str, tuple[Source, KeyPath]] = field(default_factory=dict)
     _real: dict[str, str] = field(default_factory=dict)
@@ -201,7 +203,7 @@ class Composer:
                 text = f"{file} is in the {what} ({directory}); name a path outside of it"
                 self.problems.add(source, path, text)
                 return
-        if first == (source, path):
+        if self.looks_at_sinks and first == (source, path):
             self._look_for_links(source, path, file)
 
     def _look_for_links(self, source: Source, path: KeyPath, file: str) -> None:

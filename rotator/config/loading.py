@@ -25,9 +25,9 @@ from rotator.core.contract import Finding, Severity, check_policy
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
-def load_config(path: Path, environ: Mapping[str, str], now: datetime) -> Config:
+def load_config(path: Path, environ: Mapping[str, str], now: datetime, *, looks_at_sinks: bool) -> Config:
     """Do what :func:`rotator.config.load` says."""
-    loading = _Loading()
+    loading = _Loading(looks_at_sinks=looks_at_sinks)
     enabled = gc.isenabled()
     gc.disable()  # a large config is millions of objects that stay: looking through them again takes half the time
     try:
@@ -40,7 +40,8 @@ def load_config(path: Path, environ: Mapping[str, str], now: datetime) -> Config
 class _Loading:
     """One loading of a config."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, looks_at_sinks: bool) -> None:
+        self._looks_at_sinks = looks_at_sinks
         self._problems = Problems()
         self._digest = hashlib.sha256()
 
@@ -62,7 +63,9 @@ class _Loading:
         own |= {str(source.file): "included file" for source, _ in included}
         if settings.kek.file is not None:
             own[str(settings.kek.file)] = "key-encryption key"
-        policy = Composer(main, shape, directory, forbidden, own, self._problems).policy(workspaces, verifiers)
+        policy = Composer(
+            main, shape, directory, forbidden, own, self._problems, looks_at_sinks=self._looks_at_sinks
+        ).policy(workspaces, verifiers)
         findings = check_policy(policy, verifiers, CronCalendar(), now)
         self._judge(findings, main, workspaces)
         for pattern in empty:

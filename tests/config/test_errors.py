@@ -429,6 +429,25 @@ def test_links_on_the_way_of_a_sink_are_a_warning_at_that_sink(desk: Desk, link:
     assert warning.startswith(f"{desk.path}:4: workspaces.acme.deliver[0].file.path: {desk.directory}/a/token {said}")
 
 
+def test_the_daemon_does_not_touch_the_path_of_a_sink_to_load_its_config(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there may hang, and a start or a reload with it."""
+    touched: list[str] = []
+
+    def watched(path: str) -> bool:
+        touched.append(str(path))
+        return False
+
+    desk.write(ISSUER + "workspaces:\n" + sink("dead/mount/a/token"))
+    monkeypatch.setattr("os.path.islink", watched)
+    load(desk.path, {}, now=NOW)
+    assert any("dead/mount" in path for path in touched)
+    touched.clear()
+    load(desk.path, {}, now=NOW, looks_at_sinks=False)
+    assert not any("dead/mount" in path for path in touched)
+
+
 def test_links_that_go_round_in_a_circle_are_no_fault_of_the_config(desk: Desk) -> None:
     """In an included directory they are files that are not there; under the published one they are told there."""
     (desk.directory / "w.yaml").symlink_to("w.yaml")

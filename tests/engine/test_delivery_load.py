@@ -24,6 +24,7 @@ from rotator.engine.deliver import dispatch_due
 from rotator.engine.issue import AT_MOST
 from rotator.ports import DeliveryRow, Ending, Errand, Parcel
 from tests.engine.site import HOUR, T0, Site, keyset, policy_of, workspace
+from tests.patience import wait_until
 
 
 def row(number: int) -> DeliveryRow:
@@ -86,7 +87,7 @@ def test_a_tick_that_leaves_tokens_to_issue_claims_no_delivery_and_logs_none_of_
     names = [f"w{number}" for number in range(count)]
     workspaces = [workspace(name, site.sink(name)) for name in names]
     site.main.start(policy_of([keyset(algorithm=Algorithm.RS256)], workspaces), settle=False)
-    assert site.main.tick().more
+    wait_until(lambda: site.main.tick().more, "the first key is made, and signs")
     assert site.query("SELECT count(*) FROM tokens") == [(AT_MOST[Algorithm.RS256],)]
     assert site.main.engine is not None
     assert not site.main.engine.deliveries.under_way
