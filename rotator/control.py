@@ -31,7 +31,7 @@ from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.signature import verify_signature
 from rotator.config.settings import ControlSettings
 from rotator.control_client import REASON_LIMIT, REASON_RULE, Wait, address_of, connect, open_to_others
-from rotator.control_places import Places
+from rotator.control_places import Complaints, Places
 from rotator.control_questions import ANSWERED_WITHIN, LOOK, Question, Turns, has_gone
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, Peer, Role, closed_to, name_of, peer_of
 from rotator.core.policy import Policy
@@ -162,6 +162,7 @@ class ControlServer:
     """Why it could not be made again."""
     _threads: list[threading.Thread] = field(default_factory=list)
     _places: Places = field(default_factory=Places)
+    _complaints: Complaints = field(default_factory=Complaints)
     _turns: Turns = field(default_factory=Turns)
     _closing: threading.Event = field(default_factory=threading.Event)
 
@@ -259,26 +260,29 @@ class ControlServer:
         except OSError:  # it is gone already
             connection.close()
             return
-        if problem := self._places.take(peer.uid):
+        role = Doorkeeper(self.settings).role(peer)
+        if problem := self._places.take(peer.uid, role):
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(0.0)  # one line always fits, and nobody may hold up those who come next
                 connection.sendall(_line(_refusal(RefusedError(problem))))
             return
         try:
-            threading.Thread(target=self._serve, args=(connection, peer), name="rotator-peer", daemon=True).start()
+            threading.Thread(
+                target=self._serve, args=(connection, peer, role), name="rotator-peer", daemon=True
+            ).start()
         except RuntimeError as error:  # no more threads: this peer is dropped, the next may be luckier
             self.log.event("control.failed", problem=str(error))
             connection.close()
-            self._places.leave(peer.uid)
+            self._places.leave(peer.uid, role)
 
-    def _serve(self, connection: socket.socket, peer: Peer) -> None:
+    def _serve(self, connection: socket.socket, peer: Peer, role: Role) -> None:
         try:
             with connection, contextlib.suppress(OSError):  # a peer that went away has no use for an answer
                 reply = self._reply(connection, peer)
                 connection.settimeout(ANSWER_TIMEOUT.total_seconds())
                 connection.sendall(_line(reply))
         finally:
-            self._places.leave(peer.uid)
+            self._places.leave(peer.uid, role)
 
     def _reply(self, connection: socket.socket, peer: Peer) -> Mapping[str, object]:
         try:
@@ -302,7 +306,9 @@ class ControlServer:
         groups = keeper.groups(needed)
         who = "a member of " + " or ".join(groups) if groups else "root or the user of the service"
         problem = f"{name_of(peer.uid)} may not use `rotator {typed(command)}`; it needs {who} (config: control)"
-        self.log.event("control.denied", actor=name_of(peer.uid), command=command, problem=problem)
+        before = self._complaints.due(peer.uid)
+        if before is not None:
+            self.log.event("control.denied", actor=name_of(peer.uid), command=command, problem=problem, before=before)
         raise RefusedError(problem)
 
     # ---------------------------------------------------------------------------------------------- commands

@@ -239,7 +239,9 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
         ),
         LogEvent.REQUEST_REFUSED: _entry(Level.WARNING, "What a person asked for was not done.", "kind actor problem"),
         LogEvent.CONTROL_DENIED: _entry(
-            Level.WARNING, "Someone asked for what their groups do not allow.", "actor command problem"
+            Level.WARNING,
+            "Someone asked for what their groups do not allow; `before`: how often more since the last such line.",
+            "actor command problem before",
         ),
         LogEvent.CONTROL_RENEWED: _entry(
             Level.WARNING, "Somebody had taken the control socket away: it was made again.", "socket"
