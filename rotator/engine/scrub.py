@@ -8,7 +8,8 @@ Which token of a workspace is the current one, and what each sink is to hold, fo
 workspace whose row says otherwise gets a fresh token, and deliveries are planned anew.
 """
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from rotator.core.actions import Reason
 from rotator.core.audit import Mark, verify_chain
 from rotator.core.model import Jti, KeysetName, Phase, SinkId, Token, WorkspaceId
+from rotator.core.policy import Policy
 from rotator.core.schedule import token_rotation_due
 from rotator.core.sinks import sink_id
 from rotator.core.stored_policy import policy_to_json
@@ -24,7 +26,16 @@ from rotator.engine.rows import identity_of
 from rotator.engine.run import Run
 from rotator.engine.sync import NEVER
 from rotator.errors import SealError, StoreError
-from rotator.ports import DeliveryRow, KeysetRow, Reading, RowProblem, Snapshot, TokenRow, WorkspaceSeen
+from rotator.ports import (
+    DeliveryRow,
+    KeysetRow,
+    Reading,
+    ReplicaRow,
+    RowProblem,
+    Snapshot,
+    TokenRow,
+    WorkspaceSeen,
+)
 
 AT_A_TIME: Final = 200
 """Tokens, and events, that are looked at in one heartbeat."""
@@ -55,8 +66,19 @@ class Scrub:
     token: Jti = FIRST_TOKEN
     workspace: WorkspaceId = FIRST_WORKSPACE
     event: int | None = None
+    wanted: tuple[WorkspaceId, ...] = ()
+    """The workspaces of the config, in order."""
+    wanted_by: Policy | None = None
+    """The config that they were taken from."""
     opened: set[int] = field(default_factory=set)
     """Hashes of sealed texts that were opened, each with what its row says."""
+
+    def wanted_in(self, policy: Policy, after: WorkspaceId, last: WorkspaceId) -> Sequence[WorkspaceId]:
+        """Return the workspaces of ``policy`` that come after ``after``, up to ``last`` or to their end."""
+        if self.wanted_by is not policy:
+            self.wanted, self.wanted_by = tuple(sorted(policy.workspaces)), policy
+        end = bisect_right(self.wanted, last) if last else len(self.wanted)
+        return self.wanted[bisect_right(self.wanted, after) : end]
 
 
 class _Page:
@@ -107,6 +129,7 @@ def look_through(run: Run, scrub: Scrub, reading: Reading, *, starting: bool = F
         found = [*_changed_tokens(snapshot, scrub, reading)]
         found += _broken_chain(snapshot, scrub)
         page = _Page(snapshot, scrub.workspace)
+        missing = [] if starting else _missing(run, scrub, page)
         scrub.workspace = page.last
         wrong = {
             seen.state.id: problem
@@ -121,6 +144,8 @@ def look_through(run: Run, scrub: Scrub, reading: Reading, *, starting: bool = F
         tampered(run, row.table, row.key, row.problem, reading)
     for workspace, problem in wrong.items():
         tampered(run, "workspaces", workspace, f"{problem}; it gets a fresh token", reading)
+    for workspace in missing[:WORKSPACES_AT_A_TIME]:
+        tampered(run, "workspaces", workspace, "it is gone; the workspace gets a fresh token", reading)
     for delivery in lost:
         tampered(run, "deliveries", f"{delivery.workspace} {delivery.sink}", "it is not what its tokens say", reading)
     if wrong or lost:
@@ -129,7 +154,7 @@ def look_through(run: Run, scrub: Scrub, reading: Reading, *, starting: bool = F
                 transaction.renew_workspace(workspace, reading.now)
             transaction.drop_deliveries([(row.workspace, row.sink) for row in lost])  # whatever number it waits for
             transaction.want_deliveries(lost)
-        run.tampered_workspaces |= any(not seen.authentic for seen in page.seen)
+    run.tampered_workspaces |= bool(missing) or any(not seen.authentic for seen in page.seen)
     for subject, at in list(run.tampered.items()):
         if not timedelta(0) <= reading.now - at < NAMED_FOR:
             del run.tampered[subject]
@@ -143,6 +168,12 @@ def _changed_tokens(snapshot: Snapshot, scrub: Scrub, reading: Reading) -> tuple
 
 
 # ---------------------------------------------------------------------------------------------------------- workspaces
+
+
+def _missing(run: Run, scrub: Scrub, page: _Page) -> Sequence[WorkspaceId]:
+    """Return the workspaces that the config has, and that have no row where the page has its place for them."""
+    there = {seen.state.id for seen in page.seen}
+    return [name for name in scrub.wanted_in(run.policy, scrub.workspace, page.last) if name not in there]
 
 
 def _problem(run: Run, page: _Page, seen: WorkspaceSeen, reading: Reading, *, starting: bool) -> str:
@@ -277,7 +308,20 @@ def _broken_chain(snapshot: Snapshot, scrub: Scrub) -> Iterator[RowProblem]:
         yield RowProblem("audit", str(broken.seq), broken.problem)
 
 
-# ------------------------------------------------------------------------------------------------------------ keysets
+# -------------------------------------------------------------------------------------------------- keysets, replicas
+
+
+def renew_replicas(run: Run, reading: Reading) -> None:
+    """Make the row of a replica anew that is gone: it counts until somebody says that it is to be forgotten.
+
+    Without it nobody would wait for its tree, which verifiers may be served from.
+    """
+    with run.around.store.read() as snapshot:
+        gone = run.replicas - {row.replica for row in snapshot.replicas()}
+    for name in sorted(gone):
+        tampered(run, "replicas", name, "it is gone; the replica counts as one of which no more is known", reading)
+        with run.around.store.begin() as transaction:
+            transaction.put_replica(ReplicaRow(replica=name, started_at=reading.now, seen_at=reading.now))
 
 
 def renew_keysets(run: Run, reading: Reading) -> None:

@@ -39,7 +39,7 @@ from rotator.engine.request_rows import forget_old
 from rotator.engine.requests import BEFORE_THE_SETS, HANDLERS, handle_requests
 from rotator.engine.requests.urgent import answer_the_rest, follow_up, take_pressing
 from rotator.engine.run import Outcome, Run
-from rotator.engine.scrub import Scrub, look_through, name_changed_rows, renew_keysets, tampered
+from rotator.engine.scrub import Scrub, look_through, name_changed_rows, renew_keysets, renew_replicas, tampered
 from rotator.engine.second_witness import write_metas
 from rotator.engine.served import compare_served
 from rotator.engine.shares import begin_share
@@ -343,6 +343,7 @@ class Engine:
         run = self.run
         if self._applying is None:
             renew_keysets(run, reading)
+            renew_replicas(run, reading)
             look_through(run, self.scrub, reading, starting=True)
             run.tampered_workspaces = False  # what the config says is applied to every row now
             register(run, reading)
@@ -368,6 +369,7 @@ class Engine:
         run = self.run
         if beat:
             renew_keysets(run, reading)
+            renew_replicas(run, reading)
             self._look_through(reading)
         more = self._turn_keysets(reading, beat=beat)
         if not self.hands_out:
@@ -414,7 +416,7 @@ class Engine:
 
     def _look_through(self, reading: Reading) -> None:
         """Name what somebody else changed in the database, and bring workspaces in step with the config anew."""
-        look_through(self.run, self.scrub, reading)
+        look_through(self.run, self.scrub, reading, starting=self._applying is not None)
         if self.run.tampered_workspaces and self._applying is None:
             self.run.tampered_workspaces = False
             self._apply(applying(self.run, self.run.policy, reading, accepted=False, starting=True))

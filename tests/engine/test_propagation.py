@@ -244,6 +244,22 @@ def test_a_replica_that_died_before_publishing_holds_it_up(site: Site) -> None:
     assert activated(site, fresh)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_replica_whose_row_somebody_deletes_is_waited_for_all_the_same(site: Site, restarted: bool) -> None:
+    two(site)
+    site.daemon("other").stop()
+    fresh = lose_signer(site)
+    site.advance(HOUR, pace=HOUR)
+    site.meddle("DELETE FROM replicas WHERE replica = 'other'")
+    site.clock.elapse(MINUTE)
+    if restarted:
+        site.main.restart()
+    site.main.settle()
+    assert "row:replicas other" in site.main.run.faults
+    site.advance(PROPAGATION + DAY, pace=HOUR)
+    assert not activated(site, fresh)
+
+
 def test_a_replica_with_an_empty_tree_adds_no_wait(site: Site) -> None:
     """Nobody fetched from it before its first file, which has the key."""
     site.main.start()

@@ -10,9 +10,10 @@ import pytest
 
 from rotator.core.events import EventName
 from rotator.engine.tick import HEARTBEAT
+from rotator.errors import StoreError
 from rotator.report import status
 from rotator.report.records import Health, Problem
-from tests.engine.site import DAY, HOUR, SECOND, Site
+from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site
 
 Row = dict[str, Any]
 
@@ -225,6 +226,59 @@ def test_rows_that_are_gone_are_made_anew(site: Site, stopped: bool, table: str)
     assert site.refused == []
 
 
+def test_a_workspace_whose_row_is_gone_gets_it_back_with_a_fresh_token(site: Site) -> None:
+    """Nobody but the config knows of it: without its row it would be left out until the next start."""
+    site.main.start(site.usual("acme", "globex", "umbrella"))
+    site.advance(HOUR)
+    before = site.held_sequence("globex")
+    site.meddle("DELETE FROM workspaces WHERE id = 'globex'")
+    beat(site, stopped=False)
+    assert critical(site, "row:workspaces globex")
+    site.advance(MINUTE)
+    assert site.held_sequence("globex") == before + 1
+    assert len(rows(site, "workspaces")) == 3
+    assert site.refused == []
+
+
+@both
+@pytest.mark.parametrize("emergency", [0, 1])
+def test_a_wish_that_nobody_made_asks_for_nothing(site: Site, stopped: bool, emergency: int) -> None:
+    """Also one that is dated beyond all time, or says nothing that can be read."""
+    site.main.start()
+    site.advance(4 * DAY)
+    signs = site.active()
+    for at, actor in ((0, b"root(0)"), (2**63 - 1, b"\xc3\xff")):
+        site.meddle(
+            "INSERT OR REPLACE INTO wishes (keyset, asked_at, emergency, signed, actor, reason, kek_id, mac)"
+            " VALUES ('default', ?, ?, ?, CAST(? AS TEXT), '', 'kek', x'00')",
+            at,
+            emergency,
+            signs,
+            actor,
+        )
+        beat(site, stopped=stopped)
+        assert critical(site, "row:wishes default")
+        site.advance(HOUR)
+        assert site.active() == signs
+    assert site.refused == []
+
+
+@pytest.mark.parametrize("table", ["installation", "audit_head"])
+def test_a_database_without_the_row_that_says_what_it_is_is_not_worked_on(site: Site, table: str) -> None:
+    """What to do about it is said, the set stays, and all goes on when the row is back."""
+    site.main.start()
+    kids, before = site.main.kids(), rows(site, table)
+    site.meddle(f"DELETE FROM {table}")  # noqa: S608 - ours
+    site.clock.elapse(HEARTBEAT + SECOND)
+    with pytest.raises(StoreError, match=f"no row in {table}: .* rotator restore"):
+        site.main.tick()
+    assert site.main.kids() == kids
+    put(site, table, *before)
+    beat(site, stopped=False)
+    assert site.ask("token.replace", workspace="acme", overlap="3600").succeeded
+    assert site.refused == []
+
+
 ABSURD: dict[str, Callable[[Site], None]] = {
     "algorithm": lambda site: site.meddle("UPDATE signing_keys SET algorithm = 'XX' WHERE phase = 'pending'"),
     "key": lambda site: site.meddle("UPDATE signing_keys SET rotate_at = 9223372036854775807 WHERE phase = 'active'"),
@@ -232,6 +286,16 @@ ABSURD: dict[str, Callable[[Site], None]] = {
     "workspace": lambda site: site.meddle("UPDATE workspaces SET current_expires_at = -1 << 60 WHERE id = 'acme'"),
     "delivery": lambda site: site.meddle("UPDATE deliveries SET deadline = 1 << 62 WHERE workspace = 'acme'"),
     "sighting": lambda site: site.meddle("UPDATE sightings SET seen_at = -1 << 62"),
+    "no text in a key": lambda site: site.meddle("UPDATE signing_keys SET origin = CAST(x'c3ff' AS TEXT)"),
+    "no text in a keyset": lambda site: site.meddle("UPDATE keysets SET fault = CAST(x'c3ff' AS TEXT)"),
+    "no text in a token": lambda site: site.meddle(
+        "UPDATE tokens SET reason = CAST(x'c3ff' AS TEXT), kid = CAST(x'c3ff' AS TEXT) WHERE workspace = 'acme'"
+    ),
+    "no text in a workspace": lambda site: site.meddle(
+        "UPDATE workspaces SET current = CAST(x'c3ff' AS TEXT) WHERE id = 'acme'"
+    ),
+    "no text in a delivery": lambda site: site.meddle("UPDATE deliveries SET last_error = CAST(x'c3ff' AS TEXT)"),
+    "no text in an event": lambda site: site.meddle("UPDATE audit SET reason = CAST(x'c3ff' AS TEXT) WHERE seq = 3"),
 }
 
 

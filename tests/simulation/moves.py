@@ -39,7 +39,7 @@ from tests.simulation.operators import (
 )
 from tests.simulation.requests import AcceptedInVain, ChangeRequest, ForgeRequest, ReplayRequest
 from tests.simulation.setting import ALGORITHMS, Setting
-from tests.simulation.vandals import BackUp, Deface, InsertKeyRow, PutBack, Restore, TamperKeyRow
+from tests.simulation.vandals import BackUp, Deface, InsertKeyRow, PutAllBack, PutBack, Restore, TamperKeyRow
 from tests.simulation.world import World
 from tests.stand_ins import DAY, HOUR, MINUTE
 
@@ -111,6 +111,7 @@ TABLE: tuple[tuple[int, Draw], ...] = (
     (6, lambda _r, _s: BackUp()),
     (3, lambda r, _s: PutBack(r.randrange(3), r.random() < 0.5, r.random() < 0.4)),
     (2, lambda r, _s: Restore(r.randrange(3), r.randrange(3))),
+    (3, lambda r, _s: PutAllBack(r.randrange(3))),
     (4, lambda r, _s: RevokeKey(r.randrange(9), phase(r), r.random() < 0.3, r.choice(("wait", "wait", "now")))),
     (1, lambda r, _s: RevokeKeyset(r.randrange(3), r.choice(("wait", "now")))),
     (3, lambda r, _s: RevokeToken(r.randrange(500), r.random() < 0.5)),

@@ -69,12 +69,14 @@ def attested(world: World) -> bool:
     sealer = StandInKeyring(world.kek).unlock(())
     rows = world.database.query("SELECT name, generation FROM keysets WHERE ended_at IS NULL")
     keys = world.database.query("SELECT keyset, kid, phase FROM signing_keys")
+    ahead = {kid: world.chronicle.keyset_of[kid] for kid in world.revoked_ahead if kid in world.chronicle.keyset_of}
     for replica in world.replicas.values():
         publisher = StandInPublisher(replica.tree, Hazards(), lambda: world.now)
         metas = {meta.keyset: meta for meta in read_metas(publisher, sealer, [name for name, _ in rows]).authentic}
         for name, generation in rows:
             active = [kid for keyset, kid, phase in keys if (keyset, phase) == (name, "active")]
             revoked = {kid for keyset, kid, phase in keys if (keyset, phase) == (name, "revoked")}
+            revoked |= {kid for kid, keyset in ahead.items() if keyset == name}
             meta = metas.get(name)
             if meta is None or meta.known.generation != generation or not revoked <= meta.revoked_kids:
                 return False

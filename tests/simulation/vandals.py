@@ -6,7 +6,7 @@ from datetime import timedelta
 from rotator.core.events import Event, EventName
 from rotator.core.model import Algorithm
 from rotator.engine.recover import carry_over_revocations
-from tests.simulation.around import WitnessFile
+from tests.simulation.around import JournalFile, WitnessFile
 from tests.simulation.database import Backup
 from tests.simulation.keys import forge_key
 from tests.simulation.parts import attested, known_beside, stop_all, witnessed
@@ -23,11 +23,13 @@ class BackUp:
     def apply(self, world: World) -> None:
         world.backups.append(world.database.back_up())
         world.old_trees.append(dict(world.replica(0).tree.files))
-        world.old_witnesses.append({name: replace(replica.witness) for name, replica in world.replicas.items()})
+        world.old_states.append(
+            {name: (replace(each.witness), replace(each.journal)) for name, each in world.replicas.items()}
+        )
         while len(world.backups) > 3:
             world.backups.pop(0).close()
             world.old_trees.pop(0)
-            world.old_witnesses.pop(0)
+            world.old_states.pop(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,10 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True)
 class PutAllBack:
-    """The whole state directory of each replica is put back, witness and all, and the published trees stay newer."""
+    """The whole state directory of each replica is put back from a snapshot, and the published trees stay newer.
+
+    With the database go the witness and the journal of revocations: what is left to know better are the metas.
+    """
 
     which: int
 
@@ -66,7 +71,8 @@ class PutAllBack:
         stop_all(world, world.setting.grain)
         world.database.put_back(world.backups[number])
         for name, replica in world.replicas.items():
-            replica.witness = replace(world.old_witnesses[number].get(name, WitnessFile()))
+            witness, journal = world.old_states[number].get(name, (WitnessFile(), JournalFile()))
+            replica.witness, replica.journal = replace(witness), replace(journal)
         _now_older(world, world.backups[number])
         world.chronicle.forget_tokens_revoked()
 

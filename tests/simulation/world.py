@@ -132,7 +132,8 @@ class World:
     injected: Counter[str] = field(default_factory=Counter)
     backups: list[Backup] = field(default_factory=list)
     old_trees: list[dict[str, bytes]] = field(default_factory=list)
-    old_witnesses: list[dict[ReplicaId, WitnessFile]] = field(default_factory=list)
+    old_states: list[dict[ReplicaId, tuple[WitnessFile, JournalFile]]] = field(default_factory=list)
+    """Witness and journal of each replica, beside each backup."""
     leapt: bool = False
     """The clock leapt ahead of what was known, and neither came back nor was accepted."""
     behind: datetime | None = None

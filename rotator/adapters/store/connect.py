@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -41,6 +42,12 @@ CONNECTION_TIMEOUT_SECONDS: Final = 10.0
 CACHE_KIB: Final = 16_000
 LOG_PAGES: Final = 4_000
 """16 MB of log: a batch of tokens is a few MB, and one batch after the other rewrites the same index pages."""
+
+_text: Final = partial(str, encoding="utf-8", errors="replace")
+"""Decodes text, whoever wrote it: one value that is no text must not make a whole query fail; its row has no valid MAC.
+
+A partial, for it is called for each value, and stays out of the interpreter.
+"""
 
 BESIDE: Final = ("", "-wal", "-shm")
 """What the names of an SQLite database's files end in. The log and its index live as long as a connection does."""
@@ -287,6 +294,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> sa.Engine:
 
 def _set_up(connection: sqlite3.Connection, *, read_only: bool) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _begin does
+    connection.text_factory = _text
     connection.execute("PRAGMA foreign_keys = ON")
     if read_only:
         connection.execute("PRAGMA query_only = ON")

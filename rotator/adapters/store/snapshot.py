@@ -27,6 +27,7 @@ from rotator.core.model import (
     WorkspaceState,
 )
 from rotator.core.secret import Secret
+from rotator.errors import StoreError
 from rotator.ports import (
     AuditHead,
     AuditRow,
@@ -83,6 +84,16 @@ class SqlSnapshot:
     def _one(self, statement: sa.Select[*tuple[Any, ...]], **parameters: object) -> rows.AnyRow:
         return self._connection.execute(statement, parameters).one()
 
+    def _only(self, statement: sa.Select[*tuple[Any, ...]], table: str) -> rows.AnyRow:
+        """Return the one row of ``table``, without which nobody knows what database this is."""
+        row = self._first(statement)
+        if row is None:
+            raise StoreError(
+                f"the database has no row in {table}: somebody removed it. Nothing was changed. Put the database from "
+                "the last backup in place: rotator restore"
+            )
+        return row
+
     def _each(self, statement: sa.Select[*tuple[Any, ...]], **parameters: object) -> Iterator[rows.AnyRow]:
         result = self._connection.execute(statement, parameters, execution_options={"yield_per": FETCHED_AT_ONCE})
         self._under_way.add(result)
@@ -102,7 +113,7 @@ class SqlSnapshot:
 
     def installation(self) -> str:
         """Return the id that this database was created with."""
-        return str(self._one(queries.INSTALLATION)[0])
+        return str(self._only(queries.INSTALLATION, "installation")[0])
 
     def clock_mark(self) -> ClockMark | None:
         """Return what is remembered of time; None before the first tick."""
@@ -331,7 +342,7 @@ class SqlSnapshot:
 
     def audit_head(self) -> AuditHead:
         """Return the head of the chain."""
-        return chain.head_of(self._connection, self._one(queries.AUDIT_HEAD))
+        return chain.head_of(self._connection, self._only(queries.AUDIT_HEAD, "audit_head"))
 
     def audit(
         self, after: int = 0, limit: int | None = None, *, names: Collection[EventName] | None = None
