@@ -7,8 +7,9 @@ live. What it knows better stands; what it does not know of, the row says.
 from dataclasses import replace
 
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey
+from rotator.core.planner import IN_SET
 from rotator.engine.run import Run
-from rotator.ports import WitnessedKey
+from rotator.ports import WitnessedKey, WitnessedKeyset
 
 
 def held_against_witness(run: Run, keyset: KeysetName, key: SigningKey) -> SigningKey:
@@ -16,11 +17,13 @@ def held_against_witness(run: Run, keyset: KeysetName, key: SigningKey) -> Signi
     if key.kid in run.revoked_kids:
         return _revoked(key)
     witnessed = run.witnessed.get(keyset)
-    known = None if witnessed is None else next((each for each in witnessed.published if each.kid == key.kid), None)
-    if witnessed is None or known is None or not key.authentic:
+    if witnessed is None or not key.authentic:
         return key
+    known = next((each for each in witnessed.published if each.kid == key.kid), None)
+    if known is None:
+        return _unbelievable(key) if _has_left(key, witnessed) else key
     if _turned_back(key, known, signs=witnessed.active == key.kid):
-        return replace(key, phase=Phase.GRACE, authentic=False, has_private=False)
+        return _unbelievable(key)
     if witnessed.active == key.kid and key.activated_at is not None:
         # It was superseded since this run looked. Of a key that signs the witness has an end with room above the last
         # token's, and were that taken for what is known, the key would stay in the set for as much too long.
@@ -34,6 +37,20 @@ def _revoked(key: SigningKey) -> SigningKey:
         return key
     gone = None if key.has_private else key.destroyed_at or key.created_at
     return replace(key, phase=Phase.REVOKED, authentic=True, revoked_at=key.created_at, destroyed_at=gone)
+
+
+def _unbelievable(key: SigningKey) -> SigningKey:
+    """Return a key of which only that is known that somebody turned its row back."""
+    return replace(key, phase=Phase.GRACE, authentic=False, has_private=False)
+
+
+def _has_left(key: SigningKey, witnessed: WitnessedKeyset) -> bool:
+    """Tell whether a key was published once, and has left the set for good, whatever its row says.
+
+    Keys that are made here are published in the order of their numbers, so that the witness has seen it come and go.
+    """
+    last = max((each.sequence for each in witnessed.published), default=0)
+    return key.origin is Origin.MADE and key.phase in IN_SET and key.sequence < last
 
 
 def _turned_back(key: SigningKey, known: WitnessedKey, *, signs: bool) -> bool:

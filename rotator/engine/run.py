@@ -124,7 +124,7 @@ class Run:
     faults: dict[str, str] = field(default_factory=dict)
     """What is wrong now, by subject: ``kek``, ``clock``, ``witness``, ``config``, ``publish:NAME`` …"""
     tampered: dict[str, datetime] = field(default_factory=dict)
-    """When each row was found last that somebody else changed, by the subject of its fault."""
+    """When each row was found last that somebody else wrote or changed, by the subject of its fault."""
     tampered_workspaces: bool = False
     """Rows of workspaces were found of which the config has to say anew what they say."""
     faulty_rows: dict[KeysetName, frozenset[Kid]] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from rotator.core.policy import Policy
 from rotator.core.schedule import token_rotation_due
 from rotator.core.sinks import sink_id
 from rotator.core.stored_policy import policy_to_json
+from rotator.engine.belief import held_against_witness
 from rotator.engine.deliver import lease, open_stored
 from rotator.engine.rows import identity_of
 from rotator.engine.run import Run
@@ -127,6 +128,7 @@ def look_through(run: Run, scrub: Scrub, reading: Reading, *, starting: bool = F
     """
     with run.around.store.read() as snapshot:
         found = [*_changed_tokens(snapshot, scrub, reading)]
+        found += _turned_back_keys(run, snapshot)
         found += _broken_chain(snapshot, scrub)
         page = _Page(snapshot, scrub.workspace)
         missing = [] if starting else _missing(run, scrub, page)
@@ -165,6 +167,14 @@ def _changed_tokens(snapshot: Snapshot, scrub: Scrub, reading: Reading) -> tuple
     problems, last = snapshot.changed_tokens(scrub.token, AT_A_TIME, reading.now)
     scrub.token = last or Jti("")
     return problems
+
+
+def _turned_back_keys(run: Run, snapshot: Snapshot) -> Iterator[RowProblem]:
+    """Yield the rows of keys that are older ones than the witness has seen, each with a MAC that is valid."""
+    for stored in snapshot.all_keys():
+        key = stored.key
+        if key.authentic and not held_against_witness(run, key.keyset, key).authentic:
+            yield RowProblem("signing_keys", key.kid, "it is an older row of this key, put back; nobody goes by it")
 
 
 # ---------------------------------------------------------------------------------------------------------- workspaces

@@ -219,7 +219,10 @@ def _write_stale(
         if facts == before or (before is not None and before.known.generation > known.generation):
             run.healed(f"meta:{name}")
             continue
-        if f"publish:{name}" in run.faults or (f"meta:{name}" in run.faults and not beat):
+        if f"publish:{name}" in run.faults:
+            run.faults.pop(f"meta:{name}", None)  # one failure is one fault: the set cannot be written, either
+            continue
+        if f"meta:{name}" in run.faults and not beat:
             continue
         if written == AT_ONCE or is_outdone(run, snapshot, name):
             return True

@@ -15,10 +15,10 @@ _STEPS: Final[dict[str, str]] = {
     "kek": "put the key-encryption key back where the config says it is (rotator check); it is read again by itself",
     "key": "do not trust it: rotator audit list --key {name}; if the database was changed, restore it from a backup",
     "keyset": "rotator audit list --limit 20, and the log: journalctl -u rotator; it is tried again by itself",
-    "meta": "nothing, if you know why; else see that the published directory can be written (rotator check)",
+    "meta": "see that the published directory can be written and is not full (rotator check), and who else writes to"
+    " it; the file is written again by itself",
     "publish": "see that the published directory can be written and is not full (rotator check); it is tried again",
-    "request": "find out who else can write to the database: rotator audit list; this is shown until the daemon is"
-    " started again",
+    "request": "find out who else can write to the database (rotator audit list); this is shown for an hour",
     "replica": "start it again, or make it known that it is gone for good",
     "row": "somebody else writes to the database: find out who. What could be made good was; else restore a backup",
     "served": "see what answers there (curl -i URL): the server of the tree, or a cache before it that keeps a set for"

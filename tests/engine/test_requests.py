@@ -13,6 +13,7 @@ from rotator.core.model import KeysetName, Phase
 from rotator.engine.housekeeping import Chores
 from rotator.engine.request_rows import GOOD_FOR, content, is_authentic
 from rotator.engine.requests.binding import require_clock
+from rotator.engine.scrub import NAMED_FOR
 from rotator.errors import RefusedError
 from rotator.ports import RequestRow
 from rotator.report import status
@@ -126,6 +127,8 @@ def test_a_request_that_somebody_changed_is_put_aside(site: Site, change: str) -
     assert put_aside(site) == [1]
     assert len(named(site)) == 1
     assert "put aside" in site.query("SELECT result FROM requests WHERE id = ?", number)[0][0]
+    site.advance(NAMED_FOR + MINUTE)
+    assert named(site) == []  # whoever looks within an hour has seen it, and the audit has it for good
     site.assert_sound()
 
 

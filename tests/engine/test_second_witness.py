@@ -16,6 +16,7 @@ from rotator.engine.adopt import Inherited, adopt_published, inherit
 from rotator.engine.knowledge import BY_META
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register
+from rotator.report import status
 from tests.engine.site import (
     DAY,
     HOUR,
@@ -311,11 +312,34 @@ def test_a_meta_that_cannot_be_written_is_a_fault_and_keeps_nothing_waiting(site
     sequence = site.held_sequence("acme")
     site.advance(4 * DAY, pace=HOUR)
     assert "No space left" in site.main.run.faults["meta:default"]
+    with site.main.run.around.store.read() as snapshot:
+        report = status(snapshot, site.policy, site.clock.wall, site.main.run.faults)
+    assert ["not full" in problem.next_step for problem in report.problems] == [True]
     assert site.held_sequence("acme") > sequence
     site.main.tree_disk.full = False
     site.advance(MINUTE)
     assert dict(site.main.run.faults) == {}
     site.assert_sound()
+
+
+def test_a_full_disk_is_one_fault(site: Site) -> None:
+    """Once the set cannot be written, either, nobody is told of its meta."""
+    site.main.start()
+    site.advance(DAY, pace=HOUR)
+    site.main.tree_disk.full = True
+    site.advance(4 * DAY, pace=HOUR)
+    assert list(site.main.run.faults) == ["meta:default"]
+    kid = site.active()
+    assert kid is not None
+    site.revoked.add(kid)
+    site.ask("key.revoke", kid=kid, choice="now")
+    site.clock.elapse(MINUTE)
+    site.main.settle()
+    assert [subject for subject in site.main.run.faults if subject != "keyset:default"] == ["publish:default"]
+    site.main.tree_disk.full = False
+    site.advance(HOUR)
+    assert dict(site.main.run.faults) == {}
+    assert kid not in site.main.kids()
 
 
 def test_tokens_of_a_copy_that_went_on_by_itself_are_not_refused(site: Site) -> None:

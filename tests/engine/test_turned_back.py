@@ -13,7 +13,7 @@ from rotator.engine.tick import HEARTBEAT
 from rotator.errors import StoreError
 from rotator.report import status
 from rotator.report.records import Health, Problem
-from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site
+from tests.engine.site import DAY, HOUR, MINUTE, SECOND, Site, keyset, policy_of, workspace
 
 Row = dict[str, Any]
 
@@ -135,6 +135,30 @@ def test_a_key_that_stopped_signing_does_not_sign_again(site: Site, stopped: boo
     assert before["kid"] in site.main.kids()
     assert after["kid"] in site.main.kids()
     assert f"key:{before['kid']}" in problems(site)
+    assert site.refused == []
+
+
+@both
+@pytest.mark.parametrize("earlier", ["pending", "active", "grace"])
+def test_a_key_that_has_left_for_good_does_not_come_back(site: Site, stopped: bool, earlier: str) -> None:
+    """Its row is turned back to when it was a spare, with its private half, or signed, or was kept for its tokens."""
+    policy = policy_of([keyset(security_period=8 * DAY)], [workspace("acme", site.sink("acme"))])
+    site.main.start(policy)
+    kid = site.main.kids()[1]
+    past: dict[str, Row] = {}
+    while "retired" not in past:
+        site.advance(DAY, pace=8 * HOUR)
+        (row,) = rows(site, "signing_keys", f"kid = '{kid}'")
+        past[row["phase"]] = row
+    if earlier == "active":
+        site.meddle("UPDATE signing_keys SET phase = 'pending' WHERE phase = 'active'")  # only one may be active
+    put(site, "signing_keys", past[earlier])
+    beat(site, stopped=stopped)
+    assert critical(site, f"row:signing_keys {kid}")
+    for _ in range(6):
+        assert kid not in site.main.kids()
+        assert kid not in {each.kid for each in site.main.run.signing.values()}
+        site.advance(DAY, pace=8 * HOUR)
     assert site.refused == []
 
 
@@ -276,6 +300,34 @@ def test_a_database_without_the_row_that_says_what_it_is_is_not_worked_on(site: 
     put(site, table, *before)
     beat(site, stopped=False)
     assert site.ask("token.replace", workspace="acme", overlap="3600").succeeded
+    assert site.refused == []
+
+
+@pytest.mark.parametrize("table", ["tokens", "workspaces"])
+def test_what_a_row_says_of_its_key_spares_no_workspace_and_revokes_no_live_token(site: Site, table: str) -> None:
+    """A revoked key's tokens and workspaces are found by their rows, of which some are moved to another key."""
+    others = policy_of(
+        [keyset(), keyset("other")],
+        [workspace(name, site.sink(name)) for name in ("acme", "umbrella")]
+        + [workspace("globex", site.sink("globex"), on="other")],
+    )
+    site.main.start(others)
+    site.advance(60 * HOUR)
+    kid, live = site.active(), site.active("other")
+    before = {name: site.held_sequence(name) for name in ("acme", "umbrella", "globex")}
+    column = "kid" if table == "tokens" else "current_kid"
+    of = "workspace" if table == "tokens" else "id"
+    site.meddle(f"UPDATE {table} SET {column} = ? WHERE {of} = 'acme'", live)  # noqa: S608 - ours
+    site.meddle(f"UPDATE {table} SET {column} = ? WHERE {of} = 'globex'", kid)  # noqa: S608 - ours
+    assert kid is not None
+    site.revoked.add(kid)
+    assert site.ask("key.revoke", kid=kid, choice="now").succeeded
+    site.advance(HOUR)
+    for name in ("acme", "umbrella", "globex"):
+        assert site.held_sequence(name) > before[name] or name == "globex"
+    assert live in site.main.kids("other")
+    assert site.main.run.revoked_kids == {kid}
+    assert site.main.run.revoked_jtis == {}
     assert site.refused == []
 
 

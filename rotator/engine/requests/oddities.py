@@ -38,3 +38,4 @@ def put_aside(run: Run, rows: Sequence[Odd], reading: Reading) -> None:
         f"{reading.now:%Y-%m-%d %H:%M:%S} UTC, and nothing of what they say was done: {named}{more}"
     )
     run.faults[SUBJECT] = problem  # the log has the event
+    run.tampered[SUBJECT] = reading.now
