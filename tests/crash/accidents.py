@@ -2,13 +2,16 @@
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
+from rotator.adapters.revocations import FILE_NAME
 from rotator.core.events import EventName
-from rotator.core.model import Phase
+from rotator.core.model import DEFAULT_KEYSET, Phase
 from rotator.engine import adopt
 from rotator.engine.recover import reconcile
 from rotator.engine.register import register
+from rotator.engine.second_witness import read_metas
 from tests.crash.scenarios import PACE, TOKEN_GRACE, TOKEN_PERIOD, Scenario, begin, happened, start
 from tests.crash.world import World
 from tests.engine.site import DAY, HOUR, MINUTE
@@ -32,7 +35,7 @@ def backed_up(world: World) -> None:
 
 
 def all_put_back(world: World) -> None:
-    """Put the whole state directory back, witness and all, beside a tree that has gone on, and lost a key since."""
+    """Put the whole state directory back, witness and journal, beside a tree that has gone on, and lost a key since."""
     site = world.site
     begin(world)
     site.advance(2 * DAY, pace=PACE)
@@ -49,6 +52,7 @@ def all_put_back(world: World) -> None:
         site.database.with_name(f"rotator.db{end}").unlink(missing_ok=True)
     for path, content in kept.items():
         path.write_bytes(content)
+    (site.main.state / FILE_NAME).unlink()  # of the journal, which was not begun then
     world.notes["put back"] = "the database is older than the tree until it has been held against the metas"
     world.notes["revoked"] = signer.kid
 
@@ -61,6 +65,34 @@ def restored_from_the_tree(world: World) -> None:
 
 def restored(world: World) -> None:
     assert happened(world, EventName.STATE_RESTORED) == 1
+
+
+def metas_are_stale(world: World) -> None:
+    """Let an hour come in which nothing is due: until when keys are needed is rounded to hours."""
+    begin(world)
+    world.site.advance(DAY, pace=PACE)
+    world.notes["meta"] = _meta(world).read_bytes()
+
+
+def _meta(world: World) -> Path:
+    return world.daemon.jwks().with_name("jwks.meta.json")
+
+
+def look_again(world: World) -> None:
+    world.site.advance(2 * HOUR, pace=2 * HOUR)
+
+
+def start_and_look(world: World) -> None:
+    start(world)
+    look_again(world)
+
+
+def meta_written(world: World) -> None:
+    """Hold that the meta was written anew, and says what the witness says."""
+    assert _meta(world).read_bytes() != world.notes["meta"]
+    run = world.daemon.run
+    (attested,) = read_metas(run.around.publisher, run.ready_sealer, [DEFAULT_KEYSET]).authentic
+    assert attested.known == run.witnessed[DEFAULT_KEYSET]
 
 
 def clock_is_held(world: World) -> None:
@@ -217,6 +249,9 @@ ACCIDENTS: Mapping[str, Scenario] = MappingProxyType(
             act=start,
             expect=restored_from_the_tree,
             least={"commit": 17, "checkpoint": 1, "rename": 7},
+        ),
+        "meta": Scenario(
+            prepare=metas_are_stale, act=look_again, resume=start_and_look, expect=meta_written, least={"rename": 2}
         ),
         "clock accept": Scenario(
             prepare=clock_is_held,

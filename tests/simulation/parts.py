@@ -62,8 +62,11 @@ def known_beside(world: World, replica: Replica, snapshot: Snapshot) -> Known:
     return hold_against(snapshot, replica.witness.record, mine)
 
 
-def attested(world: World) -> bool:
-    """Tell whether the metas know all that happened to the keys: else it would be two failures at once."""
+def attested(world: World, *, since: int) -> bool:
+    """Tell whether the metas know all that happened to the keys, and of an event after ``since``.
+
+    Else it would be two failures at once, or none that can be found out.
+    """
     if world.kek.secret is None:
         return False
     sealer = StandInKeyring(world.kek).unlock(())
@@ -73,6 +76,8 @@ def attested(world: World) -> bool:
     for replica in world.replicas.values():
         publisher = StandInPublisher(replica.tree, Hazards(), lambda: world.now)
         metas = {meta.keyset: meta for meta in read_metas(publisher, sealer, [name for name, _ in rows]).authentic}
+        if not any(meta.audit_seq > since for meta in metas.values()):
+            return False
         for name, generation in rows:
             active = [kid for keyset, kid, phase in keys if (keyset, phase) == (name, "active")]
             revoked = {kid for keyset, kid, phase in keys if (keyset, phase) == (name, "revoked")}
