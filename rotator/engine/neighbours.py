@@ -19,7 +19,8 @@ def catch_up(run: Run, reading: Reading) -> None:
     if run.caught_up == run.head:
         return
     with run.around.store.read() as snapshot:
-        run.replicas |= {row.replica for row in snapshot.replicas()}  # rows of them are never deleted
+        there = {row.replica for row in snapshot.replicas()}
+        run.replicas = (run.replicas | there) - snapshot.forgotten_replicas()  # no row of one is ever deleted
         if run.replicas <= {run.around.replica}:
             run.caught_up = run.head
             return

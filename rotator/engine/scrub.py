@@ -327,7 +327,7 @@ def renew_replicas(run: Run, reading: Reading) -> None:
     Without it nobody would wait for its tree, which verifiers may be served from.
     """
     with run.around.store.read() as snapshot:
-        gone = run.replicas - {row.replica for row in snapshot.replicas()}
+        gone = run.replicas - {row.replica for row in snapshot.replicas()} - snapshot.forgotten_replicas()
     for name in sorted(gone):
         tampered(run, "replicas", name, "it is gone; the replica counts as one of which no more is known", reading)
         with run.around.store.begin() as transaction:

@@ -97,6 +97,10 @@ class Snapshot(Protocol):
         """Return the replicas that are not forgotten."""
         ...
 
+    def forgotten_replicas(self) -> frozenset[ReplicaId]:
+        """Return the replicas of which somebody said that they are gone for good."""
+        ...
+
     def wish(self, keyset: KeysetName) -> Wish | None:
         """Return what an operator asked of a keyset, if it is not fulfilled yet."""
         ...

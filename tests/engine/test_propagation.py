@@ -260,6 +260,19 @@ def test_a_replica_whose_row_somebody_deletes_is_waited_for_all_the_same(site: S
     assert not activated(site, fresh)
 
 
+def test_a_replica_that_was_forgotten_is_waited_for_no_more(site: Site) -> None:
+    two(site)
+    site.daemon("other").stop()
+    fresh = lose_signer(site)
+    site.advance(HOUR, pace=HOUR)
+    site.rewrite("replicas", "replica = 'other'", forgotten_at=1)
+    site.advance(PROPAGATION + DAY, pace=HOUR)
+    assert activated(site, fresh)
+    site.main.restart()
+    assert dict(site.main.run.faults) == {}
+    assert site.main.run.replicas == {"local"}
+
+
 def test_a_replica_with_an_empty_tree_adds_no_wait(site: Site) -> None:
     """Nobody fetched from it before its first file, which has the key."""
     site.main.start()

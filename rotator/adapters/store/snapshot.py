@@ -21,6 +21,7 @@ from rotator.core.model import (
     KeysetName,
     Kid,
     Overlap,
+    ReplicaId,
     Token,
     Wish,
     WorkspaceId,
@@ -160,13 +161,17 @@ class SqlSnapshot:
     def sightings(self, keyset: KeysetName) -> tuple[Sighting, ...]:
         """Return every sighting of the keyset's kids, forgotten replicas left out, and rows that are not authentic."""
         found = self._all(queries.SIGHTINGS_OF_KEYSET, keyset=keyset)
-        forgotten = {row.replica for row in self._every_replica() if row.forgotten_at is not None}
+        forgotten = self.forgotten_replicas()
         believed = rows.believed("sightings", found, self._integrity, rows.sighting)
         return tuple(sighting for sighting in believed if sighting.replica not in forgotten)
 
     def replicas(self) -> tuple[ReplicaRow, ...]:
         """Return the replicas that are not forgotten. One whose row is not authentic is none that was forgotten."""
         return tuple(row for row in self._every_replica() if row.forgotten_at is None)
+
+    def forgotten_replicas(self) -> frozenset[ReplicaId]:
+        """Return the replicas of which somebody said that they are gone for good."""
+        return frozenset(row.replica for row in self._every_replica() if row.forgotten_at is not None)
 
     def _every_replica(self) -> tuple[ReplicaRow, ...]:
         return tuple(rows.replica(row, self._integrity) for row in self._all(queries.ALL_REPLICAS))
