@@ -7,7 +7,6 @@ live. What it knows better stands; what it does not know of, the row says.
 from dataclasses import replace
 
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey
-from rotator.core.planner import IN_SET
 from rotator.engine.run import Run
 from rotator.ports import WitnessedKey, WitnessedKeyset
 
@@ -45,12 +44,13 @@ def _unbelievable(key: SigningKey) -> SigningKey:
 
 
 def _has_left(key: SigningKey, witnessed: WitnessedKeyset) -> bool:
-    """Tell whether a key was published once, and has left the set for good, whatever its row says.
+    """Tell whether a key was published once, and has left the set for good, although its row says that it may sign.
 
     Keys that are made here are published in the order of their numbers, so that the witness has seen it come and go.
+    A row that says that the key is kept for its tokens is believed: it says itself until when, and then the key leaves.
     """
     last = max((each.sequence for each in witnessed.published), default=0)
-    return key.origin is Origin.MADE and key.phase in IN_SET and key.sequence < last
+    return key.origin is Origin.MADE and key.phase in (Phase.PENDING, Phase.ACTIVE) and key.sequence < last
 
 
 def _turned_back(key: SigningKey, known: WitnessedKey, *, signs: bool) -> bool:

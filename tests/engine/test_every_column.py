@@ -35,6 +35,8 @@ LARGEST = 2**63 - 1
 NUMBERS = (0, 1, -LARGEST, LARGEST)
 OF_OTHERS = ("requests",)
 """What people asked for is authenticated where it is accepted, and has tests of its own."""
+SAYS_WHAT_IT_IS = ("installation", "audit_head")
+"""Without its one row no database is worked on: `test_turned_back.py`."""
 
 
 def values_for(column: sa.Column[Any], found: list[Any]) -> Iterator[Any]:
@@ -300,7 +302,7 @@ def first_row(watch: Watch, table: str) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("mode", ["running", "stopped"])
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [table for table in TABLES if table not in SAYS_WHAT_IT_IS])
 def test_no_loss_is_obeyed(template: Template, tmp_path: Path, table: str, mode: str) -> None:
     """A row that is taken away is named or made anew; with it goes what only it held, and nothing else."""
     site = template.copy(tmp_path)

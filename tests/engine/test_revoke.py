@@ -11,6 +11,7 @@ from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.core.actions import Reason
 from rotator.core.events import EventName
 from rotator.core.model import Algorithm, Kid, Phase
+from rotator.engine.request_rows import GOOD_FOR
 from rotator.errors import StoreError, WitnessError
 from rotator.ports import Journal, KeyMaterial, RevocationEntry, RevocationJournal
 from tests.engine.site import DAY, HOUR, MAX_CACHE, MINUTE, PROPAGATION, SECOND, Disk, Site, without
@@ -337,6 +338,22 @@ def test_a_revocation_that_was_cut_off_is_finished_by_the_next_start(site: Site,
     assert {kid_of(site, name) for name in ("acme", "umbrella")} == {spare}
     assert len(site.events(EventName.KEY_REVOKED)) == 1
     site.assert_sound()
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["before the commit", "before the publication"])
+def test_a_revocation_that_was_cut_off_is_finished_however_long_nothing_ran(site: Site, journal: bool) -> None:
+    """The key is revoked by then: were the rest refused for its age, its workspaces would keep tokens on it."""
+    signer, _ = settled(site)
+    site.revoked.add(signer)
+    number = site.submit("key.revoke", kid=signer, choice="wait")
+    kill_at(site, journal=journal)
+    site.clock.reboot(GOOD_FOR + DAY)
+    site.main.start()
+    site.advance(HOUR)
+    assert site.answer(number).succeeded
+    assert signer not in site.main.kids()
+    assert signer not in {kid_of(site, name) for name in ("acme", "umbrella")}
+    assert site.query("SELECT count(*) FROM tokens WHERE phase IN ('active', 'grace') AND kid = ?", signer) == [(0,)]
 
 
 def test_a_token_revocation_that_only_reached_the_journal_is_finished_by_the_next_start(site: Site) -> None:
