@@ -80,6 +80,8 @@ def reconcile(run: Run, reading: Reading) -> None:
         run.once_ours = {key.kid: key.public_jwk for known in record.keysets.values() for key in known.published}
         with run.around.store.begin() as transaction:
             ahead = _ahead(record, run.journal.entries) if known.behind else {}
+            if known.behind:
+                _leave_followed(run, record)
             record = with_journal(record, run.journal.entries) if known.behind else record
             events = list(
                 _revocations(transaction, record, ahead, reading.now, reading.now, asked, behind=known.behind)
@@ -151,6 +153,7 @@ def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
             return ()
         due_at, ahead = _certain(record, reading.now), _ahead(record, run.journal.entries)
         reached = _reached(record, reading.now)
+        _leave_followed(run, record)
         record = with_journal(record, run.journal.entries)
         events = list(_revocations(transaction, record, ahead, reading.now, due_at, (), behind=True))
         for name in sorted(known.keysets & record.keysets.keys()):
@@ -223,6 +226,16 @@ def _ahead(record: WitnessRecord, entries: Iterable[RevocationEntry]) -> Mapping
     """Return the entries of which the witness does not know yet, by the kids and jtis that they name."""
     known = record.revoked_kids | record.revoked_jtis.keys()
     return {name: entry for entry in entries for name in (*entry.kids, *entry.jtis) if name not in known}
+
+
+def _leave_followed(run: Run, record: WitnessRecord) -> None:
+    """Leave journaled revocations alone that were carried out before the older database was put in place.
+
+    What they name is revoked in it. What an operator chose with one, as that a fresh key may sign before every verifier
+    can know it, was said of the keys of that time.
+    """
+    known = record.revoked_kids | record.revoked_jtis.keys()
+    run.followed |= {entry.id for entry in run.journal.entries if known.issuperset((*entry.kids, *entry.jtis))}
 
 
 def _reached(record: WitnessRecord, now: datetime) -> datetime:

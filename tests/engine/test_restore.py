@@ -472,3 +472,31 @@ def test_a_clock_that_the_witness_speaks_against_is_accepted_once(site: Site) ->
     site.main.restart()
     site.advance(MINUTE)
     assert dict(site.main.run.faults) == {}
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["clock trusted", "clock held at first"])
+def test_what_was_chosen_with_a_revocation_long_ago_is_not_chosen_again(site: Site, held: bool) -> None:
+    """The journal knows a revocation of which the old database does not, and the fresh key waits all the same."""
+    site.main.start()
+    site.advance(DAY, pace=12 * HOUR)
+    kept = back_up(site)
+    gone = {key.kid for key in site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
+    site.revoked |= gone
+    assert site.ask("keyset.revoke", keyset="default", choice="now").succeeded
+    site.advance(30 * DAY, pace=12 * HOUR)
+    site.refused.clear()  # those that were chosen then
+    put_back(site, kept)
+    if held:
+        site.clock.leap(timedelta(days=-20))
+    site.main.start()
+    if held:
+        site.clock.leap(timedelta(days=20))
+        site.main.settle()
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    assert site.active() is None
+    site.advance(PROPAGATION - HOUR, pace=HOUR)
+    assert site.active() is None
+    site.advance(2 * HOUR, pace=HOUR)
+    assert site.active() not in {None, *gone}
+    assert gone.isdisjoint(site.main.kids())
+    assert site.refused == []
