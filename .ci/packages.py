@@ -30,11 +30,13 @@ def main() -> int:
         in_wheel = set(archive.namelist())
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    wrong_name = [each.name for each in (wheel, sdist) if not each.name.startswith("rotatord-")]
     data = next(name.partition("/")[0] for name in in_wheel if ".data/" in name)
     missing = [f"wheel: {path}" for path in sorted({*package, "rotator/py.typed"} - in_wheel)]
     missing += [f"wheel: {path}" for path in SHARED if f"{data}/data/share/rotator/{path}" not in in_wheel]
     missing += [f"sdist: {path}" for path in sorted({*package, *SDIST} - in_sdist)]
-    wrong = [f"{name}: does not belong there" for name in sorted(in_wheel | in_sdist) if name.endswith(NEVER)]
+    wrong = [f"{name}: the distribution is called rotatord" for name in wrong_name]
+    wrong += [f"{name}: does not belong there" for name in sorted(in_wheel | in_sdist) if name.endswith(NEVER)]
     wrong += [f"wheel: {name} does not belong there" for name in sorted(in_wheel) if name.startswith("tests/")]
     if not any(path.startswith("rotator/adapters/store/migrations/versions/") for path in in_wheel):
         missing.append("wheel: the migrations")

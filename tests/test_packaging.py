@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rotator import __version__
+from rotator.adapters.store.connect import POSTGRESQL_DRIVER
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("alembic", "apscheduler", "cryptography", "joserfc", "pydantic", "rich", "sqlalchemy", "structlog", "yaml")
@@ -38,6 +39,18 @@ def test_the_version_is_the_same_everywhere() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest[1] == version
+
+
+def test_the_driver_that_a_message_tells_to_install_is_the_one_of_the_extra() -> None:
+    assert project()["project"]["optional-dependencies"]["postgres"] == [POSTGRESQL_DRIVER]
+
+
+def test_the_distribution_has_a_name_that_is_nobody_elses() -> None:
+    """``rotator`` on PyPI is another program: neither its name nor an extra of it may be asked for anywhere."""
+    assert project()["project"]["name"] == "rotatord"
+    asked_for = [line for lines in project()["project"]["optional-dependencies"].values() for line in lines]
+    assert [line for line in asked_for if re.match(r"rotator\b", line)] == []
+    assert metadata.distribution("rotatord").version == __version__
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:

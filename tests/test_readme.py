@@ -1,7 +1,9 @@
 """The documents: what they link to is there, their configs load, their commands exist."""
 
+import itertools
 import re
 import shlex
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,42 @@ def test_the_readme_promises_one_command_to_run_and_one_to_test(mark: str) -> No
     """Which .ci/run takes from there."""
     assert "\n" not in marked(mark)
     assert marked(mark).startswith("python3 -m venv .venv && .venv/bin/pip install --quiet ")
+
+
+def installations(text: str) -> list[list[str]]:
+    """Return what each ``pip install``, ``pipx install`` or ``uv`` in a text is told to install, options aside."""
+    lines = re.findall(r"\b(?:pipx? install|uv (?:pip install|add|tool install)|uvx)\s+([^\n`]*)", text)
+    return [[word for word in next(shell_commands(line)) if not word.startswith("-")] for line in lines]
+
+
+def stranger_in(wanted: str) -> bool:
+    """Tell whether it is neither a path to this project, with extras that it has, nor a file of its name."""
+    path, _, extras = wanted.rstrip("]").partition("[")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    of_it = path == "." or re.fullmatch(rf"(\S*/)?{project['name']}-\S+\.whl", path) is not None
+    return not of_it or not set(filter(None, extras.split(","))) <= set(project["optional-dependencies"])
+
+
+def everything_that_is_read() -> list[Path]:
+    """Return each file of the project that may tell a person what to type."""
+    inside = [path for name in ("rotator", "systemd", "docs") for path in (ROOT / name).rglob("*") if path.is_file()]
+    return [
+        *documents(),
+        ROOT / "config.example.yaml",
+        *(path for path in inside if path.suffix not in (".pyc", ".svg")),
+    ]
+
+
+def test_whatever_is_told_to_be_installed_is_this_project() -> None:
+    """It is on no index yet, and `rotator` on PyPI is a stranger's: from a path, or a wheel of its own name."""
+    wanted = {path.name: installations(path.read_text()) for path in everything_that_is_read()}
+    assert {name: lines for name, lines in wanted.items() if any(map(stranger_in, itertools.chain(*lines)))} == {}
+    assert {name for name, lines in wanted.items() if lines} >= {"README.md", "systemd.md"}
+
+
+@pytest.mark.parametrize("line", ["pip install rotator", "x/pip install -q 'rotator[postgres]'", "pip install '.[pg]'"])
+def test_a_stranger_would_be_found(line: str) -> None:
+    assert any(map(stranger_in, itertools.chain(*installations(line))))
 
 
 def test_the_guide_to_the_tests_names_each_of_them() -> None:

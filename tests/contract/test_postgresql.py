@@ -104,5 +104,5 @@ def test_broken_connection_is_replaced(new_postgresql_url: Callable[[], str], po
 def test_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra, which the message says how to install."""
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
-    with pytest.raises(StoreError, match=r"pip install 'rotator\[postgres\]'"):
+    with pytest.raises(StoreError, match=r"the extra `postgres` does: \S+ -m pip install 'psycopg\[binary\]>="):
         open_store("postgresql://ada@host/db", create=True)

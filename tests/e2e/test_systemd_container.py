@@ -1,8 +1,8 @@
 """The service as README.md tells to install it, on a real systemd.
 
-A Debian tree is booted in a container; the shell blocks of README.md are run in it, word for word, with the wheel of
-this checkout and those of its dependencies at hand and no network. The tests look at the one machine in the order in
-which they stand here. Takes about a minute and root, so it is run on demand: ``pytest -m container``.
+A Debian tree is booted in a container; the shell blocks of README.md are run in it, word for word, in a copy of
+this checkout, with the wheels of its dependencies at hand and no network. The tests look at the one machine in the
+order in which they stand here. Takes about a minute and root, so it is run on demand: ``pytest -m container``.
 """
 
 import json
@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from tests.readme import ROOT, block_with
 
 pytestmark = pytest.mark.container
 
+BUILT_WITH: Final[list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
 GUIDE: Final = ROOT / "docs" / "systemd.md"
 MANY: Final = 2_500
 """More workspaces than it takes for the daemon to sign in a process of its own."""
@@ -51,7 +53,10 @@ cat /srv/wanted.yaml > "$1"
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the wheel of this checkout, unless ``$TEST_WHEEL`` is one, and get those that it needs on a Debian 12."""
+    """Make the wheel of this checkout, unless ``$TEST_WHEEL`` is one, and get those that it needs on a Debian 12.
+
+    Those are what it is built with, too: the guide installs from the checkout.
+    """
     directory = tmp_path_factory.mktemp("wheels")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     made = os.environ.get("TEST_WHEEL")
@@ -61,7 +66,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", directory, ROOT], check=True, timeout=600)
     (wheel,) = directory.glob("*.whl")
     of_debian = ["--only-binary=:all:", "--python-version=3.11"]
-    subprocess.run([*pip, "download", *of_debian, "--dest", directory, wheel], check=True, timeout=600)
+    subprocess.run([*pip, "download", *of_debian, "--dest", directory, wheel, *BUILT_WITH], check=True, timeout=600)
     return directory
 
 
@@ -72,6 +77,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[
     tree = directory / "tree"
     subprocess.run(["cp", "-a", "--reflink=auto", debian_tree(), tree], check=True, timeout=300)
     shutil.copytree(wheels, tree / "srv" / "wheels")
+    copy_checkout(tree / "srv" / "checkout")
     (tree / "srv" / "wanted.yaml").write_text(f"{block_with('yaml', 'sqlite:////var/lib/rotator')}{WORKSPACES}")
     editor = tree / "usr" / "local" / "bin" / "editor"
     editor.write_text(EDITOR)
@@ -90,9 +96,20 @@ def tmpfiles_line() -> str:
     return str(line)
 
 
+def copy_checkout(to: Path) -> None:
+    """Copy what is under version control, as it stands."""
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, to / name)
+
+
 def install(container: Container) -> None:
     container.tell(
-        block_with("sh", "python3 -m venv /opt/rotator"), PIP_NO_INDEX="1", PIP_FIND_LINKS="/srv/wheels", PIP_QUIET="1"
+        f"cd /srv/checkout\n{block_with('sh', 'python3 -m venv /opt/rotator')}",
+        PIP_NO_INDEX="1",
+        PIP_FIND_LINKS="/srv/wheels",
+        PIP_QUIET="1",
     )
     container.tell("systemd-tmpfiles --create rotator-tokens.conf")
     container.tell(block_with("sh", "systemctl enable --now rotator"))

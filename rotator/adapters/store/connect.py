@@ -8,6 +8,7 @@ later, nor decide on what another is changing), and a read sees one snapshot. On
 import ipaddress
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,6 +31,7 @@ from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.transaction import SqlTransaction
 from rotator.errors import StoreError, StoreLostError
 from rotator.ports import Sealer, Snapshot, Transaction
+from rotator.told import told
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
 ASK_AGAIN_SECONDS: Final = 0.01
@@ -51,6 +53,9 @@ A partial, for it is called for each value, and stays out of the interpreter.
 
 BESIDE: Final = ("", "-wal", "-shm")
 """What the names of an SQLite database's files end in. The log and its index live as long as a connection does."""
+
+POSTGRESQL_DRIVER: Final = "psycopg[binary]>=3.2"
+"""What the extra ``postgres`` asks for."""
 
 WRITES: Final = "rotator_writes"
 """Execution option of a connection whose transaction will write."""
@@ -345,7 +350,8 @@ def _postgresql_engine(url: URL) -> sa.Engine:
         )
     except ModuleNotFoundError as error:
         raise StoreError(
-            "state.url names PostgreSQL, whose driver is not installed. Install it: pip install 'rotator[postgres]'"
+            "state.url names PostgreSQL, whose driver is not installed; install it, as the extra `postgres` does: "
+            + told(sys.executable, "-m", "pip", "install", POSTGRESQL_DRIVER)
         ) from error
     sa.event.listen(engine, "connect", _on_postgresql_connect)
     return engine
