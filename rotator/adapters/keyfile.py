@@ -30,6 +30,7 @@ from rotator.core.jwks import canonical
 from rotator.core.model import Algorithm, Kid
 from rotator.core.secret import Secret
 from rotator.core.strict_json import parse
+from rotator.core.weak_keys import jwk_weakness
 from rotator.errors import RefusedError
 from rotator.ports import FoundKey
 
@@ -39,8 +40,9 @@ LARGEST_BYTES: Final = 48 * 1024
 RSA_LEAST_BITS: Final = 2048  # RFC 7518 §3.3
 RSA_MOST_BITS: Final = 8192
 
-KID: Final = re.compile(r"[!-~]{1,200}")
-"""Printable ASCII without spaces: kids reach logs and terminals, and our own placeholders have spaces in them."""
+KID: Final = re.compile(r"(?!--)[A-Za-z0-9._~:@+/=,#%|-]{1,200}")
+"""Kids reach logs, pages, terminals and command lines: no spaces, which our own placeholders have, no quotes, brackets
+or backslashes, and nothing that reads as a long option. A thumbprint may begin with a hyphen."""
 
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 _BLOCK: Final = re.compile(
@@ -92,7 +94,7 @@ def read_jwk(text: Secret[str], origin: str, kid: str | None = None) -> FoundKey
 
 def _document(text: Secret[str], origin: str) -> dict[str, Any]:
     try:
-        document = parse(text.reveal())
+        document = parse(text.reveal().removeprefix("\ufeff"))  # some editors begin a file with a mark (RFC 8259 §8.1)
     except ValueError as error:
         raise RefusedError(f"{origin}: {error}; a JWK is a JSON object, and for PEM say --pem") from None
     if not isinstance(document, dict):
@@ -219,7 +221,10 @@ def _kid(own: object, given: str | None, place: str) -> str | None:
     elif given is not None and own != given:
         raise RefusedError(f"{place}: its kid is {_shown(own)}, and tokens name it so; leave --kid out")
     if own is not None and not (isinstance(own, str) and KID.fullmatch(own)):
-        raise RefusedError(f"{place}: a kid is 1 to 200 printable ASCII characters without spaces, and this one is not")
+        raise RefusedError(
+            f"{place}: a kid is 1 to 200 letters, digits and . _ ~ : @ + / = , # % | - and does not begin with --;"
+            f" {_shown(own)} is none"
+        )
     return own
 
 
@@ -334,6 +339,8 @@ def _found(
     key: PrivateKey | PublicKey, algorithm: Algorithm, kid: str | None, place: str, notes: list[str]
 ) -> FoundKey:
     members = _members(key)
+    if problem := jwk_weakness(members):
+        raise RefusedError(f"{place}: the key is not safe: {problem}")
     if kid is None:
         kid = thumbprint(members)
         notes.append(f"{place} has no kid; named by its thumbprint {kid}: tokens that name another are not found by it")

@@ -16,6 +16,7 @@ from typing import Final
 
 from rotator.core.model import DEFAULT_KEYSET, Algorithm, KeysetName, Kid
 from rotator.core.strict_json import parse
+from rotator.core.weak_keys import jwk_weakness
 
 PUBLIC_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "EC": ("crv", "x", "y"),  # RFC 7518 §6.2.1
@@ -62,9 +63,13 @@ def _joined(keys: Sequence[str]) -> bytes:
 def publishable(text: str, *, kid: Kid, algorithm: Algorithm) -> str:
     """Return a JWK that others made as :func:`render` would publish it; what it lacks of ``kid`` and ``alg`` is added.
 
-    Raises :class:`JwksError` as :func:`render` does. What this returns, rendered and read back, is the same text.
+    Raises :class:`JwksError` as :func:`render` does, and for a key whose private half others can find, or with which
+    anybody can sign. What this returns, rendered and read back, is the same text.
     """
-    return canonical(_public_half(text, {"kid": kid, "alg": algorithm}))
+    public = _public_half(text, {"kid": kid, "alg": algorithm})
+    if problem := jwk_weakness(public):
+        raise JwksError(f"the JWK {kid!r} is not safe: {problem}")
+    return canonical(public)
 
 
 def _public_half(text: str, default: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

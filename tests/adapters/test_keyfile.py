@@ -193,9 +193,11 @@ JWKS: dict[str, tuple[Callable[[], object], str]] = {
     "cut short": (lambda: _mixed(x=OTHER["x"][:-4]), "its numbers make no EC key"),
     "padded": (lambda: _mixed(x=OTHER["x"] + "="), "its member x is not base64url"),
     "a number for text": (lambda: _mixed(y=5), "no text as its member y"),
-    "a kid of no text": (lambda: jwk(kid=7), "a kid is 1 to 200 printable"),
-    "a kid that steers a terminal": (lambda: jwk(kid="\x1b[2J"), "a kid is 1 to 200 printable"),
-    "a kid with a space": (lambda: jwk(kid="(key 1, without kid)"), "a kid is 1 to 200 printable"),
+    "a kid of no text": (lambda: jwk(kid=7), "a kid is 1 to 200 letters, digits"),
+    "a kid that steers a terminal": (lambda: jwk(kid="\x1b[2J"), "a kid is 1 to 200 letters, digits"),
+    "a kid that is an option": (lambda: jwk(kid="--yes"), "does not begin with --; '--yes' is none"),
+    "a kid that is markup": (lambda: jwk(kid="<script>"), "a kid is 1 to 200 letters, digits"),
+    "a kid with a space": (lambda: jwk(kid="(key 1, without kid)"), "a kid is 1 to 200 letters, digits"),
     "one kid twice": (
         lambda: {"keys": [public(jwk(kid="a")), public(jwk("ed", kid="a"))]},
         "the kid a is there 2 times",
@@ -207,6 +209,10 @@ JWKS: dict[str, tuple[Callable[[], object], str]] = {
         "FILE: key 2: it has no text as its member n",
     ),
 }
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file() -> None:
+    assert read_jwk(Secret("\ufeff" + json.dumps(public(jwk(kid="a")))), "FILE").keys[0].kid == "a"
 
 
 @pytest.mark.parametrize("case", JWKS)

@@ -138,16 +138,30 @@ def test_what_is_rendered_is_read_back_key_by_key() -> None:
     assert parse_kids(render([text(key) for key in ALL])) == ("one", "two", "three", "four")
 
 
+# The key of RFC 7517 A.1.
+REAL = EC | {
+    "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+    "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+}
+
+
+def test_a_key_with_which_anybody_can_sign_is_not_published_for_others() -> None:
+    """The identity point: a verifier that knows it takes any signature for one of that key."""
+    identity = {"kty": "OKP", "crv": "Ed25519", "x": "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
+    with pytest.raises(JwksError, match="'one' is not safe: its point is of small order"):
+        publishable(text(identity), kid=Kid("one"), algorithm=Algorithm.EDDSA)
+
+
 def test_a_key_of_others_is_published_as_it_reads_back() -> None:
     """So that the file is not taken for someone else's for ever after."""
-    bare = {name: value for name, value in EC.items() if name not in {"kid", "alg", "use"}} | {"x5c": ["x"]}
+    bare = {name: value for name, value in REAL.items() if name not in {"kid", "alg", "use"}} | {"x5c": ["x"]}
     text_published = publishable(text(bare), kid=Kid("one"), algorithm=Algorithm.ES256)
-    assert text_published == canonical(EC)
+    assert text_published == canonical(REAL)
     assert parse_set(render([text_published])) == ((Kid("one"), text_published),)
 
 
 def test_a_key_of_others_keeps_the_name_and_algorithm_that_it_came_with() -> None:
-    assert publishable(text(EC), kid=Kid("other"), algorithm=Algorithm.RS256) == canonical(EC)
+    assert publishable(text(REAL), kid=Kid("other"), algorithm=Algorithm.RS256) == canonical(REAL)
     with pytest.raises(JwksError, match="private member d"):
         publishable(text(EC | {"d": "ZA"}), kid=Kid("one"), algorithm=Algorithm.ES256)
 
