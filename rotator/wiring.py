@@ -123,7 +123,9 @@ def _surroundings(
     def on_output(workspace: WorkspaceId, text: str) -> None:
         log.event("delivery.output", workspace=workspace, output=text)
 
-    forbidden = (settings.state_directory, settings.publish_directory)
+    forbidden = [settings.state_directory, settings.publish_directory, config.path, settings.control.socket]
+    if settings.kek.file is not None:
+        forbidden.append(settings.kek.file)
     return Surroundings(
         replica=REPLICA,
         store=store,

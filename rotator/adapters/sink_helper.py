@@ -73,7 +73,7 @@ class Files:
         self._request = request
         self._disk = disk
         self._opened: dict[str, int] = {}
-        self._forbidden: Sequence[str] | None = None
+        self._resolved: Sequence[str] | None = None
 
     def __enter__(self) -> "Files":
         return self
@@ -102,6 +102,8 @@ class Files:
         try:
             _refuse_no_file(item.path, name)
             directory = self._directory(parent, item.path)
+            if any(each.endswith(f"/{name}") for each in self._forbidden):  # one of the files; of the directories it was asked when this was opened
+                self._refuse_ours(f"{_path_of(directory)}/{name}", item.path)
             _refuse_irregular(item.path, name, directory)
             replace_file(directory, name, item.content.encode(), item.mode, disk=self._disk)
         except RefusedPathError as error:
@@ -132,12 +134,18 @@ class Files:
             os.close(opened)
         return first
 
-    def _refuse_ours(self, directory: str, shown: str) -> None:
-        if self._forbidden is None:
-            self._forbidden = [os.path.realpath(each) for each in self._request.forbidden]
+    @property
+    def _forbidden(self) -> Sequence[str]:
+        """What no token may replace, or lie in, with its links followed."""
+        if self._resolved is None:
+            self._resolved = [os.path.realpath(each) for each in self._request.forbidden]
+        return self._resolved
+
+    def _refuse_ours(self, path: str, shown: str) -> None:
         for forbidden, named in zip(self._forbidden, self._request.forbidden, strict=True):
-            if directory == forbidden or directory.startswith(f"{forbidden.rstrip('/')}/"):
-                raise RefusedPathError(f"{shown} lies in {named}, which is rotator's own: give the token another place")
+            if path == forbidden or path.startswith(f"{forbidden.rstrip('/')}/"):
+                where = "is" if path == forbidden and path.endswith(f"/{os.path.basename(shown)}") else "lies in"
+                raise RefusedPathError(f"{shown} {where} {named}, which is rotator's own: give the token another place")
 
 
 def _path_of(directory: int) -> str:

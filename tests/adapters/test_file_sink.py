@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rotator.adapters.disk import REAL_DISK
 from rotator.adapters.sinks import SinkCourier
 from rotator.core.model import Jti, Kid, WorkspaceId
 from rotator.core.policy import CommandSink, FileSink, Sink
@@ -166,6 +167,19 @@ def test_a_path_in_the_state_or_published_directory_is_refused_and_nothing_creat
         deliver(courier, FileSink(f"{tmp_path}/{path}"), PARCEL)
     assert not any((tmp_path / "state").iterdir())
     assert not any((tmp_path / "public").iterdir())
+
+
+def test_a_link_to_a_file_of_ours_is_no_way_to_replace_it(tmp_path: Path) -> None:
+    """The config already refuses its name; this is another way to it."""
+    ours = tmp_path / "etc" / "kek"
+    ours.parent.mkdir()
+    ours.write_text("the key")
+    (tmp_path / "link").symlink_to(ours.parent)
+    courier = SinkCourier([ours], lambda *_: None, disk=REAL_DISK)
+    with pytest.raises(DeliveryError, match=f"kek is {ours}, which is rotator's own"):
+        deliver(courier, FileSink(f"{tmp_path}/link/kek"), PARCEL)
+    assert ours.read_text() == "the key"
+    deliver(courier, FileSink(f"{tmp_path}/link/kek.token"), PARCEL)
 
 
 @pytest.mark.parametrize("path", ["token", "/", "/tmp/.."])
