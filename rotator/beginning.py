@@ -1,4 +1,7 @@
-"""``rotator init``: writes the first config and its key-encryption key; what is there already is never replaced."""
+"""``rotator init`` and ``rotator kek generate``: the first config, and key-encryption keys.
+
+What is there already is never replaced.
+"""
 
 import os
 import tempfile
@@ -9,10 +12,12 @@ from typing import Final
 
 from rotator.adapters.clock import wall_time
 from rotator.adapters.disk import REAL_DISK, Disk, create_durably, describe, ensure_directory
-from rotator.adapters.kek import ensure_kek_file, read_ring_file
+from rotator.adapters.kek import ensure_kek_file, make_kek_file, read_ring_file
+from rotator.adapters.process import keep_out_of_dumps
 from rotator.config import load
 from rotator.config.first import FirstAnswers, render
-from rotator.config.settings import DEFAULT_PATH
+from rotator.config.settings import DEFAULT_PATH, KekKind, KekSource
+from rotator.core.model import KekId
 from rotator.errors import RefusedError
 from rotator.told import told
 from rotator.wiring import user_name
@@ -20,6 +25,9 @@ from rotator.wiring import user_name
 CONFIG_NAME: Final = DEFAULT_PATH.name
 KEK_NAME: Final = "kek"
 CONFIG_MODE: Final = 0o644
+
+OF_THE_UNIT: Final = DEFAULT_PATH.with_name(KEK_NAME)
+"""Where the unit takes its credential from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +97,43 @@ def _steps(config: Path, answers: FirstAnswers) -> Iterator[str]:
     yield told(*rotator, "status")
     if answers.workspace:
         yield told(*rotator, "token", "show", answers.workspace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeKek:
+    """A KEK that was made, and what to do next."""
+
+    kek: str
+    id: KekId
+    named: bool
+    """The config names the file, or the unit does."""
+    next: tuple[str, ...]
+    """Commands, in order."""
+
+
+def file_of(source: KekSource) -> Path:
+    """Return the file that the config names for the KEK; raise :class:`RefusedError` where it names none."""
+    if source.kind is KekKind.ENVIRONMENT or source.file is None:
+        raise RefusedError("the KEK is given by $ROTATOR_KEK; name a file for another one: rotator kek generate FILE")
+    if source.kind is KekKind.STATE:
+        raise RefusedError(
+            f"the config names no file for the KEK, and the first start makes one in {source.file} by itself; for "
+            "one elsewhere name it: rotator kek generate FILE"
+        )
+    return source.file
+
+
+def generate_kek(path: Path, config: Path, source: KekSource | None, *, disk: Disk = REAL_DISK) -> MadeKek:
+    """Make a KEK at ``path``; ``source`` is what ``config`` says of it, None where there is no sound one.
+
+    Raises :class:`KekError` where there is a file already, and where none can be written.
+    """
+    path = path.absolute()
+    keep_out_of_dumps()
+    ring = make_kek_file(path, disk=disk)
+    rotator = ("rotator",) if config == DEFAULT_PATH else ("rotator", "--config", config)
+    step = told(*rotator, "check")
+    of_config = source is not None and source.kind is KekKind.CONFIG and source.file == path
+    if path == OF_THE_UNIT and not of_config:
+        step = f"CREDENTIALS_DIRECTORY={told(path.parent)} {step}"
+    return MadeKek(kek=str(path), id=ring.first, named=of_config or path == OF_THE_UNIT, next=(step,))

@@ -29,6 +29,18 @@ class StoreRuleError(StoreError):
     """A change was refused, and none of it made, because it breaks a rule of the schema."""
 
 
+class StoreEmptyError(StoreError):
+    """The database can be reached, and nothing was ever written to it."""
+
+
+class StoreDriverError(StoreError):
+    """What speaks to the database is not installed."""
+
+    def __init__(self, text: str, step: str) -> None:
+        super().__init__(f"{text}: {step}")
+        self.step = step
+
+
 class StoreLostError(StoreError):
     """The database that is open is not the one at its path any more: whoever works on it has to end."""
 

@@ -279,6 +279,11 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
             "A person put a backup in the place of the database.",
             "file database_seq witness_seq witness_hash",
         ),
+        EventName.KEYSET_REPLACED: _entry(
+            Level.WARNING,
+            "A person had a published set that the database did not know moved aside: tokens on its keys are refused.",
+            "keyset keys command",
+        ),
         EventName.KEK_ADDED: _entry(Level.INFO, "A key-encryption key came into use.", "kek_id"),
         EventName.CLOCK_ACCEPTED: _entry(Level.WARNING, "An operator vouched for the clock."),
         EventName.CONFIG_APPLIED: _entry(

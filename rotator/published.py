@@ -48,8 +48,10 @@ class SetAside:
     """A published set that was moved away."""
 
     keyset: KeysetName
-    kept: str
-    """Where it is now."""
+    kept: str | None
+    """Where it is now; null in a rehearsal, where it stays."""
+    kids: tuple[Kid, ...]
+    """Tokens on these keys are refused from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,16 @@ def adopt_published(config: Config, keep_for: timedelta, reason: str = "") -> Ad
         return Adoptions(adoptions, inherited)
 
 
-def replace_published(config: Config) -> SetsAside:
-    """Move such sets aside, so that the next start is a first start; return where each one is kept."""
-    with _unlocked(config, "published.replace") as (run, reading, inherited):
+def replace_published(config: Config, reason: str) -> SetsAside:
+    """Move such sets aside, so that the next start is a first start; return where each one is kept.
+
+    ``reason`` goes into the audit, beside who runs this.
+    """
+    with _unlocked(config, "published.replace", reason) as (run, reading, inherited):
+        _attribute(run, "published.replace", reason)
+        found = adopt.found_sets(run)
         moved = adopt.replace_published(run, reading)
-        return SetsAside(tuple(SetAside(keyset, path) for keyset, path in moved.items()), inherited)
+        return SetsAside(tuple(SetAside(name, path, found[name].kids) for name, path in moved.items()), inherited)
 
 
 def _without_algorithm(content: bytes) -> tuple[Kid, ...]:

@@ -197,8 +197,17 @@ def settle(run: Run) -> None:
 
 @contextmanager
 def open_readonly(config: Config) -> Iterator[SqlStore]:
-    """Open the state for reading only, beside a daemon or without one."""
-    require_private(config.settings.state_directory)
+    """Open the state for reading only, beside a daemon or without one.
+
+    A database on a server may be there though the state directory is not, which then holds nothing to keep from others.
+    """
+    directory = config.settings.state_directory
+    try:
+        require_private(directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RefusedError(f"the state directory {directory} cannot be used: {describe(error)}") from None
     store = open_store(config.settings.state_url, create=False, read_only=True)
     try:
         yield store

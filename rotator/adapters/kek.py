@@ -23,7 +23,15 @@ from typing import Final, Literal
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from rotator.adapters.disk import REAL_DISK, Disk, create_durably, open_directory, read_regular, remove_leftovers
+from rotator.adapters.disk import (
+    REAL_DISK,
+    Disk,
+    create_durably,
+    describe,
+    open_directory,
+    read_regular,
+    remove_leftovers,
+)
 from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError
@@ -37,6 +45,21 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 
 Use = Literal["seal", "mac"]
+
+
+class KekMissingError(KekError):
+    """There is no file where the KEK is looked for. The message is for a state that was sealed with one."""
+
+    _OR: Final = "or give it as the systemd credential kek, as $ROTATOR_KEK or as kek.file in the config"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"there is no KEK at {path}; put the one back that this state was sealed with, {self._OR}")
+        self.path = path
+
+    def at_first(self) -> KekError:
+        """Return the error for a database that nothing was sealed in yet."""
+        step = told("rotator", "kek", "generate", self.path)
+        return KekError(f"there is no KEK at {self.path}; make one: {step}, {self._OR}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +140,15 @@ def read_ring_value(value: Secret[str], variable: str = "ROTATOR_KEK") -> KekRin
 def read_ring_file(path: Path, *, strict_mode: bool = True) -> KekRing:
     """Read a ring from a file; a symlink is followed, for credentials are often mounted as one.
 
-    ``strict_mode`` refuses a file that anyone but its owner can reach, or that another user owns. A credential of
-    systemd needs it off: systemd guards the directory, and lets the service in by an ACL that shows as a group's.
+    ``strict_mode`` refuses a file that anyone but its owner can reach, or that another user owns; one of root's may be
+    read by a group of this process, as a secret of Kubernetes is. A credential of systemd needs it off: systemd guards
+    the directory, and lets the service in by an ACL that shows as a group's. Raises :class:`KekMissingError` where
+    there is none.
     """
     try:
         content, status = read_regular(path, _LARGEST_RING_BYTES, follow_symlinks=True)
     except FileNotFoundError:
-        raise KekError(
-            f"there is no KEK at {path}; put the one back that this state was sealed with, or give it as the "
-            f"systemd credential kek, as $ROTATOR_KEK or as kek.file in the config"
-        ) from None
+        raise KekMissingError(path) from None
     except OSError as error:
         raise KekError(
             f"the KEK at {path} cannot be read: {error.strerror}; let this user (uid {os.geteuid()}) read it"
@@ -146,9 +168,13 @@ def _require_private(path: Path, status: os.stat_result) -> None:
             f"{os.geteuid()}; give it to the service's user: {told('chown', str(os.geteuid()), path)}"
         )
     mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
+    shared = status.st_uid == 0 and status.st_gid in {os.getegid(), *os.getgroups()}
+    if mode & (0o037 if shared else 0o077):
         step = told("chmod", "600", path)
-        raise KekError(f"the KEK at {path} has mode {mode:04o}, which lets others reach it; close it: {step}")
+        raise KekError(
+            f"the KEK at {path} has mode {mode:04o}, which lets others reach it; close it: {step} (for a "
+            "secret of Kubernetes: defaultMode: 0440, and fsGroup in the securityContext of the pod)"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- making
@@ -164,7 +190,7 @@ def make_kek_file(path: Path, *, disk: Disk = REAL_DISK) -> KekRing:
     except FileExistsError:
         raise KekError(f"{path} is there already; a KEK is never replaced, for the state is sealed with it") from None
     except OSError as error:
-        raise KekError(f"no KEK can be stored at {path}: {error.strerror}") from None
+        raise KekError(f"no KEK can be stored at {path}: {describe(error)}") from None
     return KekRing({kek_id: Secret(key)}, str(path))
 
 

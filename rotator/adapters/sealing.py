@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from rotator.adapters.kek import KekRing, check_value, require_known
+from rotator.adapters.kek import KekMissingError, KekRing, check_value, require_known
 from rotator.core.model import KekId
 from rotator.core.secret import Secret
 from rotator.errors import KekError, SealError
@@ -155,7 +155,12 @@ class SourcedKeyring:
 
     def unlock(self, known: Sequence[KekRow]) -> Sealer:
         """Return a sealer if every KEK in ``known`` is there and right; raise :class:`KekError` otherwise."""
-        ring = self._source()
+        try:
+            ring = self._source()
+        except KekMissingError as error:
+            if known:
+                raise
+            raise error.at_first() from None
         require_known(ring, known)
         if self._last is None or self._last[0] != ring or self._last[0].first != ring.first:
             self._last = (ring, AesGcmSealer(ring))

@@ -14,6 +14,7 @@ from rotator.cli import (
     beginning,
     configuring,
     importing,
+    kek,
     leaving,
     looking,
     planning,
@@ -72,6 +73,7 @@ app.command()(importing.import_key)
 app.command()(verifying.verify)
 app.add_typer(auditing.audit, name="audit")
 app.add_typer(revoking.revoke, name="revoke")
+app.add_typer(kek.kek, name="kek")
 app.add_typer(clock, name="clock")
 app.add_typer(configuring.config_commands, name="config")
 app.add_typer(publishing.published, name="published")

@@ -6,6 +6,7 @@ from pathlib import Path
 from rotator.cli.machine import check_machine, find_warnings
 from rotator.cli.screen import Screen, speaks_unicode
 from rotator.cli.session import load_config
+from rotator.config.settings import Config
 from rotator.core.counting import counted
 
 
@@ -40,6 +41,12 @@ class CheckReport:
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
     machine: tuple[MachineFinding, ...]
+    """Empty with ``--config-only``."""
+
+
+def check_config(option: Path | None) -> CheckReport:
+    """Check the config and its arithmetic alone; raise :class:`ConfigError` for one that is wrong."""
+    return _report(load_config(option, looks_at_sinks=False), (), ())
 
 
 def check_all(option: Path | None) -> CheckReport:
@@ -54,6 +61,10 @@ def check_all(option: Path | None) -> CheckReport:
         )
         for found in check_machine(config)
     )
+    return _report(config, machine, tuple(find_warnings(config)))
+
+
+def _report(config: Config, machine: tuple[MachineFinding, ...], warnings: tuple[str, ...]) -> CheckReport:
     return CheckReport(
         ready=all(found.ok for found in machine),
         config=str(config.path),
@@ -61,7 +72,7 @@ def check_all(option: Path | None) -> CheckReport:
         keysets=len(config.policy.keysets),
         workspaces=len(config.policy.workspaces),
         rules=tuple(_rule(line) for line in config.arithmetic),
-        warnings=(*config.warnings, *find_warnings(config)),
+        warnings=(*config.warnings, *warnings),
         machine=machine,
     )
 
@@ -94,6 +105,9 @@ def show_check(screen: Screen, found: CheckReport) -> None:
         screen.line("warnings", "bold")
         screen.facts([(odd, warning) for warning in found.warnings], style="yellow")
     screen.line()
+    if not found.machine:
+        screen.line("the config is sound; this machine was not looked at", "bold green")
+        return
     screen.line("this machine", "bold")
     for finding in found.machine:
         mark, style = (good, "green") if finding.ok else (bad, "red")

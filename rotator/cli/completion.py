@@ -41,7 +41,7 @@ def _known(context: typer.Context, incomplete: str, command: str, names: Callabl
     try:
         from rotator.cli.session import ask_daemon  # noqa: PLC0415 - heavy
 
-        found = names(ask_daemon(config_of(context, context.params.get("config")), command, PATIENCE))
+        found = names(ask_daemon(config_of(context, context.params.get("config"), aloud=False), command, PATIENCE))
         return sorted({name for name in found if name.startswith(incomplete)})
     except Exception:  # noqa: BLE001 - the edge of a key press: whatever is wrong, the next command tells it
         return []

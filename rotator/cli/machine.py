@@ -3,12 +3,14 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.disk import describe, require_private
+from rotator.adapters.kek import KekMissingError
 from rotator.cli.destinations import Finding, check_sinks, closed_to_others, is_missing, me, obstacle
 from rotator.cli.outside import (
     Witnessed,
@@ -19,13 +21,14 @@ from rotator.cli.outside import (
     see_witness,
     several_replicas,
 )
+from rotator.config.choosing import writers
 from rotator.config.settings import Config, KekKind, KekSource, Settings
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, closed_to
-from rotator.errors import KekError, RotatorError
+from rotator.errors import KekError, RotatorError, StoreDriverError, StoreEmptyError
 from rotator.ports import Snapshot
 from rotator.report.steps import next_step
 from rotator.told import told
-from rotator.wiring import open_readonly, read_kek, user_name
+from rotator.wiring import WITNESS, open_readonly, read_kek, user_name
 
 OLDEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """This program is younger than that: a clock before it is wrong."""
@@ -34,6 +37,7 @@ OLDEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 def check_machine(config: Config) -> Iterator[Finding]:
     """Look at everything on this machine that the daemon will need."""
     settings = config.settings
+    yield from _config_files(config)
     yield _state_directory(settings)
     yield from _database(config)
     yield _writable("published directory", settings.publish_directory)
@@ -52,6 +56,26 @@ def find_warnings(config: Config) -> Iterator[str]:
             f"the published directory {settings.publish_directory} {where} closed to other users: a web server under "
             "another user cannot read it; set publish.directory"
         )
+
+
+def _config_files(config: Config) -> Iterator[Finding]:
+    """Look who can write the config, for it names commands that the daemon runs; what it includes names none."""
+    owners = {os.geteuid(), *_owner(config.settings.state_directory)}
+    for path in (config.path, config.path.parent):
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # it was read a moment ago, and is told of when it is read again
+        others = writers(status, owners)
+        if others:
+            problem = f"{path} can be written by {others}, who can name commands there that the daemon runs"
+            right = told("chmod", "go-w", path) if status.st_uid in {0, *owners} else told("chown", "root", path)
+            yield Finding("config", problem, str(path), right)
+
+
+def _owner(directory: Path) -> Iterator[int]:
+    with suppress(OSError):
+        yield directory.stat().st_uid
 
 
 def _state_directory(settings: Settings) -> Finding:
@@ -85,7 +109,7 @@ def _database(config: Config) -> Iterator[Finding]:
     witnessed = see_witness(config)
     if lost_database(settings) is not None:
         yield Finding("database", "", "made at the first start")
-        yield _kek_alone(settings)
+        yield _kek_alone(settings, first=is_missing(settings.state_directory / WITNESS))
         with empty_state() as snapshot:
             yield from _misfits(config, snapshot, witnessed)
         return
@@ -94,12 +118,17 @@ def _database(config: Config) -> Iterator[Finding]:
             yield Finding("database", "", f"opens; installation {snapshot.installation()}")
             problem = kek_problem(config, snapshot)
             ids = ", ".join(row.kek_id for row in snapshot.keks()) or "none in use yet"
-            step = _kek_step(settings.kek) or "put the one back that this database was sealed with"
+            step = _kek_step(settings.kek, first=not snapshot.keks())
+            step = step or "put the one back that this database was sealed with"
             yield Finding("KEK", problem, f"readable and the right one: {ids}", step)
             yield from _misfits(config, snapshot, witnessed)
+    except StoreEmptyError:
+        yield Finding("database", "", "can be reached; it is filled at the first start")
+        yield _kek_alone(settings, first=is_missing(settings.state_directory / WITNESS))
     except RotatorError as error:
-        yield Finding("database", str(error), "", _database_step(config))
-        yield _kek_alone(settings)
+        step = error.step if isinstance(error, StoreDriverError) else _database_step(config)
+        yield Finding("database", str(error), "", step)
+        yield _kek_alone(settings, first=False)
 
 
 def _misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> Iterator[Finding]:
@@ -108,25 +137,27 @@ def _misfits(config: Config, snapshot: Snapshot, witnessed: Witnessed) -> Iterat
         yield Finding("published set" if name else kind, problem, "", next_step(kind, name))
 
 
-def _kek_alone(settings: Settings) -> Finding:
+def _kek_alone(settings: Settings, *, first: bool) -> Finding:
+    """Look at the KEK beside no database; ``first``: nothing was ever sealed with it."""
     source = settings.kek
     if source.may_create and source.file is not None and is_missing(source.file):
         return Finding("KEK", "", f"made in {source.file} at the first start; keep a copy apart from the backups")
     try:
         ring = read_kek(source)
     except KekError as error:
-        return Finding("KEK", str(error), "", _kek_step(source) or "mend it as the text above says")
+        problem = error.at_first() if first and isinstance(error, KekMissingError) else error
+        return Finding("KEK", str(problem), "", _kek_step(source, first=first) or "mend it as the text above says")
     return Finding("KEK", "", f"readable: {', '.join(ring.keys)}")
 
 
-def _kek_step(source: KekSource) -> str:
+def _kek_step(source: KekSource, *, first: bool) -> str:
     """Return what to do about a file that others can reach, or that is missing; empty when it is neither."""
     if source.file is None:
         return ""
     try:
         status = source.file.stat()
     except FileNotFoundError:
-        return f"put the KEK back at {source.file}"
+        return told("rotator", "kek", "generate", source.file) if first else f"put the KEK back at {source.file}"
     except OSError:
         return f"let this user ({me()}) read {source.file}"
     if source.kind is KekKind.CREDENTIAL:
@@ -140,6 +171,8 @@ def _database_step(config: Config) -> str:
     settings = config.settings
     try:
         require_private(settings.state_directory)
+    except FileNotFoundError:
+        pass
     except (RotatorError, OSError):
         return _opening_step(settings.state_directory)
     if several_replicas(settings):

@@ -58,6 +58,11 @@ _ENVIRONMENT: Final = (
 
 _FILES: Final = (
     ("/etc/rotator/config.yaml", "The config, where nothing else is named. config.example.yaml has every setting."),
+    (
+        "./config.yaml",
+        "The config, where there is none in /etc/rotator either; read by a user who is not root, and who alone can "
+        "write it and the directory.",
+    ),
     ("/run/rotator/control.sock", "The socket of the daemon under systemd."),
 )
 

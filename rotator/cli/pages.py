@@ -1,12 +1,12 @@
 """The pages: what each report looks like to a person."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rotator.cli.plan_pages import subject_of
-from rotator.cli.screen import Screen, short
+from rotator.cli.screen import KID_SHOWN, Screen, short
 from rotator.cli.times import absolute, both, relative
 from rotator.core.alarms import OVERDUE_AFTER
 from rotator.core.counting import counted
@@ -148,16 +148,37 @@ def _day(moment: datetime, now: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d} ({relative(moment, now)})"
 
 
+KIDS_BESIDE_JTIS: Final = 8
+"""Characters of a kid that are shown where a line has to have room for a jti as well."""
+
+
 def show_tokens(screen: Screen, listed: TokenList, now: datetime) -> None:
     """Show tokens with their ends and where they stand with their sinks."""
     if not listed.tokens:
         screen.line("no token has been issued yet")
         return
+    shown = _telling_apart([token.jti for token in listed.tokens])
     rows = [
-        (token.workspace, str(token.sequence), token.phase, short(token.kid), _token_end(token, now), _sinks(token))
+        (
+            token.workspace,
+            str(token.sequence),
+            token.phase,
+            short(token.jti, shown),
+            short(token.kid, KIDS_BESIDE_JTIS),
+            _token_end(token, now),
+            _sinks(token),
+        )
         for token in listed.tokens
     ]
-    screen.table(("WORKSPACE", "NO", "PHASE", "KID", "ENDS", "SINKS"), rows, wrapped="SINKS")
+    screen.table(("WORKSPACE", "NO", "PHASE", "JTI", "KID", "ENDS", "SINKS"), rows, wrapped="SINKS")
+
+
+def _telling_apart(names: Sequence[str]) -> int:
+    """Return how many characters of each name tell it from all others: tokens of one batch begin alike."""
+    shown, longest = KID_SHOWN, max(map(len, names))
+    while shown < longest and len({name[:shown] for name in names}) < len(names):
+        shown += 1
+    return shown
 
 
 def _token_end(token: TokenEntry, now: datetime) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rotator.cli.options import JsonOption
+from rotator.cli.options import JsonOption, config_of
 
 
 def plan(
@@ -43,7 +43,8 @@ def plan(
     from rotator.cli.screen import Screen  # noqa: PLC0415 - heavy
 
     seconds = int(span(horizon, "--for").total_seconds())
-    found = find_plan(context.find_root().params.get("config"), config, seconds, what_if)
+    before = context.find_root().params.get("config") if config is not None else config_of(context, None)
+    found = find_plan(before, config, seconds, what_if)
     if svg is not None:
         save(svg, found.report)
     if as_json:

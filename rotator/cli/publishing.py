@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rotator.cli.options import ConfigOption, JsonOption, ReasonOption, config_of
+from rotator.cli.options import ConfigOption, JsonOption, ReasonOption, RehearseOption, YesOption, config_of
+from rotator.errors import ConfigError
 
 if TYPE_CHECKING:
     from rotator.engine.adopt import Inherited
@@ -59,19 +60,40 @@ def adopt(
 
 
 @published.command("replace")
-def replace(context: typer.Context, *, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def replace(
+    context: typer.Context,
+    *,
+    reason: ReasonOption = "",
+    rehearse: RehearseOption = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Move the published sets aside and begin anew.
 
-    Tokens that were signed with their keys are refused from then on.
+    Tokens that were signed with their keys are refused from then on. It asks before; --rehearse shows what it would
+    move, and changes nothing.
     """
     from rotator.cli.output import print_json  # noqa: PLC0415 - heavy
     from rotator.cli.session import load_config  # noqa: PLC0415 - heavy
+    from rotator.cli.setting_aside import confirm, show_ahead, what_is_ahead  # noqa: PLC0415 - heavy
     from rotator.log import configure_notes  # noqa: PLC0415 - heavy
     from rotator.published import replace_published  # noqa: PLC0415 - heavy
     from rotator.report.shape import to_json  # noqa: PLC0415 - heavy
 
+    if not reason and not rehearse:
+        raise ConfigError("this goes into the audit: say why with --reason, or try it with --rehearse")
+    loaded = load_config(config_of(context, config))
+    ahead = what_is_ahead(loaded)
+    if not as_json and (rehearse or ahead.ends_anything):
+        show_ahead(ahead, rehearsed=rehearse)
+    if rehearse:
+        if as_json:
+            print_json(to_json(ahead.as_report()))
+        return
+    confirm(ahead, yes=yes)
     configure_notes(sys.stderr)
-    done = replace_published(load_config(config_of(context, config)))
+    done = replace_published(loaded, reason)
     if as_json:
         print_json(to_json(done))
         return

@@ -5,12 +5,18 @@ from typing import Annotated
 import typer
 
 from rotator.cli import completion
-from rotator.cli.options import ConfigOption, JsonOption, OfflineOption, ReasonOption, config_of
+from rotator.cli.options import (
+    ConfigOption,
+    JsonOption,
+    OfflineOption,
+    ReasonOption,
+    RehearseOption,
+    YesOption,
+    config_of,
+)
 
 revoke = typer.Typer(help="Refuse what was compromised from now on, and replace it.", no_args_is_help=True)
 
-RehearseOption = Annotated[bool, typer.Option("--rehearse", help="Show what it would do; change nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask, as for scripts.")]
 NoWaitOption = Annotated[
     bool,
     typer.Option("--no-wait", help="Leave with its number as soon as it is accepted; the daemon goes on."),
@@ -98,7 +104,7 @@ def revoke_keyset(
 @revoke.command("token")
 def revoke_token(
     context: typer.Context,
-    jti: Annotated[str, typer.Argument(help="The token's jti.")],
+    jti: Annotated[str, typer.Argument(help="The token's jti, or its beginning, as `rotator tokens list` shows it.")],
     *,
     reason: ReasonOption = "",
     rehearse: RehearseOption = False,

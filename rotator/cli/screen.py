@@ -33,11 +33,11 @@ def is_rich(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
-def short(kid: str) -> str:
-    """Return the beginning of a kid or a hash, which is enough to tell it from others."""
-    if kid.startswith("(") or len(kid) <= KID_SHOWN + 1:  # a placeholder for a key that is yet to be made
+def short(kid: str, shown: int = KID_SHOWN) -> str:
+    """Return the beginning of a kid, a jti or a hash, which is enough to tell it from others."""
+    if kid.startswith("(") or len(kid) <= shown + 1:  # a placeholder for a key that is yet to be made
         return kid
-    return kid[:KID_SHOWN] + ("\N{HORIZONTAL ELLIPSIS}" if speaks_unicode(sys.stdout) else "..")
+    return kid[:shown] + ("\N{HORIZONTAL ELLIPSIS}" if speaks_unicode(sys.stdout) else "..")
 
 
 def tell(text: str) -> None:

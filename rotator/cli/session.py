@@ -40,9 +40,9 @@ def chosen_path(option: Path | None) -> Path:
     return config_path(option, os.environ)
 
 
-def load_config(option: Path | None) -> Config:
+def load_config(option: Path | None, *, looks_at_sinks: bool = True) -> Config:
     """Load the config in full; raise :class:`ConfigError` with everything that is wrong."""
-    return load(chosen_path(option), os.environ, now=SystemClock().read().now)
+    return load(chosen_path(option), os.environ, now=SystemClock().read().now, looks_at_sinks=looks_at_sinks)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading

@@ -1,11 +1,13 @@
 """Asks for what a first config needs, and shows what to do next."""
 
+import json
+import os
 from dataclasses import dataclass
 from typing import Final
 
 import typer
 
-from rotator.beginning import Beginning
+from rotator.beginning import OF_THE_UNIT, Beginning, MadeKek
 from rotator.cli.screen import Screen
 from rotator.config.first import (
     Check,
@@ -19,6 +21,7 @@ from rotator.config.first import (
 from rotator.config.profiles import MAX_CACHE
 from rotator.core.durations import format_duration
 from rotator.errors import ConfigError
+from rotator.told import told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,21 @@ def gather(given: Given, *, interactive: bool) -> FirstAnswers:
 _ISSUER: Final = "The claim `iss` of tokens, as verifiers expect it: https://tokens.example.com"
 _WORKSPACE: Final = "The first workspace: a tenant that gets a token. Others go into the config."
 _VERIFIERS: Final = "Who verifies the tokens? Some of these, or how long the most patient keeps a key set"
+
+
+def show_kek(screen: Screen, done: MadeKek) -> None:
+    """Show which KEK was made, and the next steps."""
+    screen.line(f"wrote {done.kek}, mode 0600", "green")
+    screen.facts([("id", done.id), ("", "keep a copy of it elsewhere: what it seals cannot be opened without it")])
+    if os.geteuid() == 0 and done.kek != str(OF_THE_UNIT):
+        screen.facts([("", f"it is root's: where the daemon is another user's, {told('chown', 'USER', done.kek)}")])
+    screen.line("next", "bold")
+    if not done.named:
+        screen.line("  name it in the config, unless $ROTATOR_KEK or a credential of systemd holds it:")
+        screen.command(f"kek: {{file: {json.dumps(done.kek, ensure_ascii=False)}}}")
+        screen.line("  or, to change the KEK, put its line above the one that is in use")
+    for step in done.next:
+        screen.command(step)
 
 
 def _checked(option: str, check: Check, value: str) -> None:

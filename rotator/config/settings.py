@@ -119,7 +119,10 @@ class Config:
 
 
 def config_path(option: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the path of the config: ``--config``, else ``$ROTATOR_CONFIG``, else :data:`DEFAULT_PATH`."""
+    """Return the path of the config: ``--config``, else ``$ROTATOR_CONFIG``, else :data:`DEFAULT_PATH`.
+
+    A command that is named none may have one of its own: see :mod:`rotator.config.choosing`.
+    """
     if option is not None:
         return option
     return Path(environ["ROTATOR_CONFIG"]) if environ.get("ROTATOR_CONFIG") else DEFAULT_PATH

@@ -35,6 +35,7 @@ class EventName(StrEnum):
     KEYSET_ENDED = "keyset.ended"
     KEYSET_REVOKED = "keyset.revoked"
     KEYSET_PUBLISHED = "keyset.published"
+    KEYSET_REPLACED = "keyset.replaced"
     KEY_MADE = "key.made"
     KEY_ADOPTED = "key.adopted"
     KEY_IMPORTED = "key.imported"

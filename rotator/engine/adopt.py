@@ -130,6 +130,13 @@ def replace_published(run: Run, reading: Reading) -> Mapping[KeysetName, str]:
     for name in run.policy.keysets.keys() & run.witnessed.keys():  # what was published there is not needed any more
         run.witnessed[name] = replace(run.witnessed[name], active=None, published=())
     write_witness(run)
+    events = [
+        Event(EventName.KEYSET_REPLACED, reading.now, keyset=name, details={"keys": len(published.kids)})
+        for name, published in found.items()
+    ]
+    if events:  # before they are moved: who is cut off in between does it again, and is known both times
+        with run.around.store.begin() as transaction:
+            run.head = transaction.append(events)
     return {
         name: run.around.publisher.withdraw(name, published.content, reading.now) for name, published in found.items()
     }

@@ -125,6 +125,10 @@ class Snapshot(Protocol):
         """Return one token."""
         ...
 
+    def jtis_beginning(self, beginning: str, limit: int) -> tuple[Jti, ...]:
+        """Return the ids of tokens that begin so, in order, and at most ``limit`` of them."""
+        ...
+
     def token_text(self, jti: Jti, algorithm: Algorithm) -> Secret[bytes] | None:
         """Return the text of a token; None where it was erased, or the KEK that opens it is not at hand."""
         ...

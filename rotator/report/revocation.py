@@ -21,7 +21,7 @@ from rotator.engine.observe import lost as lost_sighting
 from rotator.errors import UnknownNameError
 from rotator.ports import Reach, Snapshot, Target
 from rotator.report.known import KnownKeyset, foreign_until, known_keyset
-from rotator.report.naming import key_named
+from rotator.report.naming import key_named, token_named
 
 SHOWN: Final = 20
 """Open deliveries that are named."""
@@ -98,7 +98,7 @@ class Revocation:
 
     subject: Subject
     name: str
-    """In full, where the beginning of a kid was given."""
+    """In full, where the beginning of a kid or jti was given."""
     done: bool
     """False: nothing is changed, this is what would be."""
     at: datetime
@@ -249,10 +249,9 @@ def _find_keyset(snapshot: Snapshot, name: KeysetName, since: datetime | None) -
     )
 
 
-def _find_token(snapshot: Snapshot, jti: Jti, since: datetime | None) -> _Found:
-    row = snapshot.token(jti)
-    if row is None:
-        raise UnknownNameError(f"there is no token {jti!r}; `rotator tokens list --all` names them")
+def _find_token(snapshot: Snapshot, wanted: str, since: datetime | None) -> _Found:
+    row = token_named(snapshot, wanted)
+    jti = row.token.jti
     revoked_at = row.token.revoked_at
     if revoked_at is not None:
         since = revoked_at if since is None else min(since, revoked_at)

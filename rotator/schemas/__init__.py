@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from rotator.backing_up import Backup
-from rotator.beginning import Beginning
+from rotator.beginning import Beginning, MadeKek
 from rotator.cli.checking import CheckReport
 from rotator.cli.taking_in import Import
 from rotator.published import Adoptions, SetsAside
@@ -40,6 +40,7 @@ SHAPES: Final[Mapping[str, type]] = MappingProxyType(
         "error": Failure,  # of any command, on stderr
         "import-key": Import,
         "init": Beginning,
+        "kek-generate": MadeKek,
         "keys-list": KeyList,
         "keys-show": KeyDetail,
         "clock-accept": Done,

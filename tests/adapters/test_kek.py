@@ -129,7 +129,7 @@ def test_a_symlink_to_a_private_file_is_followed(path: Path) -> None:
     assert read_ring_file(link).first == NEW
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o620, 0o601])
 def test_a_file_that_others_can_reach_is_refused_with_the_command_that_mends_it(path: Path, mode: int) -> None:
     path.chmod(mode)
     with pytest.raises(KekError, match=rf"has mode {mode:04o}.*chmod 600 {path}"):
@@ -142,6 +142,22 @@ def test_a_file_of_another_user_is_refused_with_the_command_that_mends_it(path: 
     os.chown(path, 12345, 12345)
     with pytest.raises(KekError, match=rf"belongs to uid 12345.*chown {os.geteuid()} {path}"):
         read_ring_file(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(("group", "mode", "taken"), [(12345, 0o440, 1), (12345, 0o444, 0), (54321, 0o440, 0)])
+def test_a_file_of_root_may_be_read_by_a_group_of_this_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch, group: int, mode: int, taken: int
+) -> None:
+    """As a secret of Kubernetes is; otherwise the message says how to have it so."""
+    monkeypatch.setattr(os, "getgroups", lambda: [12345])
+    os.chown(path, 0, group)
+    path.chmod(mode)
+    if taken:
+        assert read_ring_file(path).first == NEW
+    else:
+        with pytest.raises(KekError, match=r"chmod 600 .* Kubernetes: defaultMode: 0440, and fsGroup"):
+            read_ring_file(path)
 
 
 def test_a_missing_file_is_named_with_the_places_that_were_possible(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,6 +97,79 @@ def test_the_page_begins_with_what_there_is(started: Shell, site: Site) -> None:
     assert started("check")[1].splitlines()[0] == f"{site.config}: 1 keyset, 2 workspaces"
 
 
+def test_the_config_alone_is_looked_at_where_there_is_no_machine(
+    shell: Shell, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No state directory, KEK, socket or sink: what would be found there changes nothing, and nothing is touched."""
+    site.state.write_text("no directory")
+    deliver_to(site, "/srv/none/token")
+    site.config.write_text(site.config.read_text() + "kek: {file: none}\ncontrol: {admins: [no-such-group]}\n")
+    seen: list[str] = []
+    for name in ("stat", "access", "open", "listdir"):  # links in the config's own names are followed, by lstat
+        real = getattr(os, name)
+
+        def look(path: object, *rest: Any, real: Any = real, **named: Any) -> Any:
+            seen.append(str(path))
+            return real(path, *rest, **named)
+
+        monkeypatch.setattr(os, name, look)
+    code, out, err = shell("check", "--config-only")
+    monkeypatch.undo()
+    assert (code, err) == (0, "")
+    assert "the time contract" in out
+    assert out.endswith("the config is sound; this machine was not looked at\n")
+    assert "this machine\n" not in out
+    looked_at = [path for path in seen if path.startswith((str(site.root), "/srv/none"))]
+    assert set(looked_at) <= {str(site.config)}
+    assert json.loads(shell("check", "--config-only", "--json")[1])["machine"] == []
+
+
+def test_a_config_that_is_wrong_is_refused_without_a_machine(shell: Shell, site: Site) -> None:
+    site.config.write_text(site.config.read_text() + "nonsense: 1\n")
+    assert shell("check", "--config-only")[0] == 2
+
+
+def use_postgresql(site: Site, url: str) -> None:
+    site.config.write_text(site.config.read_text() + f"state: {{url: {json.dumps(url)}}}\n")
+
+
+def test_postgresql_before_the_first_start(shell: Shell, site: Site, new_postgresql_url: Callable[[], str]) -> None:
+    """The state directory is not there yet, and the database is empty: both are made."""
+    use_postgresql(site, new_postgresql_url())
+    assert problems(shell) == []
+    page = shell("check")[1]
+    assert "database: can be reached; it is filled at the first start" in page
+    assert "KEK: made in " in page
+
+
+def test_postgresql_that_cannot_be_reached(shell: Shell, site: Site) -> None:
+    use_postgresql(site, f"postgresql://ann@/rotator?host={site.root}")
+    (found,) = problems(shell)
+    assert "cannot be reached or used" in found["text"]
+    assert found["next_step"] == "see that the server of state.url runs and lets this user in"
+
+
+def test_a_driver_that_is_missing_is_to_be_installed(shell: Shell, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is said of the server, that nobody asked."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    use_postgresql(site, "postgresql://ann@db.example.com/rotator")
+    (found,) = problems(shell)
+    assert found["next_step"] == f"{sys.executable} -m pip install 'psycopg[binary]>=3.2'"
+
+
+@pytest.mark.parametrize("what", ["config.yaml", "."])
+def test_a_config_that_others_can_write_does_not_pass(started: Shell, site: Site, what: str) -> None:
+    """It names commands, and whoever can write its directory can put another one in its place."""
+    path = site.config.parent / (site.config.name if what == "config.yaml" else what)
+    before = path.stat().st_mode & 0o777
+    os.chown(path, -1, 12345)
+    path.chmod(before | 0o020)
+    (found,) = problems(started)
+    path.chmod(before)
+    assert "can be written by the group gid 12345, who can name commands there" in found["text"]
+    assert found["next_step"] == f"chmod go-w {path}"
+
+
 def test_kek_that_others_can_read(started: Shell, site: Site) -> None:
     """Its mode is the next step; a KEK that is gone, or is none, has another one."""
     kek = site.state / "kek"
@@ -111,12 +185,12 @@ def test_kek_that_others_can_read(started: Shell, site: Site) -> None:
 
 
 def test_kek_before_the_first_start(shell: Shell, site: Site) -> None:
-    """The same with no database to hold it against."""
+    """With no database to hold it against, one that is missing is made."""
     site.config.write_text(site.config.read_text() + "kek: {file: kek}\n")
     kek = site.root / "kek"
-    assert [found["next_step"] for found in problems(shell)] == [f"put the KEK back at {kek}"]
+    assert [found["next_step"] for found in problems(shell)] == [f"rotator kek generate {kek}"]
     kek.write_text("nonsense\n")
-    kek.chmod(0o640)
+    kek.chmod(0o604)
     assert [found["next_step"] for found in problems(shell)] == [f"chmod 600 {kek}"]
     kek.chmod(0o600)
     assert [found["next_step"] for found in problems(shell)] == ["mend it as the text above says"]

@@ -369,7 +369,33 @@ def test_what_is_done_offline_is_logged_by_the_next_daemon(started: Shell, site:
     assert f'"hash":"{head["hash"]}"' in log
 
 
-@pytest.mark.parametrize("command", ["adopt --keep-for 1m", "replace"])
+def test_published_replace_shows_what_it_ends_and_asks(started: Shell, site: Site) -> None:
+    """As a revocation does: a reason, a rehearsal that changes nothing, and a question that needs a terminal."""
+    lose_state(site)
+    before = {path: path.read_bytes() for path in site.state.rglob("*") if path.is_file()}
+    kids = [key["kid"] for key in json.loads(site.jwks.read_text())["keys"]]
+    code, _, err = started("published", "replace")
+    assert (code, "say why with --reason" in err) == (2, True)
+    code, out, err = started("published", "replace", "--rehearse")
+    assert (code, err) == (0, "")
+    assert f"keyset default: 2 keys to be moved aside: {', '.join(kids)}" in out
+    assert "every token on these keys is refused" in out
+    _, out, _ = started("published", "replace", "--rehearse", "--json")
+    assert json.loads(out) == {"replaced": [{"keyset": "default", "kept": None, "kids": kids}], "inherited": None}
+    code, _, err = started("published", "replace", "--reason", "begun anew")
+    assert (code, "no terminal to ask on; add --yes" in err) == (2, True)
+    assert {path: path.read_bytes() for path in site.state.rglob("*") if path.is_file()} == before
+    code, out, err = started("published", "replace", "--reason", "begun anew", "--yes")
+    assert (code, err) == (0, "")
+    assert "keyset default: kept in " in out
+    assert not site.jwks.exists()
+    (event,) = json.loads(started("audit", "list", "--event", "keyset.replaced", "--json")[1])["events"]
+    assert (event["reason"], event["keyset"], event["details"]["keys"]) == ("begun anew", "default", 2)
+    code, out, _ = started("published", "replace", "--reason", "once more")
+    assert (code, "nothing is replaced" in out) == (0, True)
+
+
+@pytest.mark.parametrize("command", ["adopt --keep-for 1m", "replace --yes --reason lost"])
 def test_what_was_revoked_in_a_lost_database_stays_so(started: Shell, site: Site, command: str) -> None:
     """The witness is taken over where it lies: nobody is asked to move it away."""
     signs = next(

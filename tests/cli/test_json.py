@@ -67,7 +67,7 @@ def test_an_export_is_json_with_or_without_the_option(started: Shell) -> None:
     assert started("export") == started("export", "--json")
 
 
-@pytest.mark.parametrize("command", ["adopt --keep-for 30d", "replace"])
+@pytest.mark.parametrize("command", ["adopt --keep-for 30d", "replace --yes --reason anew"])
 def test_what_becomes_of_a_published_set_fits_its_schema(shell: Shell, command: str) -> None:
     """Without a set that nobody knows, and with one."""
     jwk = {

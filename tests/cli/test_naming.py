@@ -1,7 +1,7 @@
 """What commands make of names: one way to say which key is meant, and one answer where there is no such thing."""
 
 import json
-from itertools import product
+from itertools import product, takewhile
 
 from rotator.cli.screen import short
 from tests.cli.conftest import Shell
@@ -32,6 +32,43 @@ def test_the_audit_of_a_key_takes_what_a_table_shows(started: Shell) -> None:
     events = json.loads(started("audit", "list", "--key", kid, "--json")[1])["events"]
     assert events
     assert json.loads(started("audit", "list", "--key", kid[:12] + "..", "--json")[1])["events"] == events
+
+
+def common_beginning(first: str, second: str) -> str:
+    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=True)))
+
+
+def test_a_token_is_named_by_what_the_list_shows(started: Shell) -> None:
+    """By its jti, by six characters that only it begins with, or as the table shortens it."""
+    tokens = json.loads(started("tokens", "list", "--json")[1])["tokens"]
+    page = started("tokens", "list")[1].splitlines()
+    column = page[0].split().index("JTI")
+    shown = [line.split()[column] for line in page[1:]]
+    assert len(set(shown)) == len(tokens)
+    for token, name in zip(tokens, shown, strict=True):
+        for each in (token["jti"], name, name.rstrip("\N{HORIZONTAL ELLIPSIS}.")):
+            code, out, err = started("revoke", "token", each, "--rehearse", "--json")
+            assert (code, err) == (0, ""), each
+            assert json.loads(out)["name"] == token["jti"]
+
+
+def test_a_beginning_that_several_tokens_share_is_refused_with_all_of_them(started: Shell) -> None:
+    """Tokens of one batch begin alike, with when they were made."""
+    jtis = [token["jti"] for token in json.loads(started("tokens", "list", "--json")[1])["tokens"]]
+    common = common_beginning(*jtis)
+    code, out, err = started("revoke", "token", common, "--rehearse")
+    assert (code, out) == (1, "")
+    assert f"several tokens begin with {common!r}: {', '.join(sorted(jtis))}; write more of the one you mean" in err
+    assert "at least 6 characters of the jti" in started("revoke", "token", jtis[0][:5], "--rehearse")[2]
+    assert started("revoke", "token", jtis[0].upper() + "X", "--rehearse")[0] == 1
+
+
+def test_a_token_is_revoked_by_the_beginning_of_its_jti(started: Shell) -> None:
+    first, second = (token["jti"] for token in json.loads(started("tokens", "list", "--json")[1])["tokens"])
+    beginning = first[: len(common_beginning(first, second)) + 1]
+    assert started("revoke", "token", beginning, "--reason", "leaked", "--yes", "--offline")[0] == 0
+    listed = json.loads(started("tokens", "list", "--all", "--json")[1])["tokens"]
+    assert [token["jti"] for token in listed if token["phase"] == "revoked"] == [first]
 
 
 UNKNOWN = (

@@ -154,7 +154,7 @@ def test_tokens_with_their_sinks() -> None:
         deliveries=(delivery, delivery, replace(delivery, state=DeliveryState.OPEN)),
     )
     page = shown("show_tokens", TokenList(tokens=(token,)), NOW)
-    assert page.splitlines()[1] == "acme       3   revoked  k    revoked 1h ago  2 failing, 1 open"
+    assert page.splitlines()[1] == "acme       3   revoked  j    k    revoked 1h ago  2 failing, 1 open"
 
 
 def test_nothing_is_said_in_words() -> None:

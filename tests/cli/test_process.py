@@ -71,6 +71,23 @@ def test_config_may_stand_before_or_after_the_command(started: Shell, site: Site
     assert run("keys", "list", ROTATOR_CONFIG=str(site.config)).stdout.split()[:10] == expected.split()[:10]
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or Path("/etc/rotator/config.yaml").exists(), reason="what root is told")
+def test_root_that_stands_beside_a_config_is_told_that_it_is_not_read(started: Shell, site: Site) -> None:
+    """It is somebody's; in JSON the complaint stays the last line."""
+    environ = {name: value for name, value in os.environ.items() if name != "ROTATOR_CONFIG"}
+    for arguments in (["run", "--once"], ["status"], ["plan"], ["status", "--json"]):
+        done = forking.run(
+            arguments, capture_output=True, text=True, timeout=HANG_SECONDS, env=environ, cwd=site.config.parent
+        )
+        first, *_, last = done.stderr.splitlines()
+        assert (done.returncode, first) == (
+            2,
+            "rotator: ./config.yaml is not read by itself, for this is root; if it is meant, name it: "
+            "--config config.yaml",
+        )
+        assert "/etc/rotator/config.yaml: there is no such file" in last
+
+
 def test_broken_pipe_is_silent(started: Shell, site: Site) -> None:
     """`rotator audit list | head` shows no complaint."""
     command = f"{sys.executable} -m rotator audit list --json -c {site.config} | head -c 1; exit ${{PIPESTATUS[0]}}"

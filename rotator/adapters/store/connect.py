@@ -29,7 +29,7 @@ from rotator.adapters.store.migrate import Prepared, prepare
 from rotator.adapters.store.problems import place, reported
 from rotator.adapters.store.snapshot import SqlSnapshot
 from rotator.adapters.store.transaction import SqlTransaction
-from rotator.errors import StoreError, StoreLostError
+from rotator.errors import StoreDriverError, StoreError, StoreLostError
 from rotator.ports import Sealer, Snapshot, Transaction
 from rotator.told import told
 
@@ -349,9 +349,9 @@ def _postgresql_engine(url: URL) -> sa.Engine:
             connect_args={"connect_timeout": 10, "application_name": "rotator"},
         )
     except ModuleNotFoundError as error:
-        raise StoreError(
-            "state.url names PostgreSQL, whose driver is not installed; install it, as the extra `postgres` does: "
-            + told(sys.executable, "-m", "pip", "install", POSTGRESQL_DRIVER)
+        raise StoreDriverError(
+            "state.url names PostgreSQL, whose driver is not installed; install it, as the extra `postgres` does",
+            told(sys.executable, "-m", "pip", "install", POSTGRESQL_DRIVER),
         ) from error
     sa.event.listen(engine, "connect", _on_postgresql_connect)
     return engine

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from rotator.adapters.store.schema import audit_head, installation, metadata
 from rotator.core.events import GENESIS
-from rotator.errors import StoreError
+from rotator.errors import StoreEmptyError, StoreError
 
 REVISIONS: Final = ("0001",)
 """Every migration in ``migrations/versions``, oldest first."""
@@ -53,7 +53,7 @@ def prepare(engine: sa.Engine, for_writing: sa.Engine, where: str, *, create: bo
     with engine.connect() as connection:
         found = _revision(connection)
     if found is None and (read_only or not create):
-        raise StoreError(f"{where} is empty. `rotator run` fills it at its first start; start the daemon first")
+        raise StoreEmptyError(f"{where} is empty. `rotator run` fills it at its first start; start the daemon first")
     if found is not None:
         with engine.connect() as connection:
             _refuse_unreleased(connection, where)

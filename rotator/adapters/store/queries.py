@@ -134,6 +134,13 @@ TOKENS_OF_WORKSPACE: Final = ALL_TOKENS.where(TOKENS.workspace == sa.bindparam("
 TOKENS_AFTER: Final = ALL_TOKENS.where(TOKENS.workspace > sa.bindparam("after"))
 TOKENS_OF_WORKSPACES: Final = ALL_TOKENS.where(TOKENS.workspace.in_(sa.bindparam("workspaces", expanding=True)))
 ONE_TOKEN: Final = sa.select(schema.tokens).where(TOKENS.jti == sa.bindparam("jti"))
+JTIS_BEGINNING: Final = (
+    sa.select(TOKENS.jti)
+    .where(sa.func.substr(TOKENS.jti, 1, sa.func.length(sa.bindparam("beginning"))) == sa.bindparam("beginning"))
+    .order_by(TOKENS.jti)
+    .limit(sa.bindparam("most"))
+)
+"""``LIKE`` would take small letters for capital ones in SQLite, and some characters for any."""
 
 CURRENT_TOKENS: Final = (
     sa.select(schema.tokens)

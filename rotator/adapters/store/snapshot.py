@@ -219,6 +219,11 @@ class SqlSnapshot:
         row = self._first(queries.ONE_TOKEN, jti=jti)
         return None if row is None or not rows.is_readable(row) else rows.sealed_token(row)
 
+    def jtis_beginning(self, beginning: str, limit: int) -> tuple[Jti, ...]:
+        """Return the ids of tokens that begin so, in order, and at most ``limit`` of them."""
+        found = self._connection.execute(queries.JTIS_BEGINNING, {"beginning": beginning, "most": limit})
+        return tuple(Jti(jti) for jti in found.scalars())
+
     def token_text(self, jti: Jti, algorithm: Algorithm) -> Secret[bytes] | None:
         """Return the text of a token; None where it was erased, or the KEK that opens it is not at hand."""
         row = self._connection.execute(queries.ONE_TOKEN, {"jti": jti}).mappings().first()

@@ -21,7 +21,7 @@ from rotator.core.planner import IN_SET
 from rotator.core.policy import KeysetPolicy
 from rotator.core.secret import Secret
 from rotator.engine.adopt import adopted_key
-from rotator.engine.requests.outcome import done
+from rotator.engine.requests.outcome import done, done_before
 from rotator.engine.requests.sealed import secret_of
 from rotator.engine.rows import examine, new_row, sealed_row
 from rotator.engine.run import Run
@@ -87,6 +87,9 @@ def import_keys(run: Run, request: RequestRow, reading: Reading) -> None:
                 )
             events, result = _take_public(run, transaction, row, keys, known, until, reading)
         _require_room(transaction, name)
+        if not events:
+            done_before(run, transaction, request, reading, result)
+            return
         *before, last = events
         done(run, transaction, request, last, result, before=before)
 
@@ -227,7 +230,7 @@ def _take_public(
         else:
             raise RefusedError(_refusal(found, known))
     if not new:
-        raise RefusedError(f"{_refusal(keys[0], there[0])}; nothing is new in what was given")
+        return [], f"nothing changed: already there: {_names(there)}"
     for key in new:
         transaction.insert_key(new_row(run.ready_sealer, key, None))
     transaction.put_keyset(replace(row, next_sequence=row.next_sequence + len(new), due_at=reading.now, retry_at=None))
