@@ -20,7 +20,7 @@ def held_against_witness(run: Run, keyset: KeysetName, key: SigningKey) -> Signi
         return key
     known = next((each for each in witnessed.published if each.kid == key.kid), None)
     if known is None:
-        return _unbelievable(key) if _has_left(key, witnessed) else key
+        return _unbelievable(key) if keyset not in run.partly_known and _has_left(key, witnessed) else key
     if _turned_back(key, known, signs=witnessed.active == key.kid):
         return _unbelievable(key)
     if witnessed.active == key.kid and key.activated_at is not None:

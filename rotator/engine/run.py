@@ -145,6 +145,8 @@ class Run:
     """Since when a served URL lacks a key that is published."""
     refused_metas: dict[KeysetName, str] = field(default_factory=dict)
     """Metas that were reported, and why."""
+    partly_known: set[KeysetName] = field(default_factory=set)
+    """Keysets of which the first look, with no witness from before, already found rows that cannot be believed."""
     once_ours: dict[Kid, str] = field(default_factory=dict)
     """Public JWKs of keys that the witness or a meta names, whether the database has them or not."""
     journal: Journal = field(default_factory=Journal)

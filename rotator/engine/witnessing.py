@@ -16,7 +16,12 @@ from rotator.ports import Reading, Snapshot, WitnessedKey, WitnessedKeyset, Witn
 
 def remember_keyset(run: Run, observed: Observed, reading: Reading) -> None:
     """Take what the witness is to know of a keyset from a fresh look at it."""
-    run.witnessed[observed.row.name] = witnessed_keyset(run, observed, reading)
+    name = observed.row.name
+    if all(key.authentic for key in observed.state.keys):
+        run.partly_known.discard(name)
+    elif name not in run.witnessed:
+        run.partly_known.add(name)
+    run.witnessed[name] = witnessed_keyset(run, observed, reading)
 
 
 def witnessed_keyset(run: Run, observed: Observed, reading: Reading) -> WitnessedKeyset:

@@ -1,4 +1,4 @@
-"""Sinks that hang beside healthy ones: does every healthy sink always hold a valid token?
+"""Sinks that hang beside healthy ones, each of which is always to hold a valid token.
 
 Forty commands that hang, four file systems that hang (made by root on loop devices and frozen, as a dead network mount
 hangs), and a hundred files. Then how long until `status` names what hangs, how long a stop takes, and the next start.
@@ -58,12 +58,16 @@ def write_config(root: Path, mounts: Sequence[Path], options: argparse.Namespace
         f"defaults: {{security_period: 20s, grace_period: {GRACE_SECONDS}s, audience: [api]}}",
         "workspaces:",
     ]
-    for number in range(options.commands):
-        lines.append(f"  a-command{number}: {{deliver: [command: {{run: [/bin/sleep, '3600'], timeout: 4m}}]}}")
+    lines += [
+        f"  a-command{number}: {{deliver: [command: {{run: [/bin/sleep, '3600'], timeout: 4m}}]}}"
+        for number in range(options.commands)
+    ]
     for number, mount in enumerate(mounts):
         lines.append(f"  b-mount{number}: {{deliver: [file: {{path: {mount}/token}}]}}")
-    for number in range(options.files):
-        lines.append(f"  file{number}: {{deliver: [file: {{path: {root}/healthy/{number}/token}}]}}")
+    lines += [
+        f"  file{number}: {{deliver: [file: {{path: {root}/healthy/{number}/token}}]}}"
+        for number in range(options.files)
+    ]
     (root / "config.yaml").write_text("\n".join(lines) + "\n")
 
 
@@ -127,7 +131,9 @@ def main() -> None:
                     found_after = time.monotonic() - begun
             time.sleep(0.5)
         print(f"{looks} looks at {options.files} sinks: the least that a token was still valid is {least:.1f} s")
-        print(f"status names all that hangs after {found_after:.1f} s; a quarter of the grace is {GRACE_SECONDS / 4:.0f} s")
+        print(
+            f"status names all that hangs after {found_after:.1f} s, a quarter of the grace being {GRACE_SECONDS / 4:.0f} s"
+        )
         if least <= 0:
             problems.append("a healthy sink held no valid token")
         stopped = time.monotonic()

@@ -10,7 +10,9 @@ import jwt
 import pytest
 from joserfc.jwk import ECKey
 
+from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.cli.session import PATIENCE, read
+from rotator.core.model import Algorithm
 from rotator.errors import RotatorError
 from rotator.schemas import load
 from tests.cli.conftest import Shell
@@ -351,8 +353,8 @@ def test_published_adopt_of_keys_without_alg(started: Shell, site: Site) -> None
     publish(site, {"kty": "EC", "crv": "P-384", "kid": "p", "x": "AA", "y": "AA"})
     code, _, err = started("published", "adopt", "--keep-for", "1d")
     assert (code, err.split(",")[0]) == (1, "rotator: the published key p is of algorithm EC P-384")
-    modulus = "s" + "A" * 341 + "B"
-    publish(site, {"kty": "RSA", "kid": "old", "n": modulus[:342], "e": "AQAB"})
+    found = json.loads(CryptographyKeyMaker().make(Algorithm.RS256).public_jwk)
+    publish(site, {"kty": "RSA", "kid": "old", "n": found["n"], "e": "AQAB"})
     code, out, err = started("published", "adopt", "--keep-for", "1d")
     assert (code, err) == (0, "")
     assert "  warning: no alg is given for old; published as RS256" in out
