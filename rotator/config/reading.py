@@ -22,6 +22,10 @@ def read_text(file: Path, *, included: bool) -> tuple[bytes, str]:
     Raise :class:`SyntaxFaultError` if it cannot be read, may have been written by others, or is not text in UTF-8.
     """
     try:
+        str(file.absolute()).encode()
+    except UnicodeEncodeError:
+        raise SyntaxFaultError(WHOLE_FILE, "the name of the file or of its directory is not UTF-8; rename it") from None
+    try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
         try:
             _check_file(os.fstat(descriptor), included=included)

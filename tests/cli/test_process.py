@@ -88,6 +88,31 @@ def test_root_that_stands_beside_a_config_is_told_that_it_is_not_read(started: S
         assert "/etc/rotator/config.yaml: there is no such file" in last
 
 
+@pytest.mark.parametrize("command", [["check"], ["run", "--once"], ["status"], ["check", "--json"]])
+def test_a_path_is_utf8_whatever_the_locale_says(tmp_path: Path, command: list[str]) -> None:
+    """The config says it in UTF-8, and what the terminal cannot show is shown by its number."""
+    site = Site(tmp_path / "ö")
+    site.root.mkdir()
+    site.write_config(workspaces=1, token_period="30d", keyset_period="90d")
+    program = [sys.executable, "-m", "rotator", "--config", str(site.config), *command]
+    environ = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0"}
+    once = [*program[:5], "run", "--once"]
+    subprocess.run(once, check=True, capture_output=True, timeout=HANG_SECONDS, env=environ)
+    done = subprocess.run(program, check=False, capture_output=True, timeout=HANG_SECONDS, env=environ)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.isascii()
+    assert (site.root / "delivered" / "w0" / "token").exists()
+
+
+def test_a_name_that_is_not_utf8_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    site = Site(tmp_path / os.fsdecode(b"\xf6"))
+    site.root.mkdir()
+    site.write_config(workspaces=1)
+    done = run("--config", str(site.config), "run", "--once")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the name of the file or of its directory is not UTF-8; rename it" in done.stderr
+
+
 def test_broken_pipe_is_silent(started: Shell, site: Site) -> None:
     """`rotator audit list | head` shows no complaint."""
     command = f"{sys.executable} -m rotator audit list --json -c {site.config} | head -c 1; exit ${{PIPESTATUS[0]}}"
