@@ -90,6 +90,7 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
         lock = stack.enter_context(lock_directory(settings.state_directory))
         store = open_store(settings.state_url, create=True)
         stack.callback(store.close)
+        another_came = stack.enter_context(store.alone())
         with store.read() as snapshot:
             new = not snapshot.keks()
         if new:
@@ -104,7 +105,7 @@ def open_state(config: Config, log: EventLog | None = None) -> Iterator[State]:
         witness = FileWitness(settings.state_directory / WITNESS, lambda: runs[0].ready_sealer)
         run = Run(_surroundings(config, store, served, maker, witness, log), config.policy)
         runs.append(run)
-        run.lock_lost = lock.lost
+        run.lock_lost = lambda: lock.lost() or another_came()
         learn(run, run.around.clock.read().now)
         yield State(config, store, run, served)
 

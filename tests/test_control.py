@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -19,7 +20,7 @@ from rotator.adapters.clock import SystemClock
 from rotator.adapters.store import SqlStore, open_store
 from rotator.adapters.store.connect import CONNECTIONS_AT_MOST
 from rotator.config.settings import ControlSettings
-from rotator.control import LINE_LIMIT, ControlServer, typed
+from rotator.control import LINE_LIMIT, REQUESTS, ControlServer, typed
 from rotator.control_client import NoDaemonError, Wait, ask, connect
 from rotator.control_places import Complaints
 from rotator.control_questions import LONG_AT_ONCE, SHORT_AT_ONCE, STORED_AT_ONCE, Question
@@ -29,6 +30,7 @@ from rotator.core.secret import Secret
 from rotator.engine.answers import Answers
 from rotator.errors import ConfigError, KekError, RefusedError, RotatorError
 from rotator.ports import SEALED, Answer, AuditRow, RequestRow, Snapshot
+from rotator.report.answers import FOR_OPERATORS
 from tests.contract.records import ENDLESS
 from tests.patience import HANG_SECONDS, wait_until
 
@@ -656,6 +658,21 @@ def _groups(name: str) -> Any:
     if name not in known:
         raise KeyError(name)
     return grp.struct_group((name, "x", known[name], []))
+
+
+def test_what_roles_may_do_is_said_whole_where_they_are_given() -> None:
+    """In the example of a config and in README.md, each command beside its role."""
+    root = Path(__file__).parent.parent
+    example, readme = (root / "config.example.yaml").read_text(), (root / "README.md").read_text()
+    for role in (Role.OPERATOR, Role.ADMIN):
+        (line,) = re.findall(rf"^#   {role.name.lower()}s: .*# and: (.*)$", example, re.MULTILINE)
+        (row,) = re.findall(rf"^\| {role.name.lower()} \| and (.*) \|$", readme, re.MULTILINE)
+        named = set(line.split(", "))
+        told = {typed(command) for command, request in REQUESTS.items() if request.role is role}
+        told |= {typed(command) for command in FOR_OPERATORS if role is Role.OPERATOR}
+        missing = [each for each in told if not {each, each.split()[0]} & named]
+        assert missing == []
+        assert [each for each in named if f"`{each}" not in row] == []
 
 
 def test_refusal_names_the_groups(loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

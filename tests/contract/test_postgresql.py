@@ -2,13 +2,14 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
 from rotator.adapters.store import connect, open_store
 from rotator.adapters.store.connect import is_elsewhere
-from rotator.errors import StoreError
+from rotator.errors import RefusedError, StoreError
 from tests.contract.records import keyset
 
 
@@ -99,6 +100,41 @@ def test_broken_connection_is_replaced(new_postgresql_url: Callable[[], str], po
     with opened.begin() as transaction:
         assert transaction.keysets() == ()
     opened.close()
+
+
+def test_a_second_one_is_kept_away_and_told_where_the_first_is(new_postgresql_url: Callable[[], str]) -> None:
+    """As long as the first one lives; then the next one may."""
+    url = new_postgresql_url()
+    with closing(open_store(url, create=True)) as first, closing(open_store(url, create=False)) as second:
+        with first.alone() as lost:
+            assert lost() == ""
+            with pytest.raises(RefusedError, match=r"another rotator works on the PostgreSQL .*since .*process \d+"):
+                second.alone().__enter__()
+        with second.alone() as lost:
+            assert lost() == ""
+
+
+def test_a_session_that_the_server_ended_is_made_again_or_the_loss_is_told(
+    new_postgresql_url: Callable[[], str], postgresql: sa.Engine
+) -> None:
+    """Whoever came in between stays, and the one before it ends."""
+    url = new_postgresql_url()
+
+    def end_sessions() -> None:
+        with postgresql.connect() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            )
+
+    with closing(open_store(url, create=True)) as first, closing(open_store(url, create=False)) as second:
+        with first.alone() as lost:
+            end_sessions()
+            assert lost() == ""
+            with pytest.raises(RefusedError):
+                second.alone().__enter__()
+            end_sessions()
+            with second.alone():
+                assert "the server ended the session of this daemon, and another rotator works on" in lost()
 
 
 def test_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,24 @@ def test_keys_and_tokens_rotate_on_postgresql(tmp_path: Path, new_postgresql_url
     assert {token["workspace"] for token in site.json("tokens", "list")["tokens"]} == {f"w{n}" for n in range(5)}
 
 
+def test_a_second_daemon_on_one_database_refuses_to_start(
+    tmp_path: Path, new_postgresql_url: Callable[[], str]
+) -> None:
+    """With a state directory of its own, as on another machine; what is offline does, too."""
+    first, second = Site(tmp_path / "first"), Site(tmp_path / "second")
+    url = new_postgresql_url()
+    for site in (first, second):
+        site.root.mkdir()
+        site.write_config(workspaces=1, extra=f"state: {{url: '{url}'}}\n")
+    with running(first) as daemon:
+        wait_for(lambda: counted(url, "token.issued") >= 1, daemon, "it works")
+        for command in (("run", "--once"), ("replace", "w0", "--offline")):
+            done = second.rotator(*command, check=False)
+            assert done.returncode == 1
+            assert "another rotator works on the PostgreSQL database" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
 def test_the_commands_that_are_told_back_up_and_restore_it(
     tmp_path: Path, new_postgresql_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

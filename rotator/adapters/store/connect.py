@@ -10,7 +10,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from rotator.adapters.store.alone import HeldAlone
 from rotator.adapters.store.bounds import Check, bounded
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.migrate import Prepared, prepare
@@ -123,6 +124,19 @@ class SqlStore:
                 became = "was deleted" if found is None else "was replaced by another file"
                 return f"{path} {became} while the daemon worked on it. {WHEN_LOST}"
         return ""
+
+    @contextmanager
+    def alone(self) -> Iterator[Callable[[], str]]:
+        """Keep other daemons away from the database for as long as the block lasts; give what tells why one came in.
+
+        Raises :class:`~rotator.errors.RefusedError` when one is there. Of SQLite that is the affair of who locks the
+        directory.
+        """
+        if self._sqlite:
+            yield lambda: ""
+            return
+        with closing(HeldAlone(self._engine)) as held:
+            yield held.lost
 
     def purge_erased(self) -> bool:
         """Move the write-ahead log into the database file and empty it; False: a reader holds it up, try again.
