@@ -1,5 +1,6 @@
 """The time ahead: phases and sizes along it, what a supposed change does to it, and its picture."""
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,8 @@ import pytest
 
 from rotator.adapters.calendar import CronCalendar
 from rotator.adapters.publish import read_set
+from rotator.cli import plan_pages
+from rotator.cli.screen import Screen
 from rotator.core.actions import RetireKey
 from rotator.core.model import Algorithm, KeysetName, Kid, Phase
 from rotator.core.policy import Policy
@@ -167,6 +170,35 @@ def test_what_is_supposed_is_what_happens(tmp_path: Path, supposed: str) -> None
     for (_, first), (_, second) in zip(told[0][:5], told[1][:5], strict=True):
         assert abs(first - second) <= jitter
     assert [size.keys for size in foretold.files[0].sizes][:4] == [size.keys for size in came.files[0].sizes][:4]
+    site.close()
+
+
+def test_without_a_ready_spare_tokens_come_when_one_is_known_and_that_is_said(tmp_path: Path) -> None:
+    """One moment in every table, and the choice that it is of: to wait. In earnest it comes so."""
+    site = Site(tmp_path)
+    site.main.start()
+    site.advance(3 * DAY, pace=DAY)
+    assert site.main.store is not None
+    assert site.ask("key.revoke", kid=site.main.kids()[0]).succeeded
+    site.advance(HOUR, pace=HOUR)
+    active = site.main.kids()[0]
+    with site.main.store.read() as snapshot:
+        found = ahead(site, snapshot, what_if=f"revoke:{active}")
+    changes = found.changes
+    assert changes is not None
+    comes = next(event.at for event in found.events if event.what is Step.ACTIVATE)
+    assert comes > site.clock.wall + HOUR
+    assert {each.due_after for each in changes.workspaces} == {comes}
+    assert min(event.at for event in found.events if event.what is Step.ROTATE) == comes
+    assert changes.workspace_counts == {"reissued": 2}
+    assert f"no token is issued until {comes:%Y-%m-%d %H:%MZ}. With --now" in changes.assumed
+    page = io.StringIO()
+    plan_pages.show_plan(Screen(page, None), found)
+    assert changes.assumed in page.getvalue()
+    assert site.ask("key.revoke", kid=active, choice="wait").succeeded
+    with site.main.store.read() as snapshot:
+        came = ahead(site, snapshot)
+    assert next(event.at for event in came.events if event.what is Step.ACTIVATE) == comes
     site.close()
 
 

@@ -87,6 +87,8 @@ def _show_changes(screen: Screen, changes: Changes, plan: Plan) -> None:
         screen.line(f"{changes.supposed} changes nothing")
         return
     screen.line(f"what {changes.supposed} changes", "bold")
+    if changes.assumed:
+        screen.line(changes.assumed, "yellow")
     if changes.refused:
         screen.line(f"it would be refused: {changes.refused}", "bold red")
     screen.facts([*_keysets(changes, plan.from_at), *_workspaces(changes)])

@@ -77,6 +77,8 @@ class Changes:
     """By kind of change; and ``due``: how many become due at once or within the hour."""
     events: tuple[EventChange, ...] = ()
     """Of keys, by time."""
+    assumed: str = ""
+    """What is assumed where an operator would have to choose; empty: there is no choice."""
     refused: str = ""
     """Why the config would not be put in force without `config accept`; empty: it would."""
 

@@ -93,6 +93,7 @@ def _compared(
         workspaces=workspaces,
         workspace_counts=counts,
         events=compare_events(told_before.events, told_after.events),
+        assumed=after.assumed,
     )
     return replace(told_after, changes=changes)
 

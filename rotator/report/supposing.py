@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from rotator.core import lifecycle
 from rotator.core.actions import Reason
+from rotator.core.compromise import needs_choice, without
 from rotator.core.model import KeysetName, KeysetState, Kid, Wish, WorkspaceId, WorkspaceState
-from rotator.core.planner import IN_SET
+from rotator.core.planner import IN_SET, ready_at, spares
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.schedule import Calendar
 from rotator.core.stored_policy import policy_from_json
@@ -27,6 +29,8 @@ class World:
     workspaces: Mapping[WorkspaceId, WorkspaceState]
     revoked: tuple[Kid, ...] = ()
     """Supposed to be revoked at this moment."""
+    assumed: str = ""
+    """What else is supposed, where an operator would have to choose."""
     check: Callable[[], None] = lambda: None
     """Raises when nobody waits any more for what is told from it."""
 
@@ -120,12 +124,36 @@ def _revoked(world: World, name: str, now: datetime) -> World:
     known = next(each for each in world.keysets if each.row.name == key.keyset)
     keys = tuple(lifecycle.revoke(each, now=now) if each is key else each for each in known.state.keys)
     after = KnownKeyset(known.row, known.policy, replace(known.state, keys=keys))
+    waits_until = _waits_until(known, key.kid, now)
+    due = waits_until or now
     states = {
-        state.id: state._replace(due_at=min(state.due_at, now), due_reason=Reason.KEY_REVOKED)
+        state.id: state._replace(due_at=due if waits_until else min(state.due_at, due), due_reason=Reason.KEY_REVOKED)
         for state in world.workspaces.values()
         if state.current_kid == key.kid and state.removed_at is None
     }
-    return replace(_with_keyset(world, known, after), workspaces={**world.workspaces, **states}, revoked=(key.kid,))
+    assumed = "" if waits_until is None else _ASSUMED.format(known.row.name, waits_until)
+    return replace(
+        _with_keyset(world, known, after),
+        workspaces={**world.workspaces, **states},
+        revoked=(key.kid,),
+        assumed=assumed,
+    )
+
+
+_ASSUMED: Final = (
+    "keyset {} has no spare that every verifier can know: this is with `revoke key --wait`, by which no token is "
+    "issued until {:%Y-%m-%d %H:%MZ}. With --now the next key signs at once, and verifiers that cache may refuse the "
+    "new tokens"
+)
+
+
+def _waits_until(known: KnownKeyset, kid: Kid, now: datetime) -> datetime | None:
+    """Return when a key can sign again after ``kid`` is revoked; None: one can at once, or nothing is to sign."""
+    if not needs_choice(known.state, known.policy, now, {kid}):
+        return None
+    left = without(known.state, {kid}, now)
+    moments = [ready_at(left, spare.kid, known.policy) for spare in spares(left, known.policy)]
+    return min((at for at in moments if at is not None), default=now + known.policy.propagation_period)
 
 
 def _rotated(world: World, name: str, now: datetime) -> World:
