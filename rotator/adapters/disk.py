@@ -429,6 +429,7 @@ _REMEDIES: Final[Mapping[int, str]] = {
     errno.ELOOP: "replace the symlink by what it points to",
     errno.EISDIR: "move the directory away",
     errno.EIO: "look at the disk: journalctl -k",
+    errno.EBUSY: "a file that is mounted by itself cannot be replaced; mount its directory instead",
 }
 
 

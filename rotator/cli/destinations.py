@@ -3,11 +3,14 @@
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from rotator.adapters.failure_domains import MOUNTS, mounts
+from rotator.config.choosing import named
 from rotator.core.model import WorkspaceId
 from rotator.core.policy import CommandSink, FileSink, Policy
 from rotator.told import told
@@ -93,8 +96,9 @@ def check_sinks(policy: Policy) -> Iterator[Finding]:
     programs = {sink.run[0]: name for name, sink in sinks if isinstance(sink, CommandSink)}
     bad = False
     for found in (
-        *_problems(files, _irregular),
+        *_problems(files, partial(_irregular, _mounted())),
         *_problems(directories, obstacle),
+        *_problems(directories, _full),
         *_problems({Path(program): name for program, name in programs.items()}, _no_program),
     ):
         bad = True
@@ -102,6 +106,14 @@ def check_sinks(policy: Policy) -> Iterator[Finding]:
     if not bad and sinks:
         counts = f"{len(directories)} directories can be written, {len(programs)} programs can be run"
         yield Finding("sinks", "", counts)
+
+
+def _mounted() -> Collection[str]:
+    """Return where something is mounted; nothing where that cannot be known."""
+    try:
+        return mounts(MOUNTS.read_bytes())
+    except OSError:
+        return ()
 
 
 def _problems(paths: Mapping[Path, WorkspaceId], look: Callable[[Path], tuple[str, str]]) -> Iterator[Finding]:
@@ -112,18 +124,79 @@ def _problems(paths: Mapping[Path, WorkspaceId], look: Callable[[Path], tuple[st
 
 
 def _no_program(path: Path) -> tuple[str, str]:
-    if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112 - as above
-        return "", ""
-    return f"{path} is no program that this user ({me()}) can run", "install it, or mend its path or mode"
+    if not os.access(path, os.X_OK) or not os.path.isfile(path):  # noqa: PTH113 - as above
+        return f"{path} is no program that this user ({me()}) can run", _remedy(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError:
+        return "", ""  # it can be run without being readable
+    if head.startswith(b"#!"):
+        interpreter = os.fsdecode(head[2:].partition(b"\n")[0].strip().partition(b" ")[0])
+        if not os.access(interpreter, os.X_OK):
+            return f"{path} names the interpreter {interpreter}, which this user ({me()}) cannot run", _MEND_LINE
+    elif b"\0" not in head:
+        return f"{path} is a script without a first line that names its interpreter", _MEND_LINE
+    return "", ""
 
 
-def _irregular(path: Path) -> tuple[str, str]:
+_HEAD_BYTES: Final = 256
+"""As far as Linux reads for the first line of a script; a program of any kind has a NUL in it."""
+
+_MEND_LINE: Final = "begin it with a line that names its interpreter: #!/bin/sh"
+
+
+def _remedy(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "install it, or mend its path"
+    if not stat.S_ISREG(mode):
+        return "name a program in the config"
+    return told("chmod", "+x", path) if not mode & 0o111 else "let this user run it, or see whether it lies on a noexec"
+
+
+def _full(directory: Path) -> tuple[str, str]:
+    """Return that the file system of a directory, or of where it will be made, has no room left; else twice ""."""
+    nearest = next(each for each in (directory, *directory.parents) if os.path.lexists(each))
+    try:
+        found = os.statvfs(nearest)
+    except OSError:
+        return "", ""  # told of as what cannot be written
+    if not found.f_blocks or (found.f_bavail and (found.f_favail or not found.f_files)):
+        return "", ""  # without blocks it is the kernel's, and counts none
+    what = "space" if not found.f_bavail else "room for another file"
+    return f"the file system of {nearest} has no {what} left", "free some on that file system"
+
+
+def find_owners_lost(policy: Policy, service: int) -> Iterator[str]:
+    """Yield which files that are there lose their owner to ``service``: a token is delivered as a new file."""
+    for workspace in policy.workspaces.values():
+        for sink in workspace.sinks:
+            if not isinstance(sink, FileSink):
+                continue
+            try:
+                status = os.lstat(sink.path)
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode) and status.st_uid != service:
+                yield (
+                    f"workspace {workspace.id}: {sink.path} belongs to {named(status.st_uid)}, and will to "
+                    f"{named(service)}: each token is a new file. Let others read it by its directory's group, or "
+                    "by a default ACL there"
+                )
+
+
+def _irregular(mounted: Collection[str], path: Path) -> tuple[str, str]:
     """Return what keeps a token from being put at ``path`` itself, and what to do; else twice ""."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:
         return "", ""  # not there, or told of its directory
     if stat.S_ISREG(mode):
+        if str(path) in mounted:
+            step = f"mount {path.parent} instead"
+            return f"{path} is mounted by itself, so that no new file can take its place", step
         return "", ""
     if stat.S_ISLNK(mode):
         return f"{path} is a symbolic link, and nothing is delivered through one", told("rm", path)

@@ -11,7 +11,15 @@ from typing import Final
 from rotator.adapters.clock import SystemClock
 from rotator.adapters.disk import describe, require_private
 from rotator.adapters.kek import KekMissingError
-from rotator.cli.destinations import Finding, check_sinks, closed_to_others, is_missing, me, obstacle
+from rotator.cli.destinations import (
+    Finding,
+    check_sinks,
+    closed_to_others,
+    find_owners_lost,
+    is_missing,
+    me,
+    obstacle,
+)
 from rotator.cli.outside import (
     Witnessed,
     empty_state,
@@ -49,6 +57,7 @@ def check_machine(config: Config) -> Iterator[Finding]:
 def find_warnings(config: Config) -> Iterator[str]:
     """Yield what may be meant, and is worth knowing."""
     settings = config.settings
+    yield from find_owners_lost(config.policy, next(_owner(settings.state_directory), os.geteuid()))
     closed = closed_to_others(settings.publish_directory, settings.state_directory)
     if closed is not None:
         where = "is" if closed == settings.publish_directory else f"is in {closed}, which is"

@@ -207,7 +207,7 @@ def test_a_file_that_is_no_program_cannot_be_run(tmp_path: Path, runner: Command
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF nonsense")
     program.chmod(0o755)
-    with pytest.raises(DeliveryError, match="cannot be run: Exec format error"):
+    with pytest.raises(DeliveryError, match="no first line that names its interpreter: begin it with #!/bin/sh"):
         runner.deliver(CommandSink((str(program),)), PARCEL)
 
 

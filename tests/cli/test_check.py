@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,74 @@ def test_a_sink_that_can_hold_no_file(
     (found,) = problems(shell)
     assert found["text"] == "workspace odd: " + problem.format(path=path)
     assert found["next_step"] == step.format(path=path)
+
+
+def run_by(site: Site, program: Path) -> None:
+    site.config.write_text(site.config.read_text() + f"  odd: {{deliver: [command: {{run: [{program}]}}]}}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "problem", "step"),
+    [
+        ("cat >/dev/null\n", 0o755, "is a script without a first line", "begin it with a line that names"),
+        ("#!/none/sh\ncat\n", 0o755, "names the interpreter /none/sh", "begin it with a line that names"),
+        ("#!/bin/sh\ncat\n", 0o644, "is no program that this user", "chmod +x {path}"),
+        (None, 0, "is no program that this user", "install it, or mend its path"),
+    ],
+)
+def test_a_command_that_cannot_work(
+    shell: Shell, site: Site, content: str | None, mode: int, problem: str, step: str
+) -> None:
+    """Each has a next step; one that can is no finding."""
+    path = site.root / "push"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+    run_by(site, path)
+    (found,) = problems(shell)
+    assert problem in found["text"]
+    assert found["next_step"].startswith(step.format(path=path))
+    path.write_text("#! /bin/sh -e\ncat\n")
+    path.chmod(0o755)
+    assert problems(shell) == []
+
+
+def test_a_disk_that_is_full(shell: Shell, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs(site.root)
+    full = os.statvfs_result((*real[:4], 0, *real[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    assert {found["next_step"] for found in problems(shell)} == {"free some on that file system"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_file_that_is_mounted_by_itself(shell: Shell, site: Site) -> None:
+    """As a container's: no new file can take its place, and the delivery says what to mount instead."""
+    path = site.root / "odd" / "token"
+    path.parent.mkdir()
+    for each in (path, site.root / "mounted"):
+        each.write_text("old\n")
+    deliver_to(site, path)
+    subprocess.run(["mount", "--bind", site.root / "mounted", path], check=True)
+    try:
+        (found,) = problems(shell)
+        code, out, _ = shell("run", "--once")
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert f"{path} is mounted by itself" in found["text"]
+    assert found["next_step"] == f"mount {path.parent} instead"
+    assert (code, "cannot be replaced; mount its directory instead" in out) == (3, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_whose_owner_will_change_is_warned_of(shell: Shell, site: Site) -> None:
+    path = site.root / "odd" / "token"
+    path.parent.mkdir()
+    path.write_text("old\n")
+    deliver_to(site, path)
+    assert not any("belongs to" in each for each in json.loads(shell("check", "--json")[1])["warnings"])
+    os.chown(path, 12345, 12345)
+    (warning,) = [each for each in json.loads(shell("check", "--json")[1])["warnings"] if "belongs to" in each]
+    assert f"workspace odd: {path} belongs to uid 12345, and will to root (uid 0)" in warning
 
 
 @pytest.mark.parametrize("path", ["/proc/odd/token", "/sys/token"])

@@ -7,6 +7,7 @@ setsid), output that is drained to its end, of which only the last part is kept,
 
 import base64
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -175,8 +176,10 @@ def _not_started(sink: CommandSink, error: OSError) -> str:
             return f"{program} (or the interpreter in its first line) is not there: install it, or mend the path"
         case PermissionError():
             return f"{program} may not be run by this user: check its mode (chmod +x) and that of its directories"
+        case OSError(errno=errno.ENOEXEC):
+            return f"{program} is no program and has no first line that names its interpreter: begin it with #!/bin/sh"
         case _:
-            return f"{program} cannot be run: {error.strerror or error}"
+            return f"{program} cannot be run: {error.strerror or error}; see that it is a program of this machine"
 
 
 def _wait(fds: tuple[int, ...], timeout: timedelta) -> frozenset[int]:
