@@ -43,8 +43,8 @@ UNTRACED = ("tests/crash/", "tests/e2e/", "tests/engine/", "tests/fuzz/", "tests
 TRACED = tuple(
     f"tests/engine/test_{name}.py"
     for name in (
-        "amend", "attribution", "delivery_load", "first_start", "import", "neighbours", "replace", "requests",
-        "revocation_report", "revoke", "revoke_without_kek", "rotate", "second_witness", "shares", "turned_back",
+        "amend", "attribution", "delivery_load", "documents", "neighbours", "replace", "requests", "revocation_report",
+        "rotate", "shares",
     )
 )  # fmt: skip
 """Under coverage a history takes more than twice as long. These are traced: they go through what the others do."""

@@ -102,7 +102,9 @@ class Files:
         try:
             _refuse_no_file(item.path, name)
             directory = self._directory(parent, item.path)
-            if any(each.endswith(f"/{name}") for each in self._forbidden):  # one of the files; of the directories it was asked when this was opened
+            if any(
+                each.endswith(f"/{name}") for each in self._forbidden
+            ):  # one of the files; of the directories it was asked when this was opened
                 self._refuse_ours(f"{_path_of(directory)}/{name}", item.path)
             _refuse_irregular(item.path, name, directory)
             replace_file(directory, name, item.content.encode(), item.mode, disk=self._disk)

@@ -131,9 +131,7 @@ def main() -> None:
                     found_after = time.monotonic() - begun
             time.sleep(0.5)
         print(f"{looks} looks at {options.files} sinks: the least that a token was still valid is {least:.1f} s")
-        print(
-            f"status names all that hangs after {found_after:.1f} s, a quarter of the grace being {GRACE_SECONDS / 4:.0f} s"
-        )
+        print(f"status names all that hangs after {found_after:.1f} s; the grace is {GRACE_SECONDS} s")
         if least <= 0:
             problems.append("a healthy sink held no valid token")
         stopped = time.monotonic()
