@@ -146,7 +146,7 @@ class Files:
     def _refuse_ours(self, path: str, shown: str) -> None:
         for forbidden, named in zip(self._forbidden, self._request.forbidden, strict=True):
             if path == forbidden or path.startswith(f"{forbidden.rstrip('/')}/"):
-                where = "is" if path == forbidden and path.endswith(f"/{os.path.basename(shown)}") else "lies in"
+                where = "is" if path == forbidden and path.endswith(shown[shown.rindex("/") :]) else "lies in"
                 raise RefusedPathError(f"{shown} {where} {named}, which is rotator's own: give the token another place")
 
 

@@ -126,15 +126,18 @@ def test_a_session_that_the_server_ended_is_made_again_or_the_loss_is_told(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
             )
 
-    with closing(open_store(url, create=True)) as first, closing(open_store(url, create=False)) as second:
-        with first.alone() as lost:
-            end_sessions()
-            assert lost() == ""
-            with pytest.raises(RefusedError):
-                second.alone().__enter__()
-            end_sessions()
-            with second.alone():
-                assert "the server ended the session of this daemon, and another rotator works on" in lost()
+    with (
+        closing(open_store(url, create=True)) as first,
+        closing(open_store(url, create=False)) as second,
+        first.alone() as lost,
+    ):
+        end_sessions()
+        assert lost() == ""
+        with pytest.raises(RefusedError):
+            second.alone().__enter__()
+        end_sessions()
+        with second.alone():
+            assert "the server ended the session of this daemon, and another rotator works on" in lost()
 
 
 def test_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
