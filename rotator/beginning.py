@@ -117,8 +117,8 @@ def file_of(source: KekSource) -> Path:
         raise RefusedError("the KEK is given by $ROTATOR_KEK; name a file for another one: rotator kek generate FILE")
     if source.kind is KekKind.STATE:
         raise RefusedError(
-            f"the config names no file for the KEK, and the first start makes one in {source.file} by itself; for "
-            "one elsewhere name it: rotator kek generate FILE"
+            f"the config names no file for the KEK, and the first start makes one in {source.file} by itself; for one "
+            f"elsewhere name it: rotator kek generate FILE. Of the unit of systemd that is {OF_THE_UNIT}"
         )
     return source.file
 

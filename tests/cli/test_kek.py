@@ -72,6 +72,7 @@ def test_where_the_config_names_none_the_place_is_told(
 ) -> None:
     code, _, err = shell("kek", "generate")
     assert (code, f"the first start makes one in {site.state}/kek by itself" in err) == (1, True)
+    assert "Of the unit of systemd that is /etc/rotator/kek" in err
     monkeypatch.setenv("ROTATOR_KEK", "x")
     code, _, err = shell("kek", "generate")
     assert (code, "given by $ROTATOR_KEK" in err) == (1, True)
