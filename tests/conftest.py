@@ -43,8 +43,7 @@ UNTRACED = ("tests/crash/", "tests/e2e/", "tests/engine/", "tests/fuzz/", "tests
 TRACED = tuple(
     f"tests/engine/test_{name}.py"
     for name in (
-        "amend", "attribution", "delivery_load", "documents", "neighbours", "replace", "requests", "revocation_report",
-        "rotate", "shares",
+        "amend", "attribution", "delivery_load", "documents", "replace", "revocation_report", "rotate", "shares",
     )
 )  # fmt: skip
 """Under coverage a history takes more than twice as long. These are traced: they go through what the others do."""

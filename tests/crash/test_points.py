@@ -17,7 +17,7 @@ from tests.crash.points import SCENARIOS, enumerate_points
 from tests.crash.world import World
 from tests.engine.site import DAY
 
-ONE_IN = 80
+ONE_IN = 120
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
