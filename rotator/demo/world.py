@@ -7,10 +7,12 @@ is killed.
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +69,9 @@ _NOT_OURS: Final = (
 """What would lead the daemon out of its directory, into the state or the KEK of a real one."""
 
 _PR_SET_PDEATHSIG: Final = 1
+REMOVED_SECONDS: Final = 0.1
+"""After this long a directory that was removed has not come back."""
+REMOVALS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,11 @@ def stop(daemon: "subprocess.Popen[bytes]") -> None:
 @contextmanager
 def _directory(keep: Path | None) -> Iterator[Path]:
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="rotator-demo-") as made:
-            yield Path(made).resolve()
+        made = Path(tempfile.mkdtemp(prefix="rotator-demo-")).resolve()
+        try:
+            yield made
+        finally:
+            _remove(made)
         return
     try:
         keep.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,6 +155,15 @@ def _directory(keep: Path | None) -> Iterator[Path]:
     if not empty:
         raise RefusedError(f"--keep: {keep} is not empty; name a directory that is, or one to be made")
     yield keep.resolve()
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory for good: what a daemon that was killed had write to its sinks ends a moment after it."""
+    for _ in range(REMOVALS):
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(REMOVED_SECONDS)
+        if not directory.exists():
+            return
 
 
 def _end_with_parent() -> Callable[[], None]:
