@@ -114,6 +114,7 @@ class Engine:
         """
         if not self._policy_applied:
             self.run.policy = policy
+            self._applying = None  # the start begins anew, with this one
             return
         self.run.refused_policy = policy
         if doubt:

@@ -274,3 +274,21 @@ def test_a_revoked_key_stays_out_although_a_turn_was_put_off(site: Site) -> None
     site.advance(HOUR)
     assert site.active() == spare
     site.assert_sound()
+
+
+@pytest.mark.usefixtures("pieces")
+def test_a_config_that_comes_amid_a_start_is_the_one_that_is_applied(site: Site) -> None:
+    """What the start was about to apply is not gone on with, and nothing of the newer one is left out."""
+    names = many(site, 7)
+    site.main.start(without(site.policy, *names[4:]), settle=False)
+    engine = site.main.engine
+    assert engine is not None
+    called_away(site)
+    site.main.tick()
+    assert engine.applying
+    engine.load_policy(site.usual(*names), site.clock.read())
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    assert site.query("SELECT count(*) FROM workspaces") == [(7,)]
+    assert all(site.held(name) for name in names)
+    site.assert_sound()
