@@ -28,6 +28,7 @@ from rotator.engine.witnessing import recall_revoked
 from rotator.errors import WitnessError
 from rotator.ports import (
     AuditHead,
+    KeyRow,
     KeysetRow,
     PublishedWitness,
     Reading,
@@ -383,11 +384,33 @@ def _restore_keyset(
         replace(_numbered_on(row, witnessed), ever_active=True, due_at=reading.now, retry_at=None),
     )
     for stored in transaction.keys(name):
-        if stored.key.kid not in record.revoked_kids and stored.key.authentic:  # else it is told of, and kept as known
+        key = stored.key
+        if key.kid in record.revoked_kids:
+            continue
+        if key.authentic:
             yield from _restore_key(
-                transaction, stored.key, witnessed, known.get(stored.key.kid), reading, _reached(record, reading.now)
+                transaction, key, witnessed, known.get(key.kid), reading, _reached(record, reading.now)
             )
+        elif key.phase is Phase.ACTIVE:
+            yield _set_aside(run, transaction, key, known.get(key.kid), reading)
+        # else it is told of, and kept as known
     yield from _adopt_missing(run, transaction, name, record, reading)
+
+
+def _set_aside(
+    run: Run, transaction: Transaction, key: SigningKey, known: WitnessedKey | None, reading: Reading
+) -> Event:
+    """Put what is known in place of a row that somebody changed, and that says that its key signs.
+
+    Nobody believes it, so that the key does not sign; and while it stands there no other key of its keyset can.
+    """
+    if known is not None and known.ends_at is not None:
+        adopted = _adopted(run, key.keyset, known, reading)
+        transaction.replace_unauthentic_key(adopted)
+        return _event(EventName.KEY_ADOPTED, adopted.key, reading.now)
+    revoked = lifecycle.revoke(key, now=reading.now)
+    transaction.update_key(revoked)
+    return _event(EventName.KEY_REVOKED, revoked, reading.now)
 
 
 def _numbered_on(row: KeysetRow, witnessed: WitnessedKeyset) -> KeysetRow:
@@ -456,6 +479,13 @@ def _restore_key(
 
 
 def _adopt(run: Run, transaction: Transaction, name: KeysetName, known: WitnessedKey, reading: Reading) -> Event:
+    row = _adopted(run, name, known, reading)
+    transaction.insert_key(row)
+    return _event(EventName.KEY_ADOPTED, row.key, reading.now)
+
+
+def _adopted(run: Run, name: KeysetName, known: WitnessedKey, reading: Reading) -> KeyRow:
+    """Make the row of a key that the witness knows, for as long as it knows of tokens on it."""
     key = SigningKey(
         kid=known.kid,
         keyset=name,
@@ -471,5 +501,4 @@ def _adopt(run: Run, transaction: Transaction, name: KeysetName, known: Witnesse
         last_exp=known.ends_at,
         destroyed_at=reading.now,
     )
-    transaction.insert_key(new_row(run.ready_sealer, key, None))
-    return _event(EventName.KEY_ADOPTED, key, reading.now)
+    return new_row(run.ready_sealer, key, None)

@@ -279,6 +279,10 @@ class Transaction(Snapshot, Protocol):
         """Store a new key. Raise :class:`StoreError` if its kid was ever used."""
         ...
 
+    def replace_unauthentic_key(self, row: KeyRow) -> None:
+        """Store ``row`` in place of one of the same kid. Raise :class:`StoreError` unless that one is not authentic."""
+        ...
+
     def update_key(self, key: SigningKey) -> None:
         """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half.
 

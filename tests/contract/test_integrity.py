@@ -15,7 +15,7 @@ from rotator.core.model import DEFAULT_KEYSET, Jti, KekId, Overlap, Phase, Repli
 from rotator.core.secret import Secret
 from rotator.core.timeguard import ClockMark
 from rotator.engine.rows import identity_of
-from rotator.errors import KekError, SealError
+from rotator.errors import KekError, SealError, StoreError
 from rotator.ports import ReplicaRow, Sighting, Snapshot
 from tests.contract.records import ACME, DAY, FILE, HOUR, KEK, KID, NOW, issued, key, keyset, workspace
 
@@ -140,6 +140,20 @@ def test_no_change_makes_an_edited_row_authentic(trusted: SqlStore) -> None:
         assert revoked is not None
         assert (row.authentic, row.failures, row.ever_active) == (False, 3, False)
         assert (revoked.key.authentic, revoked.key.phase, revoked.sealed) == (True, Phase.REVOKED, None)
+
+
+def test_only_a_row_that_nobody_believes_is_replaced(trusted: SqlStore) -> None:
+    """By one that says what is known besides: all of the former is gone, its private half, too."""
+    known = replace(key(), key=replace(key().key, phase=Phase.GRACE, has_private=False), sealed=None)
+    with pytest.raises(StoreError, match="is as it was written"), trusted.begin() as transaction:
+        transaction.replace_unauthentic_key(known)
+    edited(trusted, "signing_keys", "algorithm")
+    with trusted.begin() as transaction:
+        transaction.replace_unauthentic_key(known)
+    with trusted.read() as snapshot:
+        row = snapshot.key(KID)
+        assert row is not None
+        assert (row.key, row.sealed) == (known.key, None)
 
 
 def test_a_wish_that_was_fulfilled_asks_for_nothing_when_it_is_put_back(trusted: SqlStore) -> None:

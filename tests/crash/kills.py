@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -84,7 +84,7 @@ class Life:
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal, unless it is gone already, and return what it came to."""
-        if not self.wait(0):
+        with suppress(ProcessLookupError):  # it may end, and be reaped, before its status is heard of
             os.kill(self.pid, number)
         assert self.wait(HANG_SECONDS)
         assert self.status is not None

@@ -152,6 +152,28 @@ def test_new_keys_wait_their_full_time_after_a_restore(site: Site) -> None:
     site.assert_sound()
 
 
+@pytest.mark.parametrize("later", [10 * DAY, 400 * DAY], ids=["while it is published", "long after it left"])
+def test_a_row_in_a_backup_that_nobody_believes_keeps_no_other_key_from_signing(site: Site, later: timedelta) -> None:
+    """The row says that its key signs, and only one of a keyset may say so."""
+    site.main.start()
+    site.advance(3 * DAY, pace=12 * HOUR)
+    edited = site.active()
+    site.meddle("UPDATE signing_keys SET rotate_at = rotate_at + 1 WHERE kid = ?", edited)
+    kept = back_up(site)
+    site.meddle("UPDATE signing_keys SET rotate_at = rotate_at - 1 WHERE kid = ?", edited)
+    site.advance(later, pace=3 * DAY)
+    published = edited in site.main.kids()
+    put_back(site, kept)
+    site.main.start()
+    site.advance(PROPAGATION + MINUTE)
+    assert site.active() not in (None, edited)
+    assert site.held("acme") != ""
+    assert (edited in site.main.kids()) == published
+    (row,) = [key for key in site.signing_keys() if key.kid == edited]
+    assert (row.authentic, row.phase) == (True, Phase.GRACE if published else Phase.REVOKED)
+    site.assert_sound()
+
+
 def test_a_revocation_outlives_a_restore(site: Site) -> None:
     """What the witness says is revoked is revoked, and gone from the set, before anything else is done."""
     site.main.start()

@@ -167,6 +167,14 @@ class SqlTransaction(SqlSnapshot):
             )
         integrity.SIGNING_KEYS.put(self._connection, self._integrity, _key_values(row.key) | _private(row))
 
+    def replace_unauthentic_key(self, row: KeyRow) -> None:
+        """Store ``row`` in place of one of the same kid. Raise :class:`StoreError` unless that one is not authentic."""
+        before = self._locked_key(row.key.kid)
+        if before is None or self._integrity.holds("signing_keys", before):
+            raise StoreError(f"the row of key {row.key.kid} is as it was written, or gone, and is not replaced")
+        values = _key_values(row.key) | _private(row)
+        integrity.SIGNING_KEYS.put(self._connection, self._integrity, values, anew=True)
+
     def update_key(self, key: SigningKey) -> None:
         """Store the phase and instants of ``key``; where ``has_private`` is false, erase its sealed private half.
 
