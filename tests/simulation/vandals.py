@@ -113,15 +113,19 @@ def _now_older(world: World, backup: Backup) -> None:
     _put_right(world)
 
 
+CHANGE_PUBLIC_HALF = "UPDATE signing_keys SET public_jwk = ? WHERE kid = ? AND mac = ?"
+"""A row that was written anew meanwhile is another one: to put right what it no longer says would be one more edit."""
+
+
 def _put_right(world: World) -> None:
     """Let the operator see to a row that had been changed when the backup was made."""
     made = world.forge.made
-    rows = world.database.query("SELECT kid, public_jwk FROM signing_keys")
-    changed = [kid for kid, jwk in rows if made.get(kid, jwk) != jwk]
+    rows = world.database.query("SELECT kid, public_jwk, mac FROM signing_keys")
+    changed = [(kid, mac) for kid, jwk, mac in rows if made.get(kid, jwk) != jwk]
 
     def mend() -> None:
-        for kid in changed:
-            world.meddle("UPDATE signing_keys SET public_jwk = ? WHERE kid = ?", made[kid], kid)
+        for kid, mac in changed:
+            world.meddle(CHANGE_PUBLIC_HALF, made[kid], kid, mac)
 
     if changed:
         world.during(2 * world.setting.heartbeat, "row", "config", "elsewhere", end=mend)
@@ -178,20 +182,19 @@ class TamperKeyRow:
     span: timedelta
 
     def apply(self, world: World) -> None:
-        rows = world.database.query("SELECT kid, public_jwk FROM signing_keys WHERE phase = 'active' ORDER BY kid")
+        rows = world.database.query("SELECT kid, public_jwk, mac FROM signing_keys WHERE phase = 'active' ORDER BY kid")
         if not rows or world.troubled("row"):
             return
-        kid, jwk = rows[self.keyset % len(rows)]
+        kid, jwk, mac = rows[self.keyset % len(rows)]
         if kid not in world.forge.made:
             return
-        change = "UPDATE signing_keys SET public_jwk = ? WHERE kid = ?"
         world.during(
             self.span,
             "row",
             "config",
             "elsewhere",
-            begin=lambda: world.database.meddle(change, jwk.replace("A", "B"), kid),
-            end=lambda: world.database.meddle(change, world.forge.made[kid], kid),
+            begin=lambda: world.database.meddle(CHANGE_PUBLIC_HALF, jwk.replace("A", "B"), kid, mac),
+            end=lambda: world.database.meddle(CHANGE_PUBLIC_HALF, world.forge.made[kid], kid, mac),
         )
 
 
