@@ -5,6 +5,7 @@ import sqlite3
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,9 @@ from rotator.core.instants import epoch_seconds
 from rotator.core.jwks import canonical
 from rotator.core.model import KeysetName, Origin, Phase, SigningKey, WorkspaceId
 from rotator.core.secret import Secret
+from rotator.report import lists
 from rotator.report.verdict import Bench, Verdict, Wanted, judge
-from tests.engine.site import DAY, HOUR, SECOND, Site
+from tests.engine.site import DAY, HOUR, SECOND, Site, without, workspace
 
 ACME = WorkspaceId("acme")
 
@@ -295,6 +297,41 @@ def test_a_token_of_a_workspace_that_left_the_config(court: Court) -> None:
     verdict = court(token)
     assert problems(verdict) == ["workspace"]
     assert "left the config" in verdict.verdict
+
+
+def test_a_token_from_before_its_workspace_left_and_came_back_is_told_of(court: Court) -> None:
+    """Whoever held the workspace then holds a token that every verifier accepts, with rights that nobody has now."""
+    former, whole = court.token, court.site.policy
+    assert not court(former).notes
+    crowd = {each.id: each for each in (workspace(f"w{number}") for number in range(12))}
+    whole = replace(whole, workspaces={**whole.workspaces, **crowd})
+    court.site.main.load(whole)
+    court.site.main.load(without(whole, "acme"))
+    court.site.clock.elapse(HOUR)
+    reader = replace(whole.workspaces[ACME], roles=("reader",))
+    court.site.main.load(replace(whole, workspaces={**whole.workspaces, ACME: reader}))
+    verdict = court(former)
+    assert verdict.valid, "as every verifier says"
+    assert "; but it was issued before the workspace left the config and came back on 20" in verdict.verdict
+    assert f"rotator revoke token {verdict.jti}" in verdict.notes[0]
+    assert verdict.notes[1].startswith("the workspace has other rights by now: roles admin, and now reader. To end it")
+    assert court.token != former
+    assert not court(court.token).notes
+    store = court.site.main.store
+    assert store is not None
+    with store.read() as snapshot:
+        first, second = (each for each in lists.tokens(snapshot).tokens if each.workspace == ACME)
+    assert first.workspace_returned_at is not None
+    assert second.workspace_returned_at is None
+
+
+def test_a_token_with_rights_that_the_config_has_taken_back_is_told_of(court: Court) -> None:
+    former, whole = court.token, court.site.policy
+    changed = replace(whole.workspaces[ACME], permissions=(), audience=("api", "billing"))
+    court.site.main.load(replace(whole, workspaces={**whole.workspaces, ACME: changed}))
+    (note,) = court(former).notes
+    assert "permissions metrics:write, and now none; audience api, and now api, billing" in note
+    assert not court("no token").notes
 
 
 def test_a_key_that_someone_put_into_the_database_is_not_believed(court: Court) -> None:

@@ -34,6 +34,7 @@ from rotator.config.settings import Config, KekKind, KekSource, Settings
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, closed_to
 from rotator.errors import KekError, RotatorError, StoreDriverError, StoreEmptyError
 from rotator.ports import Snapshot
+from rotator.report.prior import prior_tokens
 from rotator.report.steps import next_step
 from rotator.told import told
 from rotator.wiring import WITNESS, open_readonly, read_kek, user_name
@@ -57,6 +58,7 @@ def check_machine(config: Config) -> Iterator[Finding]:
 def find_warnings(config: Config) -> Iterator[str]:
     """Yield what may be meant, and is worth knowing."""
     settings = config.settings
+    yield from _prior_tokens(config)
     yield from find_owners_lost(config.policy, next(_owner(settings.state_directory), os.geteuid()))
     closed = closed_to_others(settings.publish_directory, settings.state_directory)
     if closed is not None:
@@ -65,6 +67,13 @@ def find_warnings(config: Config) -> Iterator[str]:
             f"the published directory {settings.publish_directory} {where} closed to other users: a web server under "
             "another user cannot read it; set publish.directory"
         )
+
+
+def _prior_tokens(config: Config) -> Iterator[str]:
+    """Say which tokens live on that are not what this config wants; without a database there is none."""
+    if lost_database(config.settings) is None:
+        with suppress(RotatorError), open_readonly(config) as store, store.read() as snapshot:
+            yield from prior_tokens(snapshot, config.policy, SystemClock().read().now)
 
 
 def _config_files(config: Config) -> Iterator[Finding]:

@@ -166,7 +166,7 @@ def show_tokens(screen: Screen, listed: TokenList, now: datetime) -> None:
             short(token.jti, shown),
             short(token.kid, KIDS_BESIDE_JTIS),
             _token_end(token, now),
-            _sinks(token),
+            _where(token),
         )
         for token in listed.tokens
     ]
@@ -187,6 +187,14 @@ def _token_end(token: TokenEntry, now: datetime) -> str:
     if token.revoke_at is not None:
         return f"revoked {relative(token.revoke_at, now)}"
     return f"{token.expires_at:%Y-%m-%d} {relative(token.expires_at, now)}"
+
+
+def _where(token: TokenEntry) -> str:
+    """Return where it stands with its sinks, and whom else it may be with."""
+    if token.workspace_returned_at is None or token.phase not in (Phase.ACTIVE, Phase.GRACE):
+        return _sinks(token)
+    former = f"from before its workspace left the config (back since {token.workspace_returned_at:%Y-%m-%d %H:%MZ})"
+    return ", ".join(filter(None, (_sinks(token), former)))
 
 
 def _sinks(token: TokenEntry) -> str:

@@ -76,3 +76,5 @@ def show_verdict(screen: Screen, verdict: Verdict) -> None:
     good, bad = ("✓", "✗") if speaks_unicode(screen.stream) else ("ok", "NO")
     for check in verdict.checks:
         screen.facts([(good if check.ok else bad, f"{check.name}: {check.text}")], style="green" if check.ok else "red")
+    for note in verdict.notes:
+        screen.facts([("!", note)], style="yellow")

@@ -62,8 +62,16 @@ COVERED: Final[Mapping[str, Covered]] = MappingProxyType(
         ),
         "replicas": Covered("replica/v1", ("replica", "started_at", "seen_at", "forgotten_at")),
         "workspaces": Covered(
-            "workspace/v1",
-            ("id", "keyset", "claims_fingerprint", "schedule_fingerprint", "sinks_fingerprint", "removed_at"),
+            "workspace/v2",
+            (
+                "id",
+                "keyset",
+                "claims_fingerprint",
+                "schedule_fingerprint",
+                "sinks_fingerprint",
+                "removed_at",
+                "returned_at",
+            ),
         ),
         "token_overlaps": Covered("overlap/v1", ("jti", "workspace", "ends_at", "actor", "reason")),
         "deliveries": Covered("delivery/v1", ("workspace", "sink", "delivered_sequence")),

@@ -196,3 +196,5 @@ class WorkspaceState(NamedTuple):
     due_reason: str = ""
     """Why ``due_at`` was brought forward (a :class:`~rotator.core.actions.Reason`); empty: by schedule."""
     removed_at: datetime | None = None
+    returned_at: datetime | None = None
+    """When it was last in the config again after it had been removed: a token from before is its former holder's."""

@@ -189,6 +189,7 @@ def _fresh(state: WorkspaceState | None, wanted: WorkspacePolicy, claims: str, n
         schedule_fingerprint=wanted.schedule_fingerprint,
         sinks_fingerprint=wanted.sinks_fingerprint,
         removed_at=None,
+        returned_at=None if state is None else now.replace(microsecond=0),  # tokens are issued at whole seconds
     )
 
 

@@ -138,6 +138,8 @@ class TokenEntry:
     deliveries: tuple[DeliveryEntry, ...]
     revoke_at: datetime | None = None
     """From then on it counts as revoked, as an operator said who had it replaced."""
+    workspace_returned_at: datetime | None = None
+    """The workspace left the config after this token was issued, and came back then: its former holder has it still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,15 +197,22 @@ def _entries(
     for row in rows:
         deliveries.setdefault(row.workspace, []).append(row)
     ends = {overlap.jti: overlap.ends_at for overlap in snapshot.overlaps()}
+    shown = [(name, page) for name, page in found if page]
+    returned = {state.id: state.returned_at for state in snapshot.workspaces_named([name for name, _ in shown])}
     return tuple(
-        _token(token, deliveries.get(name, []), ends.get(token.jti)) for name, shown in found for token in shown
+        _token(token, deliveries.get(name, []), ends.get(token.jti), returned.get(name))
+        for name, page in shown
+        for token in page
     )
 
 
 _LIVING = (Phase.PENDING, Phase.ACTIVE, Phase.GRACE)
 
 
-def _token(token: Token, rows: list[DeliveryRow], revoke_at: datetime | None) -> TokenEntry:
+def _token(
+    token: Token, rows: list[DeliveryRow], revoke_at: datetime | None, returned_at: datetime | None
+) -> TokenEntry:
+    former = returned_at is not None and token.issued_at < returned_at
     return TokenEntry(
         workspace=token.workspace,
         jti=token.jti,
@@ -219,6 +228,7 @@ def _token(token: Token, rows: list[DeliveryRow], revoke_at: datetime | None) ->
         revoked_at=token.revoked_at,
         deliveries=tuple(_deliveries(token, rows)),
         revoke_at=revoke_at,
+        workspace_returned_at=returned_at if former else None,
     )
 
 

@@ -46,6 +46,8 @@ class Verdict:
     """One line."""
     checks: tuple[Check, ...]
     """In the order in which they were made; what comes after a forged signature is not looked at."""
+    notes: tuple[str, ...] = ()
+    """What makes nobody refuse it, and is to be known: who may hold it, and what it says otherwise than the config."""
     workspace: str | None = None
     """This and what follows only where the signature holds."""
     jti: str | None = None
@@ -113,10 +115,15 @@ def judge(token: Secret[str], wanted: Wanted, bench: Bench) -> Verdict:
         return _verdict(checks)
     checks += _key(key, bench)
     checks += _claims(compact, key, wanted, bench)
-    return _verdict(checks, compact, key)
+    return _verdict(checks, compact, key, tuple(_notes(_Told.of(compact, key), key, bench)))
 
 
-def _verdict(checks: Sequence[Check], compact: Compact | None = None, key: SigningKey | None = None) -> Verdict:
+def _verdict(
+    checks: Sequence[Check],
+    compact: Compact | None = None,
+    key: SigningKey | None = None,
+    notes: tuple[str, ...] = (),
+) -> Verdict:
     problems = [check for check in checks if not check.ok]
     told = _Told.of(compact, key)
     if problems:
@@ -125,10 +132,12 @@ def _verdict(checks: Sequence[Check], compact: Compact | None = None, key: Signi
     else:
         until = "" if told.expires_at is None else f", until {told.expires_at:%Y-%m-%d %H:%M:%SZ}"
         line = f"valid: workspace {told.workspace}{until}"
+        line += "".join(f"; but {note}" for note in notes[:1])
     return Verdict(
         valid=not problems,
         verdict=line,
         checks=tuple(checks),
+        notes=() if problems else notes,
         workspace=told.workspace,
         jti=told.jti,
         kid=None if key is None else key.kid,
@@ -377,6 +386,42 @@ def _workspace(told: "_Told", key: SigningKey, bench: Bench) -> Check:
         text = f"workspace {name} left the config{_on(state.removed_at)}; verifiers accept its tokens until they end"
         return Check(name="workspace", ok=False, text=text)
     return Check(name="workspace", ok=True, text=f"workspace {name} is there")
+
+
+def _notes(told: "_Told", key: SigningKey, bench: Bench) -> Iterator[str]:
+    """Yield what a verifier cannot know of a token that it accepts: it is from another time of its workspace."""
+    name = None if told.workspace is None else WorkspaceId(told.workspace)
+    wanted = None if name is None else bench.policy.workspaces.get(name)
+    if name is None or wanted is None or told.jti is None or key.origin is not Origin.MADE:
+        return
+    row, state = bench.snapshot.token(Jti(told.jti)), bench.snapshot.workspace(name)
+    returned_at = None if state is None else state.returned_at
+    way_out = f"To end it before its time: rotator revoke token {told.jti}"
+    if row is not None and returned_at is not None and row.token.issued_at < returned_at:
+        yield (
+            f"it was issued before the workspace left the config and came back{_on(returned_at)}: whoever held the "
+            f"workspace then may still hold it. {way_out}"
+        )
+    differs = [
+        f"{kind} {_listed(had)}, and now {_listed(has)}"
+        for kind, had, has in (
+            ("roles", told.roles, wanted.roles),
+            ("permissions", told.permissions, wanted.permissions),
+            ("audience", told.audience, wanted.audience),
+        )
+        if set(had) != set(has)
+    ]
+    if differs:
+        yield f"the workspace has other rights by now: {'; '.join(differs)}. {way_out}"
+
+
+_LISTED_AT_MOST: Final = 5
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first of some names that the token or the config says."""
+    more = [f"{len(names) - _LISTED_AT_MOST} more"] if len(names) > _LISTED_AT_MOST else []
+    return ", ".join([*map(_shown, names[:_LISTED_AT_MOST]), *more]) or "none"
 
 
 def _grant(kind: str, wanted: str, granted: Sequence[str]) -> Check:

@@ -331,3 +331,33 @@ def test_a_published_set_that_is_closed_to_this_user(started: Shell, site: Site)
     assert (code, out) == (1, "")
     assert err.count("jwks.json") == 1
     assert f"cannot be read: {site.state} is closed to this user; " in " ".join(err.split())
+
+
+def warnings_about_tokens(shell: Shell) -> list[str]:
+    found = json.loads(shell("check", "--json")[1])["warnings"]
+    return [each for each in found if not each.startswith("the published directory")]
+
+
+def test_what_a_changed_config_leaves_out_there(started: Shell, site: Site) -> None:
+    """Tokens live to their ends whatever the config says by then: which ones, how long, and how to end them."""
+    assert warnings_about_tokens(started) == []
+    tokens = {each["workspace"]: each for each in json.loads(started("tokens", "list", "--json")[1])["tokens"]}
+    whole = site.config.read_text()
+    site.config.write_text(whole.replace("permissions: [metrics:write]", "permissions: [metrics:read]", 1))
+    (changed,) = warnings_about_tokens(started)
+    assert changed.startswith("workspace w0 is to say something else")
+    assert tokens["w0"]["expires_at"].replace("T", " ") in changed
+    assert f"rotator revoke token {tokens['w0']['jti']}" in changed
+    site.config.write_text(whole.partition("  w1:")[0])
+    (removed,) = warnings_about_tokens(started)
+    assert removed.startswith("workspace w1 is not in this config")
+    assert removed.endswith(f"rotator revoke token {tokens['w1']['jti']}")
+
+
+def test_many_changed_workspaces_are_counted(shell: Shell, site: Site) -> None:
+    site.config.write_text(site.config.read_text() + "".join(f"  x{number}: {{}}\n" for number in range(7)))
+    assert shell("run", "--once")[0] == 0
+    site.config.write_text(site.config.read_text().replace("audience: [api]", "audience: [other]"))
+    warnings = warnings_about_tokens(shell)
+    assert len(warnings) == 6
+    assert warnings[-1].startswith("the same holds for 4 more workspaces; the last of their tokens ends at 20")

@@ -129,6 +129,8 @@ def test_a_workspace_that_left_gets_nothing_new_and_one_that_returns_begins_agai
 
     back = plan_sync(gone.removed, policy_of(ACME), T0 + 2 * DAY, CALENDAR)
     assert [(state.sequence, state.due_at, state.removed_at) for state in back.new] == [(3, T0 + 2 * DAY, None)]
+    assert [state.returned_at for state in back.new] == [T0 + 2 * DAY], "a token from before is its former holder's"
+    assert plan_sync([], policy_of(ACME), T0, CALENDAR).new[0].returned_at is None
 
 
 def test_changed_claims_make_the_token_due_early_and_spread_a_crowd() -> None:

@@ -33,6 +33,7 @@ INSERT_WORKSPACES: Final = Statement(
             "schedule_fingerprint",
             "sinks_fingerprint",
             "due_reason",
+            "returned_at",
             "kek_id",
             "mac",
         ),
@@ -40,7 +41,7 @@ INSERT_WORKSPACES: Final = Statement(
     + " ON CONFLICT (id) DO UPDATE SET keyset = excluded.keyset, due_at = excluded.due_at, next_at = excluded.next_at,"
     " claims_fingerprint = excluded.claims_fingerprint, schedule_fingerprint = excluded.schedule_fingerprint,"
     " sinks_fingerprint = excluded.sinks_fingerprint, due_reason = excluded.due_reason, removed_at = NULL,"
-    " kek_id = excluded.kek_id, mac = excluded.mac,"
+    " returned_at = excluded.returned_at, kek_id = excluded.kek_id, mac = excluded.mac,"
     " failures = 0, retry_at = NULL, fault = '' WHERE workspaces.removed_at IS NOT NULL"
 )
 
@@ -48,7 +49,7 @@ INSERT_WORKSPACES: Final = Statement(
 UPDATE_WORKSPACES: Final = Statement(
     "UPDATE workspaces SET keyset = ?, sequence = CASE WHEN sequence < ? THEN ? ELSE sequence END, due_at = ?,"
     " next_at = ?, claims_fingerprint = ?, schedule_fingerprint = ?, sinks_fingerprint = ?, due_reason = ?,"
-    " removed_at = ?, kek_id = ?, mac = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
+    " removed_at = ?, returned_at = ?, kek_id = ?, mac = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
 )
 
 FAIL_WORKSPACES: Final = Statement(
@@ -159,6 +160,7 @@ def insert_workspaces(connection: sa.Connection, integrity: Integrity, states: S
                 state.schedule_fingerprint,
                 state.sinks_fingerprint,
                 state.due_reason,
+                to_us(state.returned_at),
                 *_mac(integrity, state._replace(removed_at=None)),
             )
             for state in states
@@ -184,6 +186,7 @@ def update_workspaces(connection: sa.Connection, integrity: Integrity, states: S
                 state.sinks_fingerprint,
                 state.due_reason,
                 to_us(state.removed_at),
+                to_us(state.returned_at),
                 *_mac(integrity, state),
                 state.id,
             )
@@ -200,6 +203,7 @@ def _mac(integrity: Integrity, state: WorkspaceState) -> Values:
         "schedule_fingerprint": state.schedule_fingerprint,
         "sinks_fingerprint": state.sinks_fingerprint,
         "removed_at": to_us(state.removed_at),
+        "returned_at": to_us(state.returned_at),
     }
     return tuple(integrity.seal("workspaces", values).values())
 

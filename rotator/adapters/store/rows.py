@@ -192,10 +192,11 @@ def workspace(row: AnyRow, integrity: Integrity) -> WorkspaceState:
 
 def workspace_of(values: tuple[Any, ...], *, authentic: bool) -> WorkspaceState:
     """Read the values of :data:`WORKSPACE_WITH_MAC`."""
-    name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, removed, _, _ = values
+    name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, *rest = values
+    removed, returned = rest[:2]
     if not authentic:
         claims = schedule = sinks = ""
-        removed = None
+        removed = returned = None
     return WorkspaceState(
         name,
         keyset,
@@ -210,6 +211,7 @@ def workspace_of(values: tuple[Any, ...], *, authentic: bool) -> WorkspaceState:
         sinks,
         due_reason,
         noted(removed),
+        noted(returned),
     )
 
 
