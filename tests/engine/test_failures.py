@@ -37,7 +37,7 @@ def test_a_workspace_that_cannot_be_minted_holds_up_no_other_of_its_batch(site: 
 def test_a_private_half_is_destroyed_only_when_no_reader_holds_the_log_up(site: Site) -> None:
     """A reader that is open keeps the erased value in the write-ahead log; it is recorded as gone when it is gone."""
     site.main.start()
-    site.advance(15 * DAY, pace=12 * HOUR)
+    site.advance(15 * DAY, pace=DAY)
     prior = site.active()
     with closing(sqlite3.connect(site.database, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -82,16 +82,16 @@ def test_a_keyset_that_fails_in_an_unforeseen_way_stops_no_other(site: Site) -> 
 def test_attempts_that_fail_for_weeks_leave_no_private_half_behind(site: Site) -> None:
     """A key that cannot be published is tried again, not made again; whatever restarts in between."""
     site.main.start()
-    site.advance(12 * DAY, pace=12 * HOUR)
+    site.advance(12 * DAY, pace=DAY)
     site.main.tree_disk.full = True
     for _ in range(4):
-        site.advance(6 * DAY, pace=12 * HOUR)
+        site.advance(6 * DAY, pace=DAY)
         site.main.restart()
         assert "publish:default" in site.main.run.faults
         assert private_halves(site) <= 3
 
     site.main.tree_disk.full = False
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     assert dict(site.main.run.faults) == {}
     assert private_halves(site) <= 3
     site.assert_sound()
@@ -171,7 +171,7 @@ def test_a_workspace_that_left_the_config_unaccepted_does_no_harm_on_the_29th_of
     site.clock.elapse(2 * HOUR)
     site.main.restart(without(site.policy, "acme"))
     assert "config" in site.main.run.faults
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     assert site.held_sequence("umbrella") == 2
 
 
@@ -186,7 +186,7 @@ def test_changed_claims_make_a_token_due_and_leave_the_prior_one_valid(site: Sit
     site.advance(MINUTE)
     assert site.held_sequence("acme") == site.held_sequence("umbrella") == 2
     assert [phase for (phase,) in site.query("SELECT phase FROM tokens WHERE sequence = 1")] == ["grace", "grace"]
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -196,7 +196,7 @@ def test_a_reload_that_drops_more_than_a_tenth_waits_for_a_person(site: Site) ->
     site.main.start(site.usual(*names))
     site.main.restart(without(site.policy, "w0", "w1"))
     assert "config" in site.main.run.faults
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     assert site.held_sequence("w2") == 2
     assert site.held_sequence("w0") == 1
     assert site.query("SELECT count(*) FROM workspaces WHERE removed_at IS NOT NULL") == [(0,)]
@@ -247,7 +247,7 @@ def test_a_keyset_that_left_the_config_ends_and_can_come_back(site: Site) -> Non
         ],
     )
     site.main.start(two)
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     one = replace(
         two,
         keysets={KeysetName("default"): two.keysets[KeysetName("default")]},
@@ -255,11 +255,11 @@ def test_a_keyset_that_left_the_config_ends_and_can_come_back(site: Site) -> Non
     )
     site.main.load(one)
     assert site.main.kids("other") != []
-    site.advance(8 * DAY, pace=12 * HOUR)
+    site.advance(8 * DAY, pace=DAY)
     assert site.main.kids("other") == []
     assert len(site.events(EventName.KEYSET_ENDED)) == 1
     site.main.load(two)
-    site.advance(8 * DAY, pace=12 * HOUR)
+    site.advance(8 * DAY, pace=DAY)
     assert site.active("other") is not None
     made = max(row.event.at for row in site.events(EventName.KEY_MADE) if row.event.keyset == "other")
     activated = max(row.event.at for row in site.events(EventName.KEY_ACTIVATED) if row.event.keyset == "other")
@@ -273,7 +273,7 @@ def test_a_keyset_that_left_the_config_ends_and_can_come_back(site: Site) -> Non
 )
 def test_changed_periods_refuse_no_token(site: Site, security: timedelta, grace: timedelta, token: timedelta) -> None:
     site.main.start()
-    site.advance(17 * DAY, pace=12 * HOUR)
+    site.advance(17 * DAY, pace=DAY)
     workspaces = {k: replace(w, security_period=token) for k, w in site.policy.workspaces.items()}
     site.main.load(
         replace(
@@ -282,7 +282,7 @@ def test_changed_periods_refuse_no_token(site: Site, security: timedelta, grace:
             workspaces=workspaces,
         )
     )
-    site.advance(50 * DAY, pace=12 * HOUR)
+    site.advance(50 * DAY, pace=DAY)
     assert dict(site.main.run.faults) == {}
     site.assert_sound()
 
@@ -303,9 +303,9 @@ def test_many_keys_that_are_due_to_leave_at_once_are_no_fault(site: Site) -> Non
 
 def test_a_changed_algorithm_takes_over_at_the_next_rotation(site: Site) -> None:
     site.main.start()
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     site.main.load(replace(site.policy, keysets={KeysetName("default"): keyset(algorithm=Algorithm.EDDSA)}))
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     assert {key.algorithm for key in site.signing_keys(Phase.ACTIVE, Phase.PENDING)} == {Algorithm.EDDSA}
     site.assert_sound()
 

@@ -86,7 +86,7 @@ def test_public_keys_stay_published_until_their_end_and_never_sign(site: Site) -
     assert "2 keys are published with keyset default until" in answer.result
     assert {"old-1", "old-2"} <= set(site.main.kids())
     token = old.token(site, old.signing)
-    site.advance(LIFETIME - HOUR, pace=12 * HOUR)
+    site.advance(LIFETIME - HOUR, pace=DAY)
     assert accepted(site, token)
     site.advance(2 * HOUR)
     assert not {"old-1", "old-2"} & set(site.main.kids())
@@ -129,7 +129,7 @@ def test_a_signing_key_keeps_its_kid_and_signs_in_its_turn_after_the_propagation
     assert "1 key signs before it" in answer.result
     key = key_named(site, "old-2")
     assert (key.phase, key.origin) == (Phase.PENDING, Origin.IMPORTED)
-    site.advance(50 * DAY, pace=12 * HOUR)
+    site.advance(50 * DAY, pace=DAY)
     (signed,) = [row.event for row in site.events(EventName.KEY_ACTIVATED) if row.event.kid == "old-2"]
     assert signed.at - T0 - DAY >= PROPAGATION
     on_it = [row for row in site.events(EventName.TOKEN_ISSUED) if row.event.kid == "old-2"]
@@ -171,7 +171,7 @@ def test_of_a_signing_key_that_nobody_says_an_end_for_the_grace_period_is_taken(
     end = site.clock.wall + keyset().grace_period
     assert f"taken to end by {end:%Y-%m-%d %H:%MZ}, the keyset's grace_period of 4d1m from now" in answer.result
     site.main.load(replace(site.policy, keysets={"default": keyset(algorithm=Algorithm.EDDSA)}))  # type: ignore[dict-item]
-    site.advance(keyset().grace_period - HOUR, pace=12 * HOUR)
+    site.advance(keyset().grace_period - HOUR, pace=DAY)
     assert "old-2" in site.main.kids()
     site.advance(2 * HOUR)
     assert key_named(site, "old-2").phase is Phase.RETIRED
@@ -219,7 +219,7 @@ def test_its_private_half_is_nowhere_in_the_clear_and_gone_when_it_has_signed(si
         if path.is_file():
             assert secret.encode() not in path.read_bytes()
     while key_named(site, "old-2").phase in (Phase.PENDING, Phase.ACTIVE):
-        site.advance(5 * DAY, pace=12 * HOUR)
+        site.advance(5 * DAY, pace=DAY)
     assert site.query("SELECT sealed FROM signing_keys WHERE kid = 'old-2'") == [(None,)]
     site.assert_sound()
 
@@ -360,9 +360,9 @@ def test_an_adopted_key_that_gets_its_private_half_signs_at_once(site: Site) -> 
     assert {row.event.at for row in site.events(EventName.TOKEN_ISSUED)} == {site.clock.wall}
     assert jwt.get_unverified_header(site.held("acme"))["kid"] == "old-2"
     for _ in range(9):
-        site.advance(DAY, pace=12 * HOUR)
+        site.advance(DAY, pace=DAY)
         assert all(accepted(site, token) for token in before)
-    site.advance(40 * DAY, pace=12 * HOUR)
+    site.advance(40 * DAY, pace=DAY)
     key = key_named(site, "old-2")
     assert (key.phase, key.has_private) == (Phase.RETIRED, False)
     assert site.active() not in (None, "old-2")
@@ -394,7 +394,7 @@ def test_an_imported_key_that_is_not_wanted_any_more_stays_until_its_old_tokens_
     assert ask(site, old.private).succeeded
     token = old.token(site, old.signing)
     site.main.load(replace(site.policy, keysets={"default": keyset(algorithm=Algorithm.EDDSA)}))  # type: ignore[dict-item]
-    site.advance(LIFETIME - HOUR, pace=12 * HOUR)
+    site.advance(LIFETIME - HOUR, pace=DAY)
     assert key_named(site, "old-2").phase is Phase.PENDING
     assert accepted(site, token)
     site.advance(2 * HOUR)
@@ -406,11 +406,11 @@ def test_an_imported_key_that_is_not_wanted_any_more_stays_until_its_old_tokens_
 def test_keys_that_are_imported_before_a_start_are_in_its_first_set(site: Site) -> None:
     """The machine is lost with its witness, and the published set is newer than the backup: it loses no key."""
     site.main.start()
-    site.advance(13 * DAY, pace=12 * HOUR)
+    site.advance(13 * DAY, pace=DAY)
     site.main.stop()
     backup = site.database.read_bytes()
     site.main.start()
-    site.advance(28 * DAY, pace=12 * HOUR)
+    site.advance(28 * DAY, pace=DAY)
     signs = site.active()
     published = json.loads(site.main.jwks().read_bytes())
     site.main.stop()
@@ -426,7 +426,7 @@ def test_keys_that_are_imported_before_a_start_are_in_its_first_set(site: Site) 
     site.main.start()
     assert site.answer(number).succeeded
     assert all(signs in version.kids for version in site.history["local", "default"][before - 1 :])
-    site.advance(LIFETIME - HOUR, pace=12 * HOUR)
+    site.advance(LIFETIME - HOUR, pace=DAY)
     assert signs in site.main.kids()
     assert site.chain() is None
 
@@ -448,7 +448,7 @@ def test_a_restore_from_before_the_import_keeps_what_old_tokens_need(site: Site)
     site.main.start()
     key = key_named(site, "old-2")
     assert (key.phase, key.has_private) == (Phase.GRACE, False)
-    site.advance(LIFETIME - 2 * HOUR, pace=12 * HOUR)
+    site.advance(LIFETIME - 2 * HOUR, pace=DAY)
     assert accepted(site, token)
     site.assert_sound()
 
@@ -469,7 +469,7 @@ def test_a_key_that_came_back_stays_published_when_a_database_of_its_first_life_
     site.database.write_bytes(before)
     site.main.start()
     assert ask(site, old.private).succeeded
-    site.advance(45 * DAY, pace=12 * HOUR)
+    site.advance(45 * DAY, pace=DAY)
     assert site.active() == "old-2"
     site.main.stop()
     site.database.write_bytes(first_life)
@@ -477,7 +477,7 @@ def test_a_key_that_came_back_stays_published_when_a_database_of_its_first_life_
     site.main.start()
     assert key_named(site, "old-2").phase is Phase.GRACE
     assert "old-2" in site.main.kids()
-    site.advance(20 * DAY, pace=12 * HOUR)
+    site.advance(20 * DAY, pace=DAY)
     assert "old-2" not in site.main.kids()
     assert site.refused == []
     assert site.chain() is None

@@ -35,10 +35,10 @@ def test_a_tree_that_cannot_be_written_holds_up_nothing_else(site: Site) -> None
     """The last good file stays, tokens and other keysets go on, status names it, and it heals by itself."""
     with_two_keysets(site)
     signer = site.active()
-    site.advance(12 * DAY, pace=12 * HOUR)
+    site.advance(12 * DAY, pace=DAY)
     before = site.main.kids()
     site.main.tree_disk.full = True
-    site.advance(9 * DAY, pace=12 * HOUR)
+    site.advance(9 * DAY, pace=DAY)
 
     assert site.main.kids() == before
     assert site.active() == signer
@@ -52,7 +52,7 @@ def test_a_tree_that_cannot_be_written_holds_up_nothing_else(site: Site) -> None
     site.main.tree_disk.full = False
     site.advance(MINUTE)
     assert "publish:default" not in site.main.run.faults
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     assert site.active() != signer
     site.assert_sound()
 
@@ -60,18 +60,18 @@ def test_a_tree_that_cannot_be_written_holds_up_nothing_else(site: Site) -> None
 def test_one_keyset_that_cannot_be_published_holds_up_no_other(site: Site) -> None:
     """What stands in the way of one set's file is that keyset's fault alone."""
     with_two_keysets(site)
-    site.advance(12 * DAY, pace=12 * HOUR)
+    site.advance(12 * DAY, pace=DAY)
     signers = site.active(), site.active("other")
     directory = site.main.tree / "keysets" / "default"
     directory.rename(site.main.tree / "moved")
     directory.write_text("no directory")
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     assert site.active() == signers[0]
     assert site.active("other") not in (signers[1], None)
     assert [name for name in site.main.run.faults if name.startswith("publish:")] == ["publish:default"]
     directory.unlink()
     (site.main.tree / "moved").rename(directory)
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     assert site.active() != signers[0]
     assert dict(site.main.run.faults) == {}
     site.assert_sound()
@@ -185,7 +185,7 @@ def test_a_key_that_someone_put_into_the_database_is_never_published(site: Site,
     assert site.main.kids() == kids
     assert "key:theirs" in site.main.run.faults
     assert [fields["kid"] for fields in site.log.named("key.unauthentic")] == ["theirs"]
-    site.advance(25 * DAY, pace=12 * HOUR)
+    site.advance(25 * DAY, pace=DAY)
     assert len(site.events(EventName.KEY_ACTIVATED)) == 2
     assert all("theirs" not in version.kids for version in site.history["local", "default"])
     site.assert_sound()
@@ -219,7 +219,7 @@ def _edit_signer(site: Site) -> str:
 def test_what_is_revoked_leaves_a_set_whose_other_rows_cannot_be_believed(site: Site, clock: str) -> None:
     """The rest of the file stays as it was, tokens on the edited key are not refused, and the answer says how it is."""
     site.main.start()
-    site.advance(21 * DAY, pace=12 * HOUR)  # the first key is in grace now, and tokens on it are still out
+    site.advance(21 * DAY, pace=DAY)  # the first key is in grace now, and tokens on it are still out
     (prior,) = (key.kid for key in site.signing_keys(Phase.GRACE))
     before = {key["kid"]: key for key in json.loads(site.main.jwks().read_bytes())["keys"]}
     if clock == "distrusted":
@@ -243,7 +243,7 @@ def test_a_replica_that_slept_through_a_revocation_lets_the_key_leave_all_the_sa
     """Its own file still shows what another revoked, when it finds that a row was edited meanwhile."""
     site.main.start()
     other = site.daemon("other").start()
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     signer = site.active()
     assert signer in other.kids()
     spares = [kid for kid in other.kids() if kid != signer]
@@ -262,7 +262,7 @@ def test_a_replica_that_slept_through_a_revocation_lets_the_key_leave_all_the_sa
 def test_revoking_the_key_whose_row_was_edited_puts_the_keyset_right(site: Site) -> None:
     """It is one of the two ways out that the fault names."""
     site.main.start()
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     edited = _edit_signer(site)
     site.advance(2 * HOUR)
     assert "keyset:default" in site.main.run.faults
@@ -278,7 +278,7 @@ def test_revoking_the_key_whose_row_was_edited_puts_the_keyset_right(site: Site)
 def test_a_private_half_that_does_not_open_is_replaced_by_the_spare(site: Site) -> None:
     """The spare has waited long enough, so it takes over at once, and no token is refused."""
     site.main.start()
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     first, spare = site.active(), site.signing_keys(Phase.PENDING)[0].kid
     site.main.stop()
     site.rewrite("signing_keys", "phase = 'active'", sealed=b"\1")
@@ -286,7 +286,7 @@ def test_a_private_half_that_does_not_open_is_replaced_by_the_spare(site: Site) 
     assert site.active() == spare
     assert first in site.main.kids()
     assert f"key:{first}" in site.main.run.faults
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     site.assert_sound()
 
 

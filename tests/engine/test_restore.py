@@ -61,7 +61,7 @@ def copy_over(site: Site, kept: Path) -> None:
 def test_a_restore_of_what_is_the_same_is_none(site: Site) -> None:
     """Nothing was issued or changed since: there is nothing to recover from."""
     site.main.start()
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     kept = back_up(site)
     site.advance(MINUTE)
     put_back(site, kept)
@@ -75,9 +75,9 @@ def test_a_restore_of_what_is_the_same_is_none(site: Site) -> None:
 def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: bool) -> None:
     """Every token that was issued before, and after, verifies from every copy that a verifier can hold."""
     site.main.start()
-    site.advance(10 * DAY + HOUR, pace=12 * HOUR)
+    site.advance(10 * DAY + HOUR, pace=DAY)
     kept = back_up(site, tree=tree)
-    site.advance(later * DAY + 2 * HOUR, pace=12 * HOUR)
+    site.advance(later * DAY + 2 * HOUR, pace=DAY)
     witness = site.main.run.around.witness.read()
     assert witness is not None
     (witnessed,) = witness.keysets.values()
@@ -105,7 +105,7 @@ def test_no_live_token_is_refused_after_a_restore(site: Site, later: int, tree: 
         assert {name: site.held(name) for name in held} == held  # nothing older was put over it
     site.advance(MINUTE)
 
-    site.advance(40 * DAY, pace=12 * HOUR)
+    site.advance(40 * DAY, pace=DAY)
     assert all(site.held_sequence(name) > before[name] for name in before)
     reissued = [r for r in site.events(EventName.TOKEN_ISSUED) if r.event.reason == Reason.RESTORED]
     assert {r.event.workspace for r in reissued} == {"acme", "umbrella"}
@@ -123,7 +123,7 @@ def test_who_has_no_usable_token_after_a_restore_is_not_spread(site: Site, later
     site.advance(DAY)
     kept = back_up(site)
     site.main.load(many)
-    site.advance(later * DAY, pace=12 * HOUR)
+    site.advance(later * DAY, pace=DAY)
     put_back(site, kept)
     site.clock.elapse(MINUTE)
     site.main.start(many)
@@ -137,7 +137,7 @@ def test_new_keys_wait_their_full_time_after_a_restore(site: Site) -> None:
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
-    site.advance(50 * DAY, pace=12 * HOUR)
+    site.advance(50 * DAY, pace=DAY)
     put_back(site, kept)
     site.main.start()
     assert site.active() is None
@@ -156,7 +156,7 @@ def test_new_keys_wait_their_full_time_after_a_restore(site: Site) -> None:
 def test_a_row_in_a_backup_that_nobody_believes_keeps_no_other_key_from_signing(site: Site, later: timedelta) -> None:
     """The row says that its key signs, and only one of a keyset may say so."""
     site.main.start()
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     edited = site.active()
     site.meddle("UPDATE signing_keys SET rotate_at = rotate_at + 1 WHERE kid = ?", edited)
     kept = back_up(site)
@@ -191,7 +191,7 @@ def test_a_revocation_outlives_a_restore(site: Site) -> None:
     assert site.active() != revoked
     (row,) = [key for key in site.signing_keys() if key.kid == revoked]
     assert (row.phase, row.has_private) == (Phase.REVOKED, False)
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     assert revoked not in site.main.kids()
     site.assert_sound()
 
@@ -199,7 +199,7 @@ def test_a_revocation_outlives_a_restore(site: Site) -> None:
 def test_a_revocation_that_only_reached_the_witness_is_finished_at_the_start(site: Site) -> None:
     """Killed between the witness and the commit: the spare that is out long enough takes over at once."""
     site.main.start()
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     revoked, spare = site.active(), site.signing_keys(Phase.PENDING)[0].kid
     assert revoked is not None
     site.revoked.add(revoked)
@@ -221,11 +221,11 @@ def test_a_workspace_that_came_after_the_backup_goes_on_counting(site: Site) -> 
     site.advance(DAY)
     kept = back_up(site)
     site.main.load(site.usual("acme", "umbrella"))
-    site.advance(9 * DAY, pace=12 * HOUR)
+    site.advance(9 * DAY, pace=DAY)
     before = site.held_sequence("umbrella")
     put_back(site, kept)
     site.main.start()
-    site.advance(PROPAGATION + DAY, pace=12 * HOUR)
+    site.advance(PROPAGATION + DAY, pace=DAY)
     assert site.held_sequence("umbrella") > before
     assert tokens_in_order(site.main.post.delivered)
     site.assert_sound()
@@ -236,12 +236,12 @@ def test_a_restore_twice_is_found_twice(site: Site) -> None:
     site.advance(DAY)
     kept = back_up(site)
     for number in (1, 2):
-        site.advance(6 * DAY, pace=12 * HOUR)
+        site.advance(6 * DAY, pace=DAY)
         put_back(site, kept)
         site.main.start()
         site.advance(MINUTE)
         assert len(site.log.named("restore.found")) == number
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     assert tokens_in_order(site.main.post.delivered)
     site.assert_sound()
 
@@ -251,7 +251,7 @@ def test_a_restore_that_is_cut_short_before_its_witness_is_not_done_again(site: 
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
-    site.advance(6 * DAY, pace=12 * HOUR)
+    site.advance(6 * DAY, pace=DAY)
     witness = site.main.witness.read_bytes()
     put_back(site, kept)
     site.main.start()
@@ -261,7 +261,7 @@ def test_a_restore_that_is_cut_short_before_its_witness_is_not_done_again(site: 
     site.main.start()
     assert len(site.events(EventName.STATE_RESTORED)) == 1
     assert {key.kid for key in site.signing_keys(Phase.PENDING)} == pending
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -270,7 +270,7 @@ def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
-    site.advance(25 * DAY, pace=12 * HOUR)
+    site.advance(25 * DAY, pace=DAY)
     put_back(site, kept)
     site.clock.reboot()
     site.clock.leap(-60 * DAY)
@@ -285,7 +285,7 @@ def test_a_restore_while_the_clock_is_held_waits(site: Site) -> None:
     site.clock.leap(60 * DAY)
     site.advance(31 * SECOND)
     assert len(site.events(EventName.STATE_RESTORED)) == 1
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -297,13 +297,13 @@ def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database
     kept = back_up(site, tree=tree)
     old = {key.kid for key in site.signing_keys()}
     while not site.signing_keys(Phase.GRACE):
-        site.advance(6 * HOUR, pace=12 * HOUR)
+        site.advance(6 * HOUR, pace=DAY)
     (revoked,) = [key.kid for key in site.signing_keys(Phase.GRACE)]
     site.revoked.add(revoked)
     site.ask("key.revoke", kid=revoked)
     while (signs := site.active()) is None or signs in old:
-        site.advance(6 * HOUR, pace=12 * HOUR)
-    site.advance(2 * DAY, pace=12 * HOUR)
+        site.advance(6 * HOUR, pace=DAY)
+    site.advance(2 * DAY, pace=DAY)
     generation = site.query("SELECT generation FROM keysets")[0][0]
     put_back(site, kept)
     site.clock.reboot()
@@ -318,7 +318,7 @@ def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database
     assert site.ask("clock.accept").succeeded
     site.advance(31 * SECOND)
     assert len(site.events(EventName.STATE_RESTORED)) == 1
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     assert not {revoked, compromised} & set(site.main.kids())
     site.assert_sound()
 
@@ -326,7 +326,7 @@ def test_a_revocation_while_the_clock_is_held_drops_no_key_that_the_old_database
 def test_what_a_clock_that_is_ahead_calls_expired_is_revoked_all_the_same(site: Site) -> None:
     """The tokens of a key that was revoked since: by the time that is certain to have come they live."""
     site.main.start()
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     kept = back_up(site)
     revoked = site.active()
     assert revoked is not None
@@ -347,10 +347,10 @@ def test_what_a_clock_that_is_ahead_calls_expired_is_revoked_all_the_same(site: 
 def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: Site) -> None:
     """From before rotations and a revocation, as `rotator backup` and `restore` do it: only the revoked one is lost."""
     site.main.start()
-    site.advance(10 * DAY + HOUR, pace=12 * HOUR)
+    site.advance(10 * DAY + HOUR, pace=DAY)
     copy_database(site.database, site.root / "backup.db")
     while not site.signing_keys(Phase.GRACE):
-        site.advance(6 * HOUR, pace=12 * HOUR)
+        site.advance(6 * HOUR, pace=DAY)
     (demoted,) = [key.kid for key in site.signing_keys(Phase.GRACE)]
     revoked = site.active()
     assert revoked is not None
@@ -372,7 +372,7 @@ def test_a_backup_made_beside_the_daemon_does_no_harm_when_it_is_put_back(site: 
     assert demoted in site.main.kids()
     assert revoked not in site.main.kids()
     assert site.active() != revoked
-    site.advance(15 * DAY, pace=12 * HOUR)
+    site.advance(15 * DAY, pace=DAY)
     assert revoked not in site.main.kids()
     assert {row.event.workspace for row in site.events(EventName.TOKEN_ISSUED)} == {"acme", "umbrella"}
     assert tokens_in_order(site.main.post.delivered)
@@ -385,7 +385,7 @@ def test_a_replica_that_came_after_the_backup_is_still_waited_for(site: Site) ->
     site.advance(DAY)
     kept = back_up(site)
     other = site.daemon("other").start()
-    site.advance(50 * DAY, pace=12 * HOUR)
+    site.advance(50 * DAY, pace=DAY)
     other.stop()
     put_back(site, kept)
     site.main.start()
@@ -454,7 +454,7 @@ def test_a_restored_database_does_not_make_a_wrong_clock_trusted(site: Site, lea
     site.main.stop()
     site.clock.reboot()
     site.main.start()
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     issued = len(site.events(EventName.TOKEN_ISSUED))
     site.clock.leap(leap)
     site.advance(MINUTE)
@@ -472,7 +472,7 @@ def test_a_restored_database_does_not_make_a_wrong_clock_trusted(site: Site, lea
     site.advance(MINUTE)
     assert dict(site.main.run.faults) == {}
     assert len(site.events(EventName.STATE_RESTORED)) == 1
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -481,7 +481,7 @@ def test_a_clock_that_the_witness_speaks_against_is_accepted_once(site: Site) ->
     site.main.start()
     site.advance(DAY)
     kept = back_up(site)
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     site.main.stop()
     site.clock.leap(-2 * DAY)
     put_back(site, kept)
@@ -500,12 +500,12 @@ def test_a_clock_that_the_witness_speaks_against_is_accepted_once(site: Site) ->
 def test_what_was_chosen_with_a_revocation_long_ago_is_not_chosen_again(site: Site, held: bool) -> None:
     """The journal knows a revocation of which the old database does not, and the fresh key waits all the same."""
     site.main.start()
-    site.advance(DAY, pace=12 * HOUR)
+    site.advance(DAY, pace=DAY)
     kept = back_up(site)
     gone = {key.kid for key in site.signing_keys(Phase.ACTIVE, Phase.PENDING)}
     site.revoked |= gone
     assert site.ask("keyset.revoke", keyset="default", choice="now").succeeded
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     site.refused.clear()  # those that were chosen then
     put_back(site, kept)
     if held:

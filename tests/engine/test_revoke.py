@@ -31,7 +31,7 @@ def phase_of(site: Site, kid: str) -> Phase:
 def settled(site: Site) -> tuple[Kid, Kid]:
     """Start, and wait until the spare is known to all; return the signer and the spare."""
     site.main.start()
-    site.advance(60 * HOUR, pace=12 * HOUR)
+    site.advance(60 * HOUR, pace=DAY)
     signer, (spare,) = site.active(), site.signing_keys(Phase.PENDING)
     assert signer is not None
     return signer, spare.kid
@@ -53,7 +53,7 @@ def test_a_revoked_signer_leaves_the_set_and_its_workspaces_get_tokens_on_the_sp
         assert site.held(name) != prior
         assert kid_of(site, name) == spare
     assert site.query("SELECT DISTINCT phase, sealed FROM tokens WHERE kid = ?", signer) == [("revoked", None)]
-    site.advance(6 * DAY, pace=12 * HOUR)
+    site.advance(6 * DAY, pace=DAY)
     assert signer not in site.main.kids()
     site.assert_sound()
 
@@ -81,7 +81,7 @@ def test_a_revoked_spare_is_replaced_and_no_token_changes(site: Site) -> None:
     assert site.active() == signer
     assert {name: site.held(name) for name in before} == before
     assert len(site.signing_keys(Phase.PENDING)) == 1
-    site.advance(6 * DAY, pace=12 * HOUR)
+    site.advance(6 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -91,7 +91,7 @@ def test_workspaces_whose_tokens_hang_on_a_prior_key_get_new_ones_at_once(site: 
     first = site.active()
     assert first is not None
     while site.active() == first:
-        site.advance(6 * HOUR, pace=12 * HOUR)
+        site.advance(6 * HOUR, pace=DAY)
     assert first in {kid_of(site, name) for name in ("acme", "umbrella")}
     site.revoked.add(first)
     answer = site.ask("key.revoke", kid=first)
@@ -199,9 +199,9 @@ def test_the_witness_forgets_a_revoked_token_once_it_has_long_ended(site: Site) 
     ((jti,),) = site.query("SELECT current FROM workspaces WHERE id = 'acme'")
     site.revoked.add(jti)
     site.ask("token.revoke", jti=jti)
-    site.advance(2 * DAY, pace=12 * HOUR)
+    site.advance(2 * DAY, pace=DAY)
     assert jti in site.main.run.revoked_jtis
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     assert jti not in site.main.run.revoked_jtis
     assert jti not in site.main.run.around.witness.read().revoked_jtis  # type: ignore[union-attr]
 
@@ -261,7 +261,7 @@ def test_two_revocations_in_a_row_survive_a_backup_from_before_both(site: Site) 
     assert not {first, second} & set(site.main.kids())
     assert {phase_of(site, kid) for kid in (first, second)} == {Phase.REVOKED}
     assert site.query("SELECT count(*) FROM tokens WHERE kid IN (?, ?) AND phase <> 'revoked'", first, second) == [(0,)]
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     assert {kid_of(site, name) for name in ("acme", "umbrella")} == {site.active()}
     assert site.active() not in (None, first, second)
     site.assert_sound()
@@ -530,7 +530,7 @@ def test_a_keyset_that_does_not_wait_has_new_tokens_at_once(site: Site) -> None:
     site.refused.clear()
     site.advance(MAX_CACHE + MINUTE)
     site.refused.clear()
-    site.advance(6 * DAY, pace=12 * HOUR)
+    site.advance(6 * DAY, pace=DAY)
     site.assert_sound()
     (event,) = [row.event for row in site.events(EventName.KEYSET_REVOKED)]
     assert (event.actor, event.reason, event.details["keys"]) == ("ada(1000)", "because", 2)
@@ -609,7 +609,7 @@ def test_a_revoked_keyset_survives_a_backup_from_before(site: Site) -> None:
     put_back(site, kept)
     site.main.start()
     assert not gone & set(site.main.kids())
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     assert site.active() not in (None, *gone)
     assert kid_of(site, "acme") == site.active()
     site.assert_sound()

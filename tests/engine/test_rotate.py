@@ -26,7 +26,7 @@ from tests.engine.test_restore import back_up, put_back
 def settled(site: Site) -> tuple[Kid, Kid]:
     """Start, and wait until the standby is known to all; return the signer and the standby."""
     site.main.start()
-    site.advance(60 * HOUR, pace=12 * HOUR)
+    site.advance(60 * HOUR, pace=DAY)
     signer, (standby,) = site.active(), site.signing_keys(Phase.PENDING)
     assert signer is not None
     return signer, standby.kid
@@ -41,7 +41,7 @@ def test_the_standby_takes_over_when_the_key_after_it_is_known_too(site: Site) -
     signer, standby = settled(site)
     assert site.ask("keyset.rotate", keyset="default").succeeded
     assert site.active() == signer
-    site.advance(PROPAGATION - SECOND, pace=12 * HOUR)
+    site.advance(PROPAGATION - SECOND, pace=DAY)
     assert site.active() == signer
     site.advance(MINUTE, pace=SECOND)
     assert site.active() == standby
@@ -78,7 +78,7 @@ def test_in_an_emergency_the_standby_takes_over_now(site: Site) -> None:
     assert site.ask("keyset.rotate_at_once", keyset="default", signing=signer).succeeded
     assert site.active() == standby
     assert wishes(site) == 0
-    site.advance(2 * PROPAGATION, pace=12 * HOUR)
+    site.advance(2 * PROPAGATION, pace=DAY)
     assert site.active() == standby
     site.assert_sound()
 
@@ -113,7 +113,7 @@ def test_an_emergency_that_saw_another_signer_does_nothing(site: Site) -> None:
 def test_a_superseded_key_leaves_the_set_when_nothing_needs_it(site: Site) -> None:
     """The witness knew an end with room above it while the key signed; that keeps no key any longer."""
     site.main.start()
-    site.advance(21 * DAY, pace=12 * HOUR)
+    site.advance(21 * DAY, pace=DAY)
     (key,) = site.signing_keys(Phase.GRACE)
     ((last_exp,),) = site.query("SELECT max(expires_at) FROM tokens WHERE kid = ?", key.kid)
     assert key.grace_until is not None
@@ -152,7 +152,7 @@ def test_a_wish_does_not_shorten_the_lead_of_a_key_that_downtime_held_up(site: S
     site.main.stop()
     site.clock.elapse(10 * PROPAGATION)
     site.main.start()
-    site.advance(PROPAGATION - MINUTE, pace=12 * HOUR)
+    site.advance(PROPAGATION - MINUTE, pace=DAY)
     assert site.active() == signer
     site.advance(2 * MINUTE, pace=SECOND)
     assert site.active() == standby
@@ -168,7 +168,7 @@ def test_killed_between_any_two_ticks_it_is_done_once(site: Site, ticks: int, ki
     for _ in range(ticks):
         site.main.tick()
     site.main.restart()
-    site.advance(PROPAGATION + HOUR, pace=12 * HOUR)
+    site.advance(PROPAGATION + HOUR, pace=DAY)
     assert site.answer(number).succeeded
     assert site.active() == standby
     assert len(site.events(EventName.KEYSET_ROTATION_REQUESTED)) == 1
@@ -180,7 +180,7 @@ def test_a_restored_wish_is_not_carried_out_again(site: Site) -> None:
     signer, standby = settled(site)
     site.ask("keyset.rotate", keyset="default")
     kept = back_up(site)
-    site.advance(PROPAGATION + HOUR, pace=12 * HOUR)
+    site.advance(PROPAGATION + HOUR, pace=DAY)
     assert site.active() == standby
     put_back(site, kept)
     site.main.start()
@@ -222,7 +222,7 @@ def test_an_emergency_waits_for_no_key_to_leave(site: Site) -> None:
     settled(site)
     for _ in range(4):
         signer = site.active()
-        site.advance(PROPAGATION + HOUR, pace=12 * HOUR)
+        site.advance(PROPAGATION + HOUR, pace=DAY)
         assert site.ask("keyset.rotate_at_once", keyset="default", signing=str(signer)).succeeded
     assert len(site.signing_keys(Phase.GRACE)) == 4
     assert "to rotate now would make it a set of 7 keys" in site.ask("keyset.rotate", keyset="default").result

@@ -82,7 +82,7 @@ def witness(request: pytest.FixtureRequest) -> bool:
 
 def test_a_meta_says_what_must_be_known_of_its_keyset(site: Site) -> None:
     site.main.start()
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     first = site.active()
     revoke(site, first)
     site.advance(MINUTE)
@@ -131,7 +131,7 @@ def test_a_start_does_not_write_metas_that_say_what_is_so(site: Site) -> None:
 def test_what_was_revoked_stays_so_when_the_whole_state_directory_is_put_back(site: Site, witness: bool) -> None:
     """Neither the database nor the witness knows of it any more; the meta of the newer tree does."""
     site.main.start()
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     signed = site.active()
     kept = snapshot(site, witness=witness)
     revoke(site, signed)
@@ -150,7 +150,7 @@ def test_what_was_revoked_stays_so_when_the_whole_state_directory_is_put_back(si
     assert len(site.log.named("restore.found")) == 1
     assert part_of(site)["generation"] >= generation
     assert signed in part_of(site)["revoked"]
-    site.advance(40 * DAY, pace=12 * HOUR)
+    site.advance(40 * DAY, pace=DAY)
     assert all(signed not in version.kids for version in site.history["local", "default"][-5:])
     assert len(site.events(EventName.STATE_RESTORED)) == 1
     site.assert_sound()
@@ -162,9 +162,9 @@ def test_no_live_token_is_refused_when_the_whole_state_directory_is_put_back(
 ) -> None:
     """The live key stays in the set though no row knows it; every number goes on from the last that was out."""
     site.main.start()
-    site.advance(10 * DAY + HOUR, pace=12 * HOUR)
+    site.advance(10 * DAY + HOUR, pace=DAY)
     kept = snapshot(site, witness=witness)
-    site.advance(later * DAY + 2 * HOUR, pace=12 * HOUR)
+    site.advance(later * DAY + 2 * HOUR, pace=DAY)
     part, head = part_of(site), site.audit()[-1]
     before = {name: site.held_sequence(name) for name in ("acme", "umbrella")}
 
@@ -180,7 +180,7 @@ def test_no_live_token_is_refused_when_the_whole_state_directory_is_put_back(
     now = to_us(site.clock.wall)
     live = {key["kid"] for key in part["published"] if key["ends_at_us"] is not None and key["ends_at_us"] > now}
     assert live <= set(site.main.kids())
-    site.advance(40 * DAY, pace=12 * HOUR)
+    site.advance(40 * DAY, pace=DAY)
     assert all(site.held_sequence(name) > before[name] for name in before)
     assert len(site.events(EventName.STATE_RESTORED)) == 1
     site.assert_sound()
@@ -190,7 +190,7 @@ def test_no_generation_is_given_twice_when_the_whole_state_directory_is_put_back
     site.main.start()
     site.advance(DAY)
     kept = snapshot(site, witness=witness)
-    site.advance(70 * DAY, pace=12 * HOUR)
+    site.advance(70 * DAY, pace=DAY)
     generation = part_of(site)["generation"]
     put_back(site, kept)
     site.main.start()
@@ -208,14 +208,14 @@ def test_a_keyset_that_the_old_database_does_not_have_is_taken_from_its_meta(sit
     kept = snapshot(site, witness=witness)
     both = with_another_keyset(site)
     site.main.load(both)
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     signs = site.active("other")
     assert signs is not None
     put_back(site, kept)
     site.main.start(both)
     assert signs in site.main.kids("other")
     assert site.log.named("publish.foreign_key") == []
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -223,7 +223,7 @@ def test_a_keyset_that_did_not_change_since_goes_on_as_the_database_says(site: S
     """Of it nothing newer is known: the key that signs there goes on signing."""
     both = with_another_keyset(site)
     site.main.start(both)
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     signs = site.active("other")
     kept = snapshot(site)
     revoke(site, site.active())
@@ -231,21 +231,21 @@ def test_a_keyset_that_did_not_change_since_goes_on_as_the_database_says(site: S
     site.main.start(both)
     assert site.events(EventName.STATE_RESTORED)
     assert site.active("other") == signs
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     site.assert_sound()
 
 
 def test_a_meta_that_was_followed_is_not_followed_again(site: Site) -> None:
     """A run that is killed before it writes a witness and metas of its own leaves both behind its database."""
     site.main.start()
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     kept = snapshot(site)
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     tree = site.root / "newer"
     shutil.copytree(site.main.tree, tree)
     put_back(site, kept)
     site.main.start()
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     signs = site.active()
     site.main.stop()
     shutil.copy(kept / "witness.json", site.main.witness)
@@ -260,7 +260,7 @@ def test_a_meta_that_was_followed_is_not_followed_again(site: Site) -> None:
 def test_a_meta_that_somebody_changed_is_reported_once_and_written_again(site: Site, member: str) -> None:
     """Whoever serves the tree can write it; what they write does not count."""
     site.main.start()
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     signs, kids = site.active(), site.main.kids()
     site.main.stop()
     document = json.loads(meta_of(site).read_bytes())
@@ -280,7 +280,7 @@ def test_a_meta_that_somebody_changed_is_reported_once_and_written_again(site: S
 def test_the_meta_of_another_keyset_does_not_count(site: Site) -> None:
     both = with_another_keyset(site)
     site.main.start(both)
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     site.main.stop()
     meta_of(site).write_bytes(meta_of(site, "other").read_bytes())
     site.main.start()
@@ -292,9 +292,9 @@ def test_the_meta_of_another_keyset_does_not_count(site: Site) -> None:
 
 def test_an_old_tree_that_is_put_back_changes_nothing_but_itself(site: Site) -> None:
     site.main.start()
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     shutil.copytree(site.main.tree, site.root / "old")
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     signs, kids = site.active(), site.main.kids()
     site.main.stop()
     shutil.rmtree(site.main.tree)
@@ -345,10 +345,10 @@ def test_a_full_disk_is_one_fault(site: Site) -> None:
 def test_tokens_of_a_copy_that_went_on_by_itself_are_not_refused(site: Site) -> None:
     """The tree was not there when the old state was started, and comes back later: both histories gave out tokens."""
     site.main.start()
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     kept = snapshot(site)
     signed = site.active()
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     put_back(site, kept)
     newer = site.root / "newer"
     site.main.tree.rename(newer)
@@ -370,7 +370,7 @@ def test_tokens_of_a_copy_that_went_on_by_itself_are_not_refused(site: Site) -> 
     assert len(site.events(EventName.STATE_RESTORED)) == 1
     assert {signed} | published <= set(site.main.kids())
     assert site.held("acme") == held
-    site.advance(20 * DAY, pace=12 * HOUR)
+    site.advance(20 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -404,7 +404,7 @@ def take_over(site: Site, keep_for: timedelta) -> Inherited | None:
 def test_a_new_database_knows_what_was_revoked_in_the_lost_one(site: Site, witness: bool) -> None:
     """By the witness, tokens too; without it, by the metas of the tree, keys alone."""
     site.main.start()
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     signed = site.active()
     revoke(site, signed)
     site.advance(PROPAGATION + HOUR, pace=HOUR)
@@ -435,7 +435,7 @@ def test_a_new_database_knows_what_was_revoked_in_the_lost_one(site: Site, witne
 def test_no_live_token_of_a_lost_database_is_refused(site: Site, tree: bool) -> None:
     """The witness knows until when each key is needed, however short a person thinks, and has the keys themselves."""
     site.main.start()
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=DAY)
     generation, live = part_of(site)["generation"], site.active()
     lose_database(site, witness=True, tree=tree)
     site.clock.elapse(MINUTE)
@@ -459,11 +459,11 @@ def test_a_start_with_a_lost_database_says_how_its_witness_is_taken_over(site: S
 def test_a_newer_tree_that_comes_while_the_daemon_runs_is_followed_before_it_is_overwritten(site: Site) -> None:
     """As on a file system that is mounted after the daemon was started on an old state."""
     site.main.start()
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     kept = snapshot(site)
     revoked = site.active()
     revoke(site, revoked)
-    site.advance(5 * DAY, pace=12 * HOUR)
+    site.advance(5 * DAY, pace=DAY)
     signs = site.active()
     put_back(site, kept)
     newer = site.root / "newer"
@@ -479,5 +479,5 @@ def test_a_newer_tree_that_comes_while_the_daemon_runs_is_followed_before_it_is_
     assert revoked not in site.main.kids()
     assert signs in site.main.kids()
     assert dict(site.main.run.faults) == {}
-    site.advance(20 * DAY, pace=12 * HOUR)
+    site.advance(20 * DAY, pace=DAY)
     site.assert_sound()

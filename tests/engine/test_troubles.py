@@ -74,7 +74,7 @@ def test_an_old_file_that_is_put_back_while_the_clock_is_held_shows_no_revoked_k
 def test_a_replica_whose_clock_is_held_lets_a_key_leave_that_another_revoked(site: Site) -> None:
     signer, _ = settled(site)
     other = site.daemon("other").start()
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     theirs = copy.copy(site.clock)
     theirs.leap(-60 * DAY)
     other.run.around = replace(other.run.around, clock=theirs)
@@ -259,7 +259,7 @@ def test_tokens_are_issued_after_a_start_although_the_row_of_the_spare_was_edite
     site.main.restart()
     assert "keyset:default" in site.main.run.faults
     issued = len(site.events(EventName.TOKEN_ISSUED))
-    site.advance(8 * DAY, pace=12 * HOUR)
+    site.advance(8 * DAY, pace=DAY)
     assert len(site.events(EventName.TOKEN_ISSUED)) > issued
     assert site.active() == signer
     site.assert_sound()
@@ -297,7 +297,7 @@ def test_a_replica_that_slept_through_the_loss_of_a_keyset_shows_the_key_that_si
     """Its own file holds only what was revoked, and of the row that was edited it knows nothing from before."""
     settled(site)
     other = site.daemon("other").start()
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     lost = other.kids()
     other.stop()
     site.revoked |= set(lost)
@@ -376,7 +376,7 @@ def test_when_the_row_is_back_all_goes_on(site: Site) -> None:
     assert site.main.run.faults.keys() == {"row:signing_keys other"}, "for an hour, so that nobody misses it"
     site.advance(NAMED_FOR)
     assert dict(site.main.run.faults) == {}
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     assert kid not in site.main.kids()
     site.assert_sound()
 
@@ -397,7 +397,7 @@ def test_a_new_keyset_beside_a_set_of_others_stops_no_other_at_a_start(site: Sit
     assert site.main.kids("partners") == ["theirs"]
     revoke(site, signer)
     assert site.active() not in (None, signer)
-    site.advance(4 * DAY, pace=12 * HOUR)
+    site.advance(4 * DAY, pace=DAY)
     assert site.refused == []
     site.main.load(two_keysets(site))
     assert set(site.main.run.faults) == {"foreign:partners"}
@@ -423,7 +423,7 @@ def test_a_replica_without_its_kek_lets_a_key_leave_that_another_revoked(site: S
     """All else stays as it stands there, and when the KEK is back it goes on."""
     signer, spare = settled(site)
     other = site.daemon("other").start()
-    site.advance(3 * DAY, pace=12 * HOUR)
+    site.advance(3 * DAY, pace=DAY)
     keyring = other.run.around.keyring
     take_kek(site, other)
     revoke(site, signer)
@@ -437,7 +437,7 @@ def test_a_replica_without_its_kek_lets_a_key_leave_that_another_revoked(site: S
     site.advance(2 * MINUTE)
     assert other.kids() == [spare, fresh]
     assert dict(other.run.faults) == {}
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     site.assert_sound()
 
 
@@ -458,5 +458,5 @@ def test_an_older_database_that_is_found_without_the_kek_is_found_with_it(site: 
     site.main.run.around = replace(site.main.run.around, keyring=keyring)
     site.advance(2 * MINUTE)
     assert len(site.events(EventName.STATE_RESTORED)) == 1
-    site.advance(10 * DAY, pace=12 * HOUR)
+    site.advance(10 * DAY, pace=DAY)
     assert site.refused == []
