@@ -5,7 +5,7 @@ the published sets are read as well, and it is told what ``rotator run`` will do
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,14 +67,14 @@ class Witnessed:
     journal: Journal = field(default_factory=Journal)
     """The journal of revocations, which needs no KEK."""
     metas: Metas = field(default_factory=Metas)
+    configured: Collection[KeysetName] = ()
 
     def held_against(self, snapshot: Snapshot) -> Known:
         """Return what those of this installation know, held against its database."""
         installation = snapshot.installation()
         record = self.record if self.record is not None and self.record.installation == installation else None
-        return hold_against(
-            snapshot, record, [meta for meta in self.metas.authentic if meta.installation == installation]
-        )
+        mine = [meta for meta in self.metas.authentic if meta.installation == installation]
+        return hold_against(snapshot, record, mine, self.configured)
 
 
 def see_witness(config: Config) -> Witnessed:
@@ -92,7 +92,8 @@ def see_witness(config: Config) -> Witnessed:
     except WitnessError as error:
         problem = str(error)
     names = config.policy.keysets.keys() | (set() if record is None else record.keysets.keys())
-    return Witnessed(record, problem, journal, read_metas(publisher_of(settings), sealer, sorted(names)))
+    metas = read_metas(publisher_of(settings), sealer, sorted(names))
+    return Witnessed(record, problem, journal, metas, config.policy.keysets.keys())
 
 
 def beside(snapshot: Snapshot, witnessed: Witnessed) -> Beside:

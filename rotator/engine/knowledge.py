@@ -5,7 +5,7 @@ the newest counts, and what any of them names as revoked is that. Whatever the d
 and is brought back by :mod:`rotator.engine.recover`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,14 +32,22 @@ class Known:
     """Who knows it."""
 
 
-def hold_against(snapshot: Snapshot, record: WitnessRecord | None, metas: Sequence[PublishedWitness]) -> Known:
-    """Make one of the witness and of the metas of its installation, and find what the database lacks of it."""
+def hold_against(
+    snapshot: Snapshot,
+    record: WitnessRecord | None,
+    metas: Sequence[PublishedWitness],
+    configured: Collection[KeysetName],
+) -> Known:
+    """Make one of the witness and of the metas of its installation, and find what the database lacks of it.
+
+    ``configured``: the keysets that the config names.
+    """
     behind_witness = record is not None and _lacks(
         snapshot,
         Mark(record.audit_seq, record.audit_hash),
         {name: keyset.generation for name, keyset in record.keysets.items()},
     )
-    newer = {meta.keyset for meta in metas if is_newer(snapshot, meta)}
+    newer = {meta.keyset for meta in metas if is_newer(snapshot, meta, configured)}
     ahead = [meta for meta in metas if meta.keyset in newer]
     merged = merge(record, metas, preferred=frozenset() if behind_witness else frozenset(newer))
     if merged is None or not (behind_witness or newer):
@@ -53,12 +61,16 @@ def hold_against(snapshot: Snapshot, record: WitnessRecord | None, metas: Sequen
     return Known(merged, behind=True, keysets=names, by=BY_WITNESS if behind_witness else BY_META)
 
 
-def is_newer(snapshot: Snapshot, meta: PublishedWitness) -> bool:
-    """Tell whether a meta knows what the database lacks: a later set, or a history that is not in it."""
-    row = snapshot.keyset(meta.keyset)
-    if row is None or meta.known.generation > row.generation:
-        return True
-    return _lacks(snapshot, Mark(meta.audit_seq, meta.audit_hash), {meta.keyset: meta.known.generation})
+def is_newer(snapshot: Snapshot, meta: PublishedWitness, configured: Collection[KeysetName]) -> bool:
+    """Tell whether a meta knows what the database lacks: a later set, or a history that is not in it.
+
+    Of a keyset that neither the database nor the config knows no row can be made: it lacks that however often the meta
+    is followed, so that only the history counts.
+    """
+    row, mark = snapshot.keyset(meta.keyset), Mark(meta.audit_seq, meta.audit_hash)
+    if row is None:
+        return meta.keyset in configured or _lacks(snapshot, mark, {})
+    return meta.known.generation > row.generation or _lacks(snapshot, mark, {meta.keyset: meta.known.generation})
 
 
 def _lacks(snapshot: Snapshot, known: Mark, generations: Mapping[KeysetName, int]) -> bool:

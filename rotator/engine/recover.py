@@ -131,7 +131,7 @@ def look_beside(run: Run, snapshot: Snapshot, record: WitnessRecord | None) -> K
     ours |= set() if record is None else record.keysets.keys()
     report_metas(run, {name: problem for name, problem in problems.items() if name in ours})
     run.attested = {meta.keyset: Attested(meta.kek_id, installation, meta.known, meta.revoked_kids) for meta in mine}
-    return hold_against(snapshot, record, mine)
+    return hold_against(snapshot, record, mine, run.policy.keysets)
 
 
 def secure(run: Run, reading: Reading) -> Sequence[KeysetName]:
@@ -186,7 +186,7 @@ def witnessed_clock(run: Run, snapshot: Snapshot, *, lost: bool = False) -> Cloc
         return None  # whoever reconciles says so
     if record is None or not _is_of(record, snapshot.installation()):
         return None
-    return record.clock if lost or hold_against(snapshot, record, ()).behind else None
+    return record.clock if lost or hold_against(snapshot, record, (), ()).behind else None
 
 
 def _is_of(record: WitnessRecord | None, installation: str) -> bool:

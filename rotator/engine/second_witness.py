@@ -138,7 +138,8 @@ def is_outdone(run: Run, snapshot: Snapshot, name: KeysetName) -> bool:
     """
     if run.sealer is not None and run.reconciled and not run.outdone:
         metas = read_metas(run.around.publisher, run.sealer, [name]).authentic
-        run.outdone = any(is_newer(snapshot, meta) for meta in metas if meta.installation == snapshot.installation())
+        mine = [meta for meta in metas if meta.installation == snapshot.installation()]
+        run.outdone = any(is_newer(snapshot, meta, run.policy.keysets) for meta in mine)
     return run.outdone
 
 

@@ -219,6 +219,27 @@ def test_a_keyset_that_the_old_database_does_not_have_is_taken_from_its_meta(sit
     site.assert_sound()
 
 
+def test_a_meta_of_a_keyset_that_neither_database_nor_config_knows_is_followed_once(site: Site) -> None:
+    """No row can be made of it, and to look for one again with every tick would be to never come to rest."""
+    site.main.start()
+    site.advance(DAY)
+    usual, kept = site.policy, snapshot(site)
+    site.main.load(with_another_keyset(site))
+    site.advance(5 * DAY, pace=DAY)
+    for _ in range(3):  # one of them was made since: nobody will know of which keyset it was, and each meta names it
+        revoke(site, site.active())
+        site.advance(PROPAGATION)
+    published = site.main.jwks("other").read_bytes()
+    site.main.stop()
+    shutil.copy(kept / "rotator.db", site.database)
+    site.main.start(usual)
+    site.advance(30 * DAY, pace=DAY)
+    site.main.restart()
+    site.advance(HOUR)
+    assert len(site.events(EventName.STATE_RESTORED)) == 1
+    assert site.main.jwks("other").read_bytes() == published
+
+
 def test_a_keyset_that_did_not_change_since_goes_on_as_the_database_says(site: Site) -> None:
     """Of it nothing newer is known: the key that signs there goes on signing."""
     both = with_another_keyset(site)

@@ -118,7 +118,7 @@ class HastyStore:
 
 
 NOW = timedelta(0)
-ALL_METAS, NO_META = "hold_against(snapshot, record, mine)", "hold_against(snapshot, record, ())"
+ALL_METAS, NO_META = "hold_against(snapshot, record, mine, ", "hold_against(snapshot, record, (), "
 EVERY_TREE = """by_replica[replica] for replica in replicas)
         for kid, by_replica in holders.items()
         if replicas <= by_replica.keys()"""

@@ -59,7 +59,7 @@ def known_beside(world: World, replica: Replica, snapshot: Snapshot) -> Known:
     installation = snapshot.installation()
     metas = read_metas(publisher, sealer, sorted({row.name for row in snapshot.keysets()} | set(world.wanted.keysets)))
     mine = [meta for meta in metas.authentic if meta.installation == installation]
-    return hold_against(snapshot, replica.witness.record, mine)
+    return hold_against(snapshot, replica.witness.record, mine, world.wanted.keysets)
 
 
 def attested(world: World, *, since: int) -> bool:
