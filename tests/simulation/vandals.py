@@ -128,7 +128,7 @@ def _put_right(world: World) -> None:
             world.meddle(CHANGE_PUBLIC_HALF, made[kid], kid, mac)
 
     if changed:
-        world.during(2 * world.setting.heartbeat, "row", "config", "elsewhere", end=mend)
+        world.during(2 * world.setting.heartbeat, "rows put right", "row", "config", "elsewhere", end=mend)
 
 
 def _refuse_what_is_revoked(world: World) -> None:
@@ -157,7 +157,7 @@ class InsertKeyRow:
             return
         foreign = forge_key(f"vandal/{self.number}", 90_000 + self.number, Algorithm.ES256)
         far = int(world.now.timestamp() * 1e6) + 10**15
-        world.database.meddle(
+        row = (
             "INSERT OR IGNORE INTO signing_keys (kid, keyset, sequence, algorithm, origin, phase, public_jwk, sealed,"
             " kek_id, mac, created_at, grace_until, last_exp) VALUES (?, ?, 1, 'ES256', 'made', ?, ?, ?, 'kek-1', ?, 0,"
             " ?, ?)",
@@ -170,8 +170,15 @@ class InsertKeyRow:
             far,
             far,
         )
-        remove = "DELETE FROM signing_keys WHERE kid = ?"
-        world.later(6 * world.setting.heartbeat, lambda: world.meddle(remove, foreign.kid))
+        world.during(  # while it stands, its keyset is out of order, and keys leave late
+            6 * world.setting.heartbeat,
+            f"row of {foreign.kid}",
+            "row",
+            "config",
+            "elsewhere",
+            begin=lambda: world.database.meddle(*row),
+            end=lambda: world.meddle("DELETE FROM signing_keys WHERE kid = ?", foreign.kid),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,7 @@ class TamperKeyRow:
             return
         world.during(
             self.span,
+            f"row of {kid}",
             "row",
             "config",
             "elsewhere",
