@@ -55,6 +55,7 @@ class LogEvent(StrEnum):
     DELIVERY_OUTPUT = "delivery.output"
     DELIVERY_LATE = "delivery.late"
     DELIVERY_CRITICAL = "delivery.critical"
+    FILE_LEFT = "file.left"
     SINK_HUNG = "sink.hung"
     REQUEST_REFUSED = "request.refused"
     CONTROL_DENIED = "control.denied"
@@ -232,6 +233,11 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             "A sink has waited for its token for more than 75 % of the grace of the one it holds, or holds none.",
             "workspace sink attempts problem",
         ),
+        LogEvent.FILE_LEFT: _entry(
+            Level.WARNING,
+            "A file that the config has no more was to be deleted, and is still there.",
+            "workspace sink problem",
+        ),
         LogEvent.SINK_HUNG: _entry(
             Level.ERROR,
             "A sink hangs: a file system or a command does not answer. Other deliveries go on.",
@@ -289,7 +295,7 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.CONFIG_APPLIED: _entry(
             Level.INFO,
             "A changed config took effect on the workspaces.",
-            "new claims_changed rescheduled sinks_changed removed held",
+            "new claims_changed rescheduled sinks_changed removed held files_left",
         ),
         EventName.CONFIG_ACCEPTED: _entry(Level.WARNING, "An operator accepted a config that drops many workspaces."),
         EventName.KEYSET_CREATED: _entry(Level.INFO, "A keyset appeared in the config.", "keyset algorithm issuer"),
@@ -361,6 +367,11 @@ AUDIT_EVENTS: Final[Mapping[EventName, Entry]] = MappingProxyType(
         EventName.TOKEN_SHOWN: _entry(Level.WARNING, "A token was shown to a person.", "workspace keyset kid jti"),
         EventName.TOKEN_DELIVERED: _entry(
             Level.INFO, "A sink holds a workspace's token.", "workspace jti sink sequence attempts"
+        ),
+        EventName.FILE_DELETED: _entry(
+            Level.INFO,
+            "A file is gone that held a token of a workspace, and that the config has no more (`on_removal: delete`).",
+            "workspace sink",
         ),
         EventName.REQUEST_PUT_ASIDE: _entry(
             Level.CRITICAL,

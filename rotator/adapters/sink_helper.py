@@ -7,9 +7,12 @@ it imports only how files are written. It ends when the parent is gone, and when
 ``python -m rotator.adapters.sink_helper``, one end of a socket pair as standard input. A request is one frame, its
 length and JSON (:class:`Request`); the tokens in it travel nowhere else. The answers are :data:`ANSWER` records, each
 followed by as many bytes of text as it says: when a thread begins with an item, and what came of it (no text: it is as
-it should be). When the parent has shut its end for writing, nothing more is begun.
+it should be; or that it was left alone on purpose). When the parent has shut its end for writing, nothing
+more is begun.
 """
 
+import errno
+import hashlib
 import json
 import os
 import select
@@ -36,9 +39,17 @@ LEFT_SECONDS: Final = 5.0
 
 LENGTH: Final = struct.Struct(">I")
 ANSWER: Final = struct.Struct(">IBI")
-"""The item's number, :data:`BEGUN` or :data:`ENDED`, the length of the text that follows."""
+"""The item's number, :data:`BEGUN`, :data:`ENDED` or :data:`KEPT`, the length of the text that follows."""
 BEGUN: Final = 0
 ENDED: Final = 1
+KEPT: Final = 2
+
+WRITE: Final = "write"
+COMPARE: Final = "compare"
+REMOVE: Final = "remove"
+
+LONGEST_FILE: Final = 1 << 20
+"""Bytes of a file that may hold a token."""
 
 DIRECTORY_MODE: Final = 0o750
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -50,13 +61,14 @@ class Item(NamedTuple):
     path: str
     mode: int
     content: str
+    """Of one that is to be removed: the SHA-256 of each token that it may hold, in hex, between spaces."""
 
 
 class Request(NamedTuple):
     """What the parent sends."""
 
-    compares: bool
-    """Look whether the files are as they should be; else make them so."""
+    act: str
+    """:data:`WRITE` the files, :data:`COMPARE` them, or :data:`REMOVE` them."""
     forbidden: Sequence[str]
     """Directories that nothing is written into."""
     items: Sequence[Item]
@@ -64,6 +76,10 @@ class Request(NamedTuple):
 
 class RefusedPathError(Exception):
     """A path that no token may be written to; says why."""
+
+
+class KeptError(Exception):
+    """A file that is not to be removed; says why."""
 
 
 class Files:
@@ -83,9 +99,18 @@ class Files:
             os.close(self._opened.popitem()[1])
 
     def do(self, number: int) -> str:
-        """Do what is asked for with an item; return what is wrong, empty when nothing is."""
+        """Do what is asked for with an item; return what is wrong, empty when nothing is.
+
+        Raise :class:`KeptError` for a file that was to be removed, and is to stay for good.
+        """
         item = self._request.items[number]
-        return self._difference(item) if self._request.compares else self._write(item)
+        match self._request.act:
+            case "compare":
+                return self._difference(item)
+            case "remove":
+                return self._remove(item)
+            case _:
+                return self._write(item)
 
     def _difference(self, item: Item) -> str:
         expected = item.content.encode()
@@ -114,7 +139,29 @@ class Files:
             return f"cannot write the token to {item.path}: {describe(error)}"
         return ""
 
-    def _directory(self, parent: str, shown: str) -> int:
+    def _remove(self, item: Item) -> str:
+        """Delete a file that holds one of the tokens. Who puts another one there meanwhile can write there anyway."""
+        parent, name = os.path.split(item.path)
+        try:
+            _refuse_no_file(item.path, name)
+            directory = self._directory(parent, item.path, make=False)
+            self._refuse_ours(f"{_path_of(directory)}/{name}", item.path)
+            content, _ = read_regular(name, LONGEST_FILE, dir_fd=directory)
+            if hashlib.sha256(token_inside(content)).hexdigest() not in item.content.split():
+                raise KeptError("it holds something else than a token that was written there")
+            self._disk.unlink(name, directory)
+            self._disk.fsync_directory(directory)
+        except FileNotFoundError:
+            return ""
+        except RefusedPathError as error:
+            raise KeptError(str(error)) from None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ENOTDIR):
+                raise KeptError("it is no file with a token any more") from None
+            return f"cannot delete {item.path}: {describe(error)}"
+        return ""
+
+    def _directory(self, parent: str, shown: str, *, make: bool = True) -> int:
         """Return the opened directory, made if it was missing. Its own symlinks are followed, for they are its path."""
         known = self._opened.get(parent)
         if known is not None:
@@ -122,6 +169,8 @@ class Files:
         try:
             opened = os.open(parent, _DIRECTORY)
         except FileNotFoundError:
+            if not make:
+                raise
             resolved = os.path.realpath(parent)
             self._refuse_ours(resolved, shown)
             ensure_directory(Path(resolved), DIRECTORY_MODE, disk=self._disk)
@@ -148,6 +197,20 @@ class Files:
             if path == forbidden or path.startswith(f"{forbidden.rstrip('/')}/"):
                 where = "is" if path == forbidden and path.endswith(shown[shown.rindex("/") :]) else "lies in"
                 raise RefusedPathError(f"{shown} {where} {named}, which is rotator's own: give the token another place")
+
+
+def token_inside(content: bytes) -> bytes:
+    """Return the token in a file of whatever format a sink writes."""
+    if content.startswith(b"TOKEN="):
+        return content.removeprefix(b"TOKEN=").partition(b"\n")[0]
+    if content.startswith(b"{"):
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError):
+            return content
+        token = document.get("token")
+        return token.encode("utf-8", "replace") if isinstance(token, str) else content
+    return content.removesuffix(b"\n")
 
 
 def _path_of(directory: int) -> str:
@@ -204,13 +267,16 @@ class _Work:
 
     def _run(self) -> None:
         while (number := self._next()) is not None:
+            kind = ENDED
             try:
                 problem = self._do(number)
+            except KeptError as error:
+                kind, problem = KEPT, str(error)
             except Exception as error:  # noqa: BLE001 - the edge of a unit of work: one item's failure is its own
                 problem = f"internal error: {type(error).__name__}: {error}"
             text = problem.encode("utf-8", "backslashreplace")
             with self._changing:
-                self._answers.append(ANSWER.pack(number, ENDED, len(text)) + text)
+                self._answers.append(ANSWER.pack(number, kind, len(text)) + text)
 
     def _next(self) -> int | None:
         with self._changing:
@@ -229,8 +295,8 @@ def serve(connection: socket.socket) -> None:
     asked = select.poll()
     asked.register(connection, select.POLLIN)
     while asked.poll(IDLE_SECONDS * 1000) and (frame := receive(connection)):
-        compares, forbidden, items = json.loads(frame)
-        request = Request(compares, forbidden, [Item(*each) for each in items])
+        act, forbidden, items = json.loads(frame)
+        request = Request(act, forbidden, [Item(*each) for each in items])
         with Files(request) as files:
             work = _Work(len(request.items), files.do)
             work.start()

@@ -34,7 +34,7 @@ from rotator.config.settings import Config, KekKind, KekSource, Settings
 from rotator.control_roles import OPEN_SOCKET, Doorkeeper, closed_to
 from rotator.errors import KekError, RotatorError, StoreDriverError, StoreEmptyError
 from rotator.ports import Snapshot
-from rotator.report.prior import prior_tokens
+from rotator.report.prior import files_left, prior_tokens
 from rotator.report.steps import next_step
 from rotator.told import told
 from rotator.wiring import WITNESS, open_readonly, read_kek, user_name
@@ -70,10 +70,11 @@ def find_warnings(config: Config) -> Iterator[str]:
 
 
 def _prior_tokens(config: Config) -> Iterator[str]:
-    """Say which tokens live on that are not what this config wants; without a database there is none."""
+    """Say which tokens and files stay out there that this config does not want; without a database there is none."""
     if lost_database(config.settings) is None:
         with suppress(RotatorError), open_readonly(config) as store, store.read() as snapshot:
             yield from prior_tokens(snapshot, config.policy, SystemClock().read().now)
+            yield from files_left(snapshot, config.policy)
 
 
 def _config_files(config: Config) -> Iterator[Finding]:

@@ -175,7 +175,7 @@ class Composer:
                 at = (*path, place, "file", "path")
                 file = os.path.normpath(os.path.join(self.directory, shape.file.path))  # noqa: PTH118  # 100,000 times
                 self._check_file(source, at, file)
-                yield FileSink(file, shape.file.mode, shape.file.format)
+                yield FileSink(file, shape.file.mode, shape.file.format, shape.file.on_removal == "delete")
             if shape.command is not None:
                 if source is not self.main:
                     self.problems.add(

@@ -65,6 +65,11 @@ class FileShape(_Section):
     format: Literal["raw", "json", "env"] = Field(
         default="raw", description="raw: the token; json: an object with its metadata; env: TOKEN=… lines."
     )
+    on_removal: Literal["keep", "delete"] = Field(
+        default="keep",
+        description="When the workspace or this file leaves the config; delete: it goes if it still holds a token that "
+        "was written there.",
+    )
 
 
 class CommandShape(_Section):

@@ -53,6 +53,7 @@ class EventName(StrEnum):
     WORKSPACE_REVOKED = "workspace.revoked"
     TOKEN_SHOWN = "token.shown"
     TOKEN_DELIVERED = "token.delivered"
+    FILE_DELETED = "file.deleted"
     REQUEST_PUT_ASIDE = "request.put_aside"
     AUDIT_PRUNED = "audit.pruned"
 

@@ -71,6 +71,7 @@ COVERED: Final[Mapping[str, Covered]] = MappingProxyType(
                 "sinks_fingerprint",
                 "removed_at",
                 "returned_at",
+                "deletes",
             ),
         ),
         "token_overlaps": Covered("overlap/v1", ("jti", "workspace", "ends_at", "actor", "reason")),

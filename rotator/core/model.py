@@ -198,3 +198,5 @@ class WorkspaceState(NamedTuple):
     removed_at: datetime | None = None
     returned_at: datetime | None = None
     """When it was last in the config again after it had been removed: a token from before is its former holder's."""
+    deletes: tuple[SinkId, ...] = ()
+    """Files that go when the config names them no more for this workspace: of its sinks, and those not gone yet."""

@@ -28,6 +28,8 @@ class FileSink:
     mode: int = 0o640
     format: str = "raw"
     """``raw``: the token; ``json``: an object with its metadata; ``env``: ``TOKEN=…`` lines."""
+    deletes: bool = False
+    """The file goes when the config has it no more, if it holds a token that was written there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.actions import IssueToken, Reason
-from rotator.core.model import DueWorkspace, Jti, KeysetName, Overlap, Phase, Token, WorkspaceId, WorkspaceState
+from rotator.core.model import DueWorkspace, Jti, KeysetName, Overlap, Phase, SinkId, Token, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy, WorkspacePolicy
 from rotator.core.schedule import Calendar, share, token_rotation_due
+from rotator.core.sinks import left_behind, to_delete
 
 REVOKED: Final = frozenset({Reason.KEY_REVOKED, Reason.TOKEN_REVOKED})
 """Why a token is issued whose prior one was revoked in the change that made its workspace due."""
@@ -105,6 +106,8 @@ class SyncSurvey:
     """How many of them have a token, by keyset."""
     last_expires_at: Mapping[KeysetName, datetime] = field(default_factory=dict)
     """When the last of those tokens ends."""
+    to_delete: tuple[tuple[WorkspaceId, SinkId], ...] = ()
+    """Files that the config names no more for their workspaces, and that are to go."""
 
 
 def survey_sync(states: Iterable[WorkspaceState], policy: Policy) -> SyncSurvey:
@@ -113,19 +116,23 @@ def survey_sync(states: Iterable[WorkspaceState], policy: Policy) -> SyncSurvey:
     removed: list[WorkspaceId] = []
     holders = Counter[KeysetName]()
     last: dict[KeysetName, datetime] = {}
+    to_go: list[tuple[WorkspaceId, SinkId]] = []
     for state in states:
+        wanted = policy.workspaces.get(state.id)
+        if state.deletes:
+            sinks = () if wanted is None else wanted.sinks
+            to_go += [(state.id, sink) for sink in left_behind(state.deletes, sinks)]
         if state.removed_at is not None:
             continue
         known += 1
         if state.current is not None and state.current_expires_at is not None:
             holders[state.keyset] += 1
             last[state.keyset] = max(last.get(state.keyset, state.current_expires_at), state.current_expires_at)
-        wanted = policy.workspaces.get(state.id)
         if wanted is None:
             removed.append(state.id)
         elif state.claims_fingerprint != wanted.claims_fingerprint(policy.keysets[wanted.keyset].issuer):
             claims_changed += 1
-    return SyncSurvey(known, tuple(removed), claims_changed, holders, last)
+    return SyncSurvey(known, tuple(removed), claims_changed, holders, last, tuple(to_go))
 
 
 def plan_sync(
@@ -157,7 +164,8 @@ def plan_sync(
             new.append(_fresh(state, wanted, claims, now))
             continue
         if state.sinks_fingerprint != wanted.sinks_fingerprint:
-            sinks_changed.append(state._replace(sinks_fingerprint=wanted.sinks_fingerprint))
+            deletes = to_delete(state.deletes, wanted.sinks)
+            sinks_changed.append(state._replace(sinks_fingerprint=wanted.sinks_fingerprint, deletes=deletes))
         if state.claims_fingerprint != claims:
             reissue.append((state._replace(keyset=wanted.keyset, claims_fingerprint=claims), wanted))
         elif state.schedule_fingerprint != wanted.schedule_fingerprint:
@@ -190,6 +198,7 @@ def _fresh(state: WorkspaceState | None, wanted: WorkspacePolicy, claims: str, n
         sinks_fingerprint=wanted.sinks_fingerprint,
         removed_at=None,
         returned_at=None if state is None else now.replace(microsecond=0),  # tokens are issued at whole seconds
+        deletes=to_delete(() if state is None else state.deletes, wanted.sinks),
     )
 
 

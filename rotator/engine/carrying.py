@@ -12,12 +12,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 from rotator.core.model import FailureDomain, SinkId, WorkspaceId
 from rotator.core.policy import CommandSink, Sink
 from rotator.core.sharing import Place, admit
-from rotator.ports import Courier, DeliveryRow, Ending, Errand
+from rotator.ports import Bring, Courier, DeliveryRow, Ending, Errand, Leftover
 
 RECORDED_AT_ONCE: Final = 250
 """Results that wake the loop. A tick, with two commits, costs as much as a dozen files."""
@@ -59,6 +59,26 @@ class Job:
         """Whose job it is."""
         return self.row.workspace, self.row.sink
 
+    @property
+    def sink(self) -> Sink:
+        """Where it goes."""
+        return self.errand.sink
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A file that the config has no more, to be deleted."""
+
+    key: Key
+    leftover: Leftover
+    place: Place
+    domain: FailureDomain
+
+    @property
+    def sink(self) -> Sink:
+        """What is to go."""
+        return self.leftover.sink
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -67,6 +87,18 @@ class Result:
     job: Job
     ending: Ending | None
     """None: it was never begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What came of a file that was to go."""
+
+    job: Leaving
+    ending: Ending | None
+    """None: it was never begun."""
+
+
+Brought = TypeVar("Brought", Result, Gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +119,8 @@ class Deliveries:
     files: Executor = field(default_factory=lambda: ThreadPoolExecutor(FILE_DOMAINS_AT_ONCE, "rotator-file"))
     commands: Executor = field(default_factory=lambda: ThreadPoolExecutor(COMMANDS_AT_ONCE, "rotator-command"))
     done: queue.SimpleQueue[Result] = field(default_factory=queue.SimpleQueue)
-    under_way: dict[Key, Job] = field(default_factory=dict)
+    gone: queue.SimpleQueue[Gone] = field(default_factory=queue.SimpleQueue)
+    under_way: dict[Key, Job | Leaving] = field(default_factory=dict)
     hung: dict[Key, Hung] = field(default_factory=dict)
     """Lost at a stop, and found out anew."""
     waiting: bool = False
@@ -97,7 +130,7 @@ class Deliveries:
     giving_way: bool = False
     """Nothing new is to be claimed now, nor what was issued to be logged: more is to be issued than one tick can."""
     _gave_way_at: timedelta | None = None
-    _queues: dict[FailureDomain, deque[Job]] = field(default_factory=dict)
+    _queues: dict[FailureDomain, deque[Job | Leaving]] = field(default_factory=dict)
     """Jobs for file systems, by who works on them."""
     _queueing: Lock = field(default_factory=Lock)
 
@@ -115,27 +148,32 @@ class Deliveries:
 
     def next_look(self, due: datetime, now: datetime) -> datetime:
         """Return when the loop is to look again although nothing wakes it, if it is to do so at ``due`` anyway."""
-        only_commands = all(isinstance(job.errand.sink, CommandSink) for job in self.under_way.values())
+        only_commands = all(isinstance(job.sink, CommandSink) for job in self.under_way.values())
         if self.waiting:  # what is due waits for a place, and whoever gives one up wakes the loop
             return now + (PUT_OFF if only_commands and not self.passed else RECORD_INTERVAL)
         return due if only_commands else min(due, now + RECORD_INTERVAL)
 
     def place(self, key: Key, domain: FailureDomain) -> Place:
         """Return what a job for this sink needs a place in."""
-        if key in self.hung:
+        return self.place_of(key, domain, hung=key in self.hung)
+
+    @staticmethod
+    def place_of(key: Key, domain: FailureDomain, *, hung: bool) -> Place:
+        """Return the place of a sink in a domain, or, of one that ``hung``, one of its own."""
+        if hung:
             return Place(FailureDomain(f"{domain} {key[0]} {key[1]}"), hung=True)
         return Place(domain)
 
     def admitted(self, wanted: Sequence[tuple[Sink, Place]]) -> list[int]:
         """Return which of these may begin, or wait at their worker, by their positions."""
         commands = [number for number, (sink, _) in enumerate(wanted) if isinstance(sink, CommandSink)]
-        taken = [job.place for job in self.under_way.values() if isinstance(job.errand.sink, CommandSink)]
+        taken = [job.place for job in self.under_way.values() if isinstance(job.sink, CommandSink)]
         begun = admit([wanted[number][1] for number in commands], taken, COMMANDS_AT_ONCE)
         return [*(commands[number] for number in begun), *self._admitted_files(wanted)]
 
     def _admitted_files(self, wanted: Sequence[tuple[Sink, Place]]) -> Iterator[int]:
         files = [(number, place) for number, (sink, place) in enumerate(wanted) if not isinstance(sink, CommandSink)]
-        carried = [job.place for job in self.under_way.values() if not isinstance(job.errand.sink, CommandSink)]
+        carried = [job.place for job in self.under_way.values() if not isinstance(job.sink, CommandSink)]
         held = Counter(place.domain for place in carried)
         idle = list(dict.fromkeys(place for _, place in files if not held[place.domain]))
         working = {place.domain for place in carried}
@@ -145,16 +183,16 @@ class Deliveries:
                 held[place.domain] += 1
                 yield number
 
-    def begin(self, jobs: Sequence[Job], courier: Courier) -> None:
+    def begin(self, jobs: Sequence[Job | Leaving], courier: Courier) -> None:
         """Hand jobs to their workers."""
         self.under_way |= {job.key: job for job in jobs}
         for job in jobs:
-            if isinstance(job.errand.sink, CommandSink):
+            if isinstance(job.sink, CommandSink):
                 self.commands.submit(self._carry, courier, [job])
         idle: list[FailureDomain] = []
         with self._queueing:
             for job in jobs:
-                if not isinstance(job.errand.sink, CommandSink):
+                if not isinstance(job.sink, CommandSink):
                     if job.place.domain not in self._queues:
                         self._queues[job.place.domain] = deque()
                         idle.append(job.place.domain)
@@ -167,45 +205,59 @@ class Deliveries:
         while batch := self._next_batch(domain):
             self._carry(courier, batch)
 
-    def _next_batch(self, domain: FailureDomain) -> list[Job]:
+    def _next_batch(self, domain: FailureDomain) -> list[Job | Leaving]:
         with self._queueing:
             jobs = self._queues[domain]
             if not jobs:
                 del self._queues[domain]
                 return []
             batch = [jobs.popleft()]
-            while jobs and len(batch) < FILES_AT_A_TIME and jobs[0].compares == batch[0].compares:
+            while jobs and len(batch) < FILES_AT_A_TIME and _alike(jobs[0], batch[0]):
                 batch.append(jobs.popleft())
             return batch
 
-    def _carry(self, courier: Courier, batch: Sequence[Job]) -> None:
+    def _carry(self, courier: Courier, batch: Sequence[Job | Leaving]) -> None:
         """Run by a worker: do the jobs, which are all of one domain and one kind, and bring each result to the loop."""
         open_jobs = dict(enumerate(batch))
 
         def bring(number: int, ending: Ending) -> None:
-            self.bring(Result(open_jobs.pop(number), ending))
+            self._bring(open_jobs.pop(number), ending)
 
-        act = courier.compare if batch[0].compares else courier.deliver
         try:
-            act(batch[0].place.domain, [job.errand for job in batch], bring)
+            _work_on(courier, batch, bring)
         except Exception as problem:  # noqa: BLE001 - the edge of a unit of work: a sink's failure is recorded as its own
             for number in list(open_jobs):
                 bring(number, Ending(f"internal error: {type(problem).__name__}: {problem}"))
         for job in open_jobs.values():
-            self.bring(Result(job, None))
+            self._bring(job, None)
+
+    def _bring(self, job: Job | Leaving, ending: Ending | None) -> None:
+        if isinstance(job, Leaving):
+            self.gone.put(Gone(job, ending))
+            self.wake()
+        else:
+            self.bring(Result(job, ending))
 
     def bring(self, result: Result) -> None:
         """Take the result of a worker, and wake the loop if it is worth it; a file's can wait for its neighbours'."""
         self.done.put(result)
-        is_command = isinstance(result.job.errand.sink, CommandSink)
-        if is_command or self.done.qsize() >= min(RECORDED_AT_ONCE, len(self.under_way)):
+        is_command = isinstance(result.job.sink, CommandSink)
+        brought = self.done.qsize() + self.gone.qsize()
+        if is_command or brought >= min(RECORDED_AT_ONCE, len(self.under_way)):
             self.wake()
 
     def drain(self) -> Iterator[Result]:
         """Take the results that are there. From now on their leases stand for them, should recording them fail."""
+        yield from self._drained(self.done)
+
+    def drain_gone(self) -> Iterator[Gone]:
+        """Take what came of files that were to go."""
+        yield from self._drained(self.gone)
+
+    def _drained(self, brought: "queue.SimpleQueue[Brought]") -> Iterator[Brought]:
         while True:
             try:
-                result = self.done.get_nowait()
+                result = brought.get_nowait()
             except queue.Empty:
                 return
             self.under_way.pop(result.job.key, None)
@@ -214,9 +266,28 @@ class Deliveries:
     @property
     def idle(self) -> bool:
         """Tell whether nothing is being carried and nothing waits to be recorded."""
-        return not self.under_way and self.done.empty()
+        return not self.under_way and self.done.empty() and self.gone.empty()
 
     def close(self) -> None:
         """Stop; what is being carried is finished, or given up where it hangs."""
         self.files.shutdown(wait=True, cancel_futures=True)
         self.commands.shutdown(wait=False, cancel_futures=True)
+
+
+def _alike(one: Job | Leaving, other: Job | Leaving) -> bool:
+    """Tell whether two jobs are of one kind."""
+    if isinstance(one, Leaving) or isinstance(other, Leaving):
+        return type(one) is type(other)
+    return one.compares == other.compares
+
+
+def _work_on(courier: Courier, batch: Sequence[Job | Leaving], bring: Bring) -> None:
+    """Do jobs of one kind."""
+    domain = batch[0].place.domain
+    jobs = [job for job in batch if isinstance(job, Job)]
+    if not jobs:
+        courier.remove(domain, [job.leftover for job in batch if isinstance(job, Leaving)], bring)
+    elif jobs[0].compares:
+        courier.compare(domain, [job.errand for job in jobs], bring)
+    else:
+        courier.deliver(domain, [job.errand for job in jobs], bring)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from queue import SimpleQueue
 from typing import Final
 
-from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId
+from rotator.core.model import Algorithm, Jti, KekId, KeysetName, Kid, ReplicaId, SinkId, WorkspaceId
 from rotator.core.policy import KeysetPolicy, Policy
 from rotator.core.stored_policy import policy_from_json
 from rotator.core.timeguard import ClockMark
@@ -109,6 +109,15 @@ class FreshKeys:
         return [each for each in self.makings if each.done() and each.exception() is None]
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A file that is to go."""
+
+    due_at: datetime
+    failures: int = 0
+    hung: bool = False
+
+
 @dataclass(slots=True)
 class Run:
     """One daemon's, or one command's, work on one state."""
@@ -127,6 +136,8 @@ class Run:
     """When each row was found last that somebody else wrote or changed, by the subject of its fault."""
     tampered_workspaces: bool = False
     """Rows of workspaces were found of which the config has to say anew what they say."""
+    leftovers: dict[tuple[WorkspaceId, SinkId], Pending] = field(default_factory=dict)
+    """Files that the config has no more and that are to go, as the rows of their workspaces say."""
     faulty_rows: dict[KeysetName, frozenset[Kid]] = field(default_factory=dict)
     """Keys of which ``faults`` tells that their rows are gone or changed, by the keyset that was looked at."""
     started_at: datetime | None = None

@@ -10,11 +10,11 @@ from rotator.core.counting import counted
 from rotator.core.events import Event, EventName
 from rotator.core.model import DEFAULT_KEYSET, KeysetName, SinkId, WorkspaceId, WorkspaceState
 from rotator.core.policy import Policy
-from rotator.core.sinks import sink_id
+from rotator.core.sinks import path_of, sink_id
 from rotator.core.stored_policy import policy_from_json, policy_to_json
 from rotator.core.tokens import SyncPlan, SyncSurvey, plan_sync, survey_sync
 from rotator.engine.attribution import caused_by
-from rotator.engine.run import Run
+from rotator.engine.run import Pending, Run
 from rotator.errors import RefusedError
 from rotator.ports import DeliveryRow, KeysetRow, Reading, RequestRow, Transaction
 
@@ -143,7 +143,7 @@ def applying(
             # What is held is told of when that begins, and not anew at each start until somebody decides.
             newly_held = _not_held_yet(transaction, held)
             plan = replace(plan, removed=() if too_many else plan.removed)
-            _sync_workspaces(transaction, plan, policy, reading, newly_held, first=not number)
+            left = _sync_workspaces(transaction, plan, policy, reading, newly_held, first=not number)
             counts.update(
                 new=len(plan.new),
                 claims_changed=plan.claims_changed,
@@ -152,6 +152,7 @@ def applying(
                 removed=len(plan.removed),
                 held=len(held),
                 newly_held=len(newly_held),
+                files_left=left,
             )
             if number >= len(pieces) - 1 and (said := _applied(counts, reading)) is not None:
                 events.append(said)
@@ -161,6 +162,7 @@ def applying(
         run.fault("config", refusal, "config.refused")
     elif run.refused_policy is None or not starting:
         run.healed("config")
+    run.leftovers = {key: Pending(reading.now) for key in survey.to_delete} | run.leftovers
 
 
 def _pieces(names: Sequence[WorkspaceId]) -> list[Sequence[WorkspaceId]]:
@@ -172,7 +174,8 @@ def _applied(counts: Counter[str], reading: Reading) -> Event | None:
     said = ("new", "claims_changed", "rescheduled", "sinks_changed", "removed", "held")
     if not any(counts[name] for name in (*said, "newly_held", "keysets") if name != "held"):
         return None
-    return Event(name=EventName.CONFIG_APPLIED, at=reading.now, details={name: counts[name] for name in said})
+    details = {name: counts[name] for name in (*said, "files_left")}
+    return Event(name=EventName.CONFIG_APPLIED, at=reading.now, details=details)
 
 
 def _found_sets(run: Run, policy: Policy, *, starting: bool) -> tuple[frozenset[KeysetName], frozenset[KeysetName]]:
@@ -263,23 +266,34 @@ def _sync_workspaces(
     newly_held: Sequence[WorkspaceState],
     *,
     first: bool,
-) -> None:
+) -> int:
+    """Store what a config changes; return how many files it leaves behind that stay where they are."""
     if plan.new:
         transaction.insert_workspaces(plan.new)
     back = _back_from_hold(transaction, policy) if first else []
     changed = {state.id: state for state in (*back, *plan.updated)}
     for state in plan.sinks_changed:
         base = changed.get(state.id, state)
-        changed[state.id] = base._replace(sinks_fingerprint=state.sinks_fingerprint)
+        changed[state.id] = base._replace(sinks_fingerprint=state.sinks_fingerprint, deletes=state.deletes)
     if changed:
         transaction.update_workspaces(list(changed.values()))
-    _sync_sinks(transaction, plan.sinks_changed, policy, reading.now)
+    left = _sync_sinks(transaction, plan.sinks_changed, policy, reading.now)
     if newly_held:
         transaction.fail_workspaces([state.id for state in newly_held], NEVER, MISSING)
     if plan.removed:
         transaction.update_workspaces(plan.removed)
         rows = transaction.deliveries_of([state.id for state in plan.removed])
-        transaction.drop_deliveries([(row.workspace, row.sink) for row in rows])
+        left += _drop(transaction, [(row.workspace, row.sink) for row in rows], plan.removed)
+    return left
+
+
+def _drop(
+    transaction: Transaction, pairs: Sequence[tuple[WorkspaceId, SinkId]], states: Sequence[WorkspaceState]
+) -> int:
+    """Forget the deliveries of sinks that are gone; return how many of them are files that stay."""
+    transaction.drop_deliveries(pairs)
+    going = {(state.id, sink) for state in states for sink in state.deletes}
+    return sum(path_of(pair[1]) is not None and pair not in going for pair in pairs)
 
 
 def _not_held_yet(transaction: Transaction, held: Sequence[WorkspaceState]) -> list[WorkspaceState]:
@@ -295,13 +309,13 @@ def _back_from_hold(transaction: Transaction, policy: Policy) -> list[WorkspaceS
     return [state for state in states if state is not None]
 
 
-def _sync_sinks(transaction: Transaction, states: Sequence[WorkspaceState], policy: Policy, now: datetime) -> None:
-    """Want the current token at sinks that are new, and forget those that are gone."""
+def _sync_sinks(transaction: Transaction, states: Sequence[WorkspaceState], policy: Policy, now: datetime) -> int:
+    """Want the current token at sinks that are new, and forget those that are gone; return how many files stay."""
     if not states:
-        return
+        return 0
     present = {(row.workspace, row.sink) for row in transaction.deliveries_of([state.id for state in states])}
     wanted = {(state.id, sink_id(sink)): state for state in states for sink in policy.workspaces[state.id].sinks}
-    transaction.drop_deliveries(sorted(present - wanted.keys()))
+    left = _drop(transaction, sorted(present - wanted.keys()), states)
     transaction.want_deliveries(
         [
             _wanted(workspace, sink, state, now)
@@ -309,6 +323,7 @@ def _sync_sinks(transaction: Transaction, states: Sequence[WorkspaceState], poli
             if (workspace, sink) not in present and state.current is not None and state.current_expires_at is not None
         ]
     )
+    return left
 
 
 def _wanted(workspace: WorkspaceId, sink: SinkId, state: WorkspaceState, now: datetime) -> DeliveryRow:

@@ -29,6 +29,7 @@ from rotator.engine.housekeeping import (
 from rotator.engine.issue import issue_due
 from rotator.engine.journal import learn
 from rotator.engine.keysets import needs_a_look, remove_ended, turn_keyset, withdraw, withdraw_revoked
+from rotator.engine.leftovers import delete_leftovers, record_leftovers
 from rotator.engine.log_outbox import LogOutbox
 from rotator.engine.neighbours import catch_up
 from rotator.engine.observe import shift_sightings
@@ -379,8 +380,10 @@ class Engine:
         self.deliveries.give_way(reading.since_boot, issuing=more)
         more = end_overlaps(run, reading) or more
         record_results(run, self.deliveries, reading)
+        record_leftovers(run, self.deliveries, reading)
         if not self.deliveries.giving_way:
             more = dispatch_due(run, self.deliveries, reading) or more
+            delete_leftovers(run, self.deliveries, reading)
         if beat:
             alarm_late_deliveries(run, reading)
             name_what_hangs(run, self.deliveries)
@@ -430,6 +433,8 @@ class Engine:
         latest = reading.now + self.heartbeat
         if held:
             return latest
+        if self.hands_out:
+            latest = min([latest, *(each.due_at for each in self.run.leftovers.values())])
         with self.run.around.store.read() as snapshot:
             due = snapshot.next_due(tuple(self.run.signing))
         return self.deliveries.next_look(latest if due is None else min(due, latest), reading.now)

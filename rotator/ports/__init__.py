@@ -5,7 +5,7 @@ Implementations live in ``rotator.adapters`` and, simulated, in the tests. Insta
 
 from rotator.core.schedule import Calendar
 from rotator.core.timeguard import ClockMark, Reading
-from rotator.ports.delivery import Bring, Courier, Ending, Errand, Parcel
+from rotator.ports.delivery import Bring, Courier, Ending, Errand, Leftover, Parcel
 from rotator.ports.log import EventLog
 from rotator.ports.publishing import Publication, PublishedSet, Publisher, ServedSet, ServedSets
 from rotator.ports.records import (
@@ -76,6 +76,7 @@ __all__ = [
     "KeyRow",
     "Keyring",
     "KeysetRow",
+    "Leftover",
     "MintOrder",
     "Parcel",
     "Publication",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from rotator.core.model import FailureDomain, Jti, Kid, WorkspaceId
-from rotator.core.policy import Sink
+from rotator.core.policy import FileSink, Sink
 from rotator.core.secret import Secret
 
 
@@ -30,6 +30,14 @@ class Errand(NamedTuple):
     parcel: Parcel
 
 
+class Leftover(NamedTuple):
+    """A file that the config has no more, and that is to go."""
+
+    sink: FileSink
+    tokens: tuple[str, ...]
+    """SHA-256, in hex, of each token that was written there: a file that holds none of them stays."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What came of an errand."""
@@ -38,6 +46,8 @@ class Ending:
     """Empty: the sink holds its parcel."""
     hung: bool = False
     """It said nothing for as long as it may take."""
+    kept: bool = False
+    """Of a :class:`Leftover`: it was left where it is, for ``problem``, and there is nothing to try again."""
 
 
 Bring = Callable[[int, Ending], None]
@@ -61,6 +71,10 @@ class Courier(Protocol):
 
     def compare(self, domain: FailureDomain, errands: Sequence[Errand], bring: Bring) -> None:
         """Look whether each sink still holds its parcel, in the same manner; one that cannot be looked into does."""
+        ...
+
+    def remove(self, domain: FailureDomain, leftovers: Sequence[Leftover], bring: Bring) -> None:
+        """Delete each file that holds one of its tokens, in the same manner; one that is gone is no problem."""
         ...
 
     def cancel(self) -> None:

@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 from rotator.core.counting import counted
 from rotator.core.model import WorkspaceState
 from rotator.core.policy import Policy
+from rotator.core.sinks import left_behind, path_of
 from rotator.ports import Snapshot
 
 NAMED_AT_MOST: Final = 5
-"""Workspaces that are named one by one."""
+"""Workspaces, and files, that are named one by one."""
 
 
 class _Held(NamedTuple):
@@ -45,6 +46,25 @@ def prior_tokens(snapshot: Snapshot, policy: Policy, now: datetime) -> Iterator[
         "{0} is not in this config: it gets no new token, and the one that is out lives to its end, at {1}. To end it "
         "before: rotator revoke token {3}",
     )
+
+
+def files_left(snapshot: Snapshot, policy: Policy) -> Iterator[str]:
+    """Yield which files of sinks ``policy`` has no more, and what becomes of them."""
+    found: list[str] = []
+    for state in snapshot.workspaces():
+        wanted = policy.workspaces.get(state.id)
+        sinks = () if wanted is None else wanted.sinks
+        if state.removed_at is not None or (wanted is not None and state.sinks_fingerprint == wanted.sinks_fingerprint):
+            continue
+        for row in snapshot.deliveries(state.id):
+            path = path_of(row.sink)
+            if path is None or not left_behind([row.sink], sinks):
+                continue
+            fate = "is deleted if it still holds our token" if row.sink in state.deletes else "stays where it is"
+            found.append(f"{path} of workspace {state.id} is no sink any more: the file {fate}")
+    yield from found[:NAMED_AT_MOST]
+    if len(found) > NAMED_AT_MOST:
+        yield f"{counted(len(found) - NAMED_AT_MOST, 'more file')} of sinks that are no more"
 
 
 def _held(state: WorkspaceState, now: datetime) -> _Held | None:

@@ -15,6 +15,7 @@ _STEPS: Final[dict[str, str]] = {
     "kek": "put the key-encryption key back where the config says it is (rotator check); it is read again by itself",
     "key": "do not trust it: rotator audit list --key {name}; if the database was changed, restore it from a backup",
     "keyset": "rotator audit list --limit 20, and the log: journalctl -u rotator; it is tried again by itself",
+    "leftover": "let the service's user write in that directory, or delete the file; it is tried again by itself",
     "meta": "see that the published directory can be written and is not full (rotator check), and who else writes to"
     " it; the file is written again by itself",
     "publish": "see that the published directory can be written and is not full (rotator check); it is tried again",

@@ -1,5 +1,6 @@
 """The processes that touch files: what they hold, when they end, and what becomes of the rest when one hangs."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rotator.adapters.disk import lock_directory
-from rotator.adapters.sink_helper import Item, Request
+from rotator.adapters.sink_helper import COMPARE, REMOVE, WRITE, Item, Request
 from rotator.adapters.sinks.helpers import LEFT_BEHIND_AT_MOST, Helpers
 from rotator.core.model import FailureDomain
 from rotator.ports import Ending
@@ -32,8 +33,8 @@ def helpers(*, patience: timedelta = timedelta(seconds=HANG_SECONDS), module: st
     helpers_are_gone()
 
 
-def request(*paths: Path | str, compares: bool = False) -> Request:
-    return Request(compares, [], [Item(str(path), 0o640, f"token of {path}\n") for path in paths])
+def request(*paths: Path | str, act: str = WRITE) -> Request:
+    return Request(act, [], [Item(str(path), 0o640, f"token of {path}\n") for path in paths])
 
 
 def ask(made: Helpers, wanted: Request, domain: FailureDomain = DISK) -> dict[int, Ending]:
@@ -50,9 +51,33 @@ def test_a_batch_is_written_by_one_process_and_compared_by_the_same(tmp_path: Pa
         assert {path.read_text() for path in paths} == {f"token of {path}\n" for path in paths}
         paths[7].write_text("changed")
         paths[8].unlink()
-        found = ask(made, request(*paths, compares=True))
+        found = ask(made, request(*paths, act=COMPARE))
         assert [number for number, ending in sorted(found.items()) if ending.problem] == [7, 8]
         assert list(made.idle.values()) == [pid]
+
+
+def test_a_file_goes_only_with_a_token_that_was_written_there(tmp_path: Path) -> None:
+    """Read and deleted by the process of its file system, whatever the format; all else stays, for good."""
+    ours = hashlib.sha256(b"a.b.c").hexdigest()
+    contents = ["a.b.c\n", '{"token": "a.b.c"}', "TOKEN=a.b.c\nTOKEN_JTI=1\n", "d.e.f\n", "{", '{"token": 1}', ""]
+    paths = [tmp_path / f"w{number}" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_text(content)
+    (tmp_path / "link").symlink_to(paths[3])
+    os.mkfifo(tmp_path / "fifo")
+    odd = [tmp_path / "link", tmp_path / "fifo", tmp_path, tmp_path / "w3" / "x"]
+    items = [
+        Item(str(path), 0, f"{'0' * 64} {ours}") for path in [*paths, *odd, tmp_path / "gone", tmp_path / "no" / "x"]
+    ]
+    with helpers() as made:
+        found = ask(made, Request(REMOVE, [], items))
+        assert sorted(number for number, ending in found.items() if ending.kept) == [*range(3, len(paths) + len(odd))]
+        assert not any(ending.problem for ending in found.values() if not ending.kept)
+        assert [path.exists() for path in paths] == [False] * 3 + [True] * 4
+        paths[0].write_text("a.b.c")
+        (kept,) = ask(made, Request(REMOVE, [str(tmp_path)], [items[0]])).values()
+        assert kept.kept
+        assert "which is rotator's own" in kept.problem
 
 
 def test_each_domain_has_a_process_of_its_own(tmp_path: Path) -> None:

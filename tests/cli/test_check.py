@@ -349,9 +349,19 @@ def test_what_a_changed_config_leaves_out_there(started: Shell, site: Site) -> N
     assert tokens["w0"]["expires_at"].replace("T", " ") in changed
     assert f"rotator revoke token {tokens['w0']['jti']}" in changed
     site.config.write_text(whole.partition("  w1:")[0])
-    (removed,) = warnings_about_tokens(started)
+    removed, file = warnings_about_tokens(started)
     assert removed.startswith("workspace w1 is not in this config")
     assert removed.endswith(f"rotator revoke token {tokens['w1']['jti']}")
+    path = site.root / "delivered" / "w1" / "token"
+    assert file == f"{path} of workspace w1 is no sink any more: the file stays where it is"
+    site.config.write_text(whole.replace("token}]", "token, on_removal: delete}]"))
+    assert started("run", "--once")[0] == 0
+    site.config.write_text(site.config.read_text().replace("delivered/w", "elsewhere/w"))
+    goes = "is no sink any more: the file is deleted if it still holds our token"
+    assert warnings_about_tokens(started)[-1] == f"{path} of workspace w1 {goes}"
+    assert started("run", "--once")[0] == 0
+    assert not path.exists(), "one pass is enough"
+    assert (site.root / "elsewhere" / "w1" / "token").exists()
 
 
 def test_many_changed_workspaces_are_counted(shell: Shell, site: Site) -> None:

@@ -83,7 +83,7 @@ def test_removed_workspace_that_comes_back_keeps_its_sequence_and_token(transact
     before = state_of(transaction)
     transaction.fail_workspaces([ACME], NOW + HOUR, "broken")
     transaction.update_workspaces([before._replace(removed_at=NOW)])
-    back = before._replace(due_at=NOW + HOUR, claims_fingerprint="new", returned_at=NOW + HOUR)
+    back = before._replace(due_at=NOW + HOUR, claims_fingerprint="new", returned_at=NOW + HOUR, deletes=(FILE,))
     transaction.insert_workspaces([back._replace(sequence=0, current=None)])
     assert state_of(transaction) == back
     assert state_of(transaction).current == token.jti
@@ -112,6 +112,7 @@ def test_update_stores_what_a_config_changes(transaction: Transaction) -> None:
         due_reason="restored",
         removed_at=NOW + DAY,
         returned_at=NOW - DAY,
+        deletes=(COMMAND, FILE),
     )
     transaction.update_workspaces([changed._replace(current=None, current_kid=None)])
     assert state_of(transaction) == changed

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 
 from rotator.adapters.kek import ensure_kek_file
@@ -50,9 +51,14 @@ class Scenario:
 
 
 def policy(site: Site, *names: str, algorithm: Algorithm = Algorithm.ES256) -> Policy:
-    """Two workspaces with a file each, on a keyset that rotates within a week."""
+    """Two workspaces with a file each, on a keyset that rotates within a week. The second's goes with it."""
     workspaces = [
-        workspace(name, site.sink(name), security_period=TOKEN_PERIOD, grace_period=TOKEN_GRACE)
+        workspace(
+            name,
+            replace(site.sink(name), deletes=name == "umbrella"),
+            security_period=TOKEN_PERIOD,
+            grace_period=TOKEN_GRACE,
+        )
         for name in names or ("acme", "umbrella")
     ]
     return policy_of(
@@ -211,6 +217,9 @@ def workspace_removed(world: World) -> None:
     assert world.site.query("SELECT removed_at IS NOT NULL FROM workspaces WHERE id = 'umbrella'") == [(1,)]
     assert world.site.query("SELECT count(*) FROM deliveries WHERE workspace = 'umbrella'") == [(0,)]
     assert {row.event.reason for row in world.site.events(EventName.CONFIG_ACCEPTED)} <= {"because"}
+    assert not Path(world.site.sink("umbrella").path).exists()
+    assert happened(world, EventName.FILE_DELETED) == 1
+    assert world.site.query("SELECT deletes FROM workspaces WHERE id = 'umbrella'") == [("",)]
 
 
 def change_roles(world: World) -> None:

@@ -51,7 +51,19 @@ from rotator.engine.requests.accepting import accept
 from rotator.engine.run import Outcome, Run, Surroundings
 from rotator.engine.tick import HEARTBEAT, Engine
 from rotator.errors import DeliveryError, SinkHungError
-from rotator.ports import AuditRow, Bring, Courier, Ending, Errand, KeyMaker, Parcel, RequestRow, ServedSet, ServedSets
+from rotator.ports import (
+    AuditRow,
+    Bring,
+    Courier,
+    Ending,
+    Errand,
+    KeyMaker,
+    Leftover,
+    Parcel,
+    RequestRow,
+    ServedSet,
+    ServedSets,
+)
 from tests.patience import HANG_SECONDS
 from tests.stand_ins import DAY, HOUR, MINUTE, SECOND, T0, FakeClock, RecordingLog
 
@@ -167,6 +179,15 @@ class Post:
                 bring(number, Ending("the sink says nothing", hung=True))
             else:
                 self.real.compare(domain, [errand], lambda _, ending, number=number: bring(number, ending))  # type: ignore[misc]
+
+    def remove(self, domain: FailureDomain, leftovers: Sequence[Leftover], bring: Bring) -> None:
+        for number, leftover in enumerate(leftovers):
+            if leftover.sink.path in self.hanging:
+                bring(number, Ending("the sink says nothing", hung=True))
+            elif leftover.sink.path in self.failing:
+                bring(number, Ending("the sink is out of order"))
+            else:
+                self.real.remove(domain, [leftover], lambda _, ending, number=number: bring(number, ending))  # type: ignore[misc]
 
     def cancel(self) -> None:
         """Nothing here hangs for good."""
@@ -304,7 +325,7 @@ class Daemon:
             outcome = self.tick()
             deliveries = self.engine.deliveries
             if wait and deliveries.under_way:
-                while deliveries.done.qsize() < len(deliveries.under_way):
+                while deliveries.done.qsize() + deliveries.gone.qsize() < len(deliveries.under_way):
                     assert self._wake.wait(HANG_SECONDS), "a delivery hangs"
                     self._wake.clear()
                 continue

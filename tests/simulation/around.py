@@ -10,7 +10,18 @@ from rotator.core.model import FailureDomain, WorkspaceId
 from rotator.core.policy import Sink
 from rotator.core.sinks import sink_id
 from rotator.errors import JournalError, WitnessError
-from rotator.ports import AuditRow, Bring, Ending, Errand, Journal, Parcel, RevocationEntry, Sealer, WitnessRecord
+from rotator.ports import (
+    AuditRow,
+    Bring,
+    Ending,
+    Errand,
+    Journal,
+    Leftover,
+    Parcel,
+    RevocationEntry,
+    Sealer,
+    WitnessRecord,
+)
 from tests.simulation.hazards import Hazards
 from tests.simulation.keys import PRIVATE, TOKEN
 
@@ -114,6 +125,10 @@ class StandInCourier:
                 return
             held = self.sinks.held.get((parcel.workspace, sink_id(sink)))
             bring(number, Ending() if held is not None and held.jti == parcel.jti else Ending("it is gone"))
+
+    def remove(self, domain: FailureDomain, leftovers: Sequence[Leftover], bring: Bring) -> None:
+        for number, _ in enumerate(leftovers):
+            bring(number, Ending())
 
     def cancel(self) -> None:
         """Nothing here hangs."""

@@ -10,7 +10,7 @@ from rotator.adapters.sinks.file import FileErrand, FileSinks, InThisProcess
 from rotator.core.model import FailureDomain, WorkspaceId
 from rotator.core.policy import CommandSink, FileSink, Sink
 from rotator.errors import DeliveryError, SinkHungError
-from rotator.ports import Bring, Ending, Errand
+from rotator.ports import Bring, Ending, Errand, Leftover
 
 
 class SinkCourier:
@@ -52,6 +52,10 @@ class SinkCourier:
         for number, (sink, _) in enumerate(errands):
             if isinstance(sink, CommandSink):
                 bring(number, Ending())
+
+    def remove(self, domain: FailureDomain, leftovers: Sequence[Leftover], bring: Bring) -> None:
+        """Delete each file that holds one of its tokens, and bring what came of it."""
+        self._files.remove(domain, leftovers, bring)
 
     def cancel(self) -> None:
         """Begin nothing more, and end what can hang: the daemon stops."""

@@ -20,12 +20,12 @@ from typing import NamedTuple, Protocol
 
 from rotator.adapters.disk import Disk
 from rotator.adapters.failure_domains import FailureDomains
-from rotator.adapters.sink_helper import Files, Item, Request
+from rotator.adapters.sink_helper import COMPARE, REMOVE, WRITE, Files, Item, KeptError, Request
 from rotator.adapters.sinks.helpers import Helpers
 from rotator.core.model import FailureDomain
 from rotator.core.policy import FileSink
 from rotator.errors import DeliveryError
-from rotator.ports import Bring, Ending, Parcel
+from rotator.ports import Bring, Ending, Leftover, Parcel
 
 
 class FileWork(Protocol):
@@ -50,7 +50,10 @@ class InThisProcess:
         """Do one after the other."""
         with Files(request, self._disk) as files:
             for number in range(len(request.items)):
-                bring(number, Ending(files.do(number)))
+                try:
+                    bring(number, Ending(files.do(number)))
+                except KeptError as error:
+                    bring(number, Ending(str(error), kept=True))
 
     def cancel(self) -> None:
         """Nothing here can be ended."""
@@ -94,8 +97,15 @@ class FileSinks:
             items.append(Item(sink.path, sink.mode, content))
             numbers.append(number)
         beneath = self._domains.of(errands[0].sink)
-        request = Request(compares, self._forbidden, items)
+        request = Request(COMPARE if compares else WRITE, self._forbidden, items)
         self._work.do(domain, beneath, request, lambda item, ending: bring(numbers[item], ending))
+
+    def remove(self, domain: FailureDomain, leftovers: Sequence[Leftover], bring: Bring) -> None:
+        """Delete each file that holds one of its tokens."""
+        if leftovers:
+            items = [Item(sink.path, 0, " ".join(tokens)) for sink, tokens in leftovers]
+            beneath = self._domains.of(leftovers[0].sink)
+            self._work.do(domain, beneath, Request(REMOVE, self._forbidden, items), bring)
 
     def cancel(self) -> None:
         """Begin nothing more: the daemon stops."""

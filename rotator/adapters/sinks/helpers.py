@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from rotator.adapters.sink_helper import ANSWER, BEGUN, LENGTH, Request
+from rotator.adapters.sink_helper import ANSWER, BEGUN, KEPT, LENGTH, Request
 from rotator.core.model import FailureDomain
 from rotator.ports import Bring, Ending
 
@@ -190,7 +190,7 @@ class _Task:
             if kind == BEGUN:
                 self.begun.add(number)
             else:
-                self._end(number, Ending(text))
+                self._end(number, Ending(text, kept=kind == KEPT))
         self._answers = self._answers[at:]
 
     def end(self, problem: str, *, hung: bool = False) -> None:

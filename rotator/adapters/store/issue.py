@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from rotator.adapters.store import schema
+from rotator.adapters.store import rows, schema
 from rotator.adapters.store.bulk import Statement, Values, insert, update
 from rotator.adapters.store.integrity import Integrity
 from rotator.adapters.store.times import to_us
@@ -34,6 +34,7 @@ INSERT_WORKSPACES: Final = Statement(
             "sinks_fingerprint",
             "due_reason",
             "returned_at",
+            "deletes",
             "kek_id",
             "mac",
         ),
@@ -41,7 +42,7 @@ INSERT_WORKSPACES: Final = Statement(
     + " ON CONFLICT (id) DO UPDATE SET keyset = excluded.keyset, due_at = excluded.due_at, next_at = excluded.next_at,"
     " claims_fingerprint = excluded.claims_fingerprint, schedule_fingerprint = excluded.schedule_fingerprint,"
     " sinks_fingerprint = excluded.sinks_fingerprint, due_reason = excluded.due_reason, removed_at = NULL,"
-    " returned_at = excluded.returned_at, kek_id = excluded.kek_id, mac = excluded.mac,"
+    " returned_at = excluded.returned_at, deletes = excluded.deletes, kek_id = excluded.kek_id, mac = excluded.mac,"
     " failures = 0, retry_at = NULL, fault = '' WHERE workspaces.removed_at IS NOT NULL"
 )
 
@@ -49,7 +50,8 @@ INSERT_WORKSPACES: Final = Statement(
 UPDATE_WORKSPACES: Final = Statement(
     "UPDATE workspaces SET keyset = ?, sequence = CASE WHEN sequence < ? THEN ? ELSE sequence END, due_at = ?,"
     " next_at = ?, claims_fingerprint = ?, schedule_fingerprint = ?, sinks_fingerprint = ?, due_reason = ?,"
-    " removed_at = ?, returned_at = ?, kek_id = ?, mac = ?, failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
+    " removed_at = ?, returned_at = ?, deletes = ?, kek_id = ?, mac = ?,"
+    " failures = 0, retry_at = NULL, fault = '' WHERE id = ?"
 )
 
 FAIL_WORKSPACES: Final = Statement(
@@ -161,6 +163,7 @@ def insert_workspaces(connection: sa.Connection, integrity: Integrity, states: S
                 state.sinks_fingerprint,
                 state.due_reason,
                 to_us(state.returned_at),
+                rows.encode_names(state.deletes),
                 *_mac(integrity, state._replace(removed_at=None)),
             )
             for state in states
@@ -187,6 +190,7 @@ def update_workspaces(connection: sa.Connection, integrity: Integrity, states: S
                 state.due_reason,
                 to_us(state.removed_at),
                 to_us(state.returned_at),
+                rows.encode_names(state.deletes),
                 *_mac(integrity, state),
                 state.id,
             )
@@ -204,6 +208,7 @@ def _mac(integrity: Integrity, state: WorkspaceState) -> Values:
         "sinks_fingerprint": state.sinks_fingerprint,
         "removed_at": to_us(state.removed_at),
         "returned_at": to_us(state.returned_at),
+        "deletes": rows.encode_names(state.deletes),
     }
     return tuple(integrity.seal("workspaces", values).values())
 

@@ -11,7 +11,7 @@ from rotator.adapters.store.integrity import Columns, Integrity
 from rotator.adapters.store.times import from_us, noted, span_from_us
 from rotator.core.events import Detail, Event, EventName
 from rotator.core.instants import EPOCH
-from rotator.core.model import Algorithm, DueWorkspace, Origin, Phase, SigningKey, Token, WorkspaceState
+from rotator.core.model import Algorithm, DueWorkspace, Origin, Phase, SigningKey, SinkId, Token, WorkspaceState
 from rotator.errors import StoreError
 from rotator.ports import (
     AuditRow,
@@ -193,10 +193,11 @@ def workspace(row: AnyRow, integrity: Integrity) -> WorkspaceState:
 def workspace_of(values: tuple[Any, ...], *, authentic: bool) -> WorkspaceState:
     """Read the values of :data:`WORKSPACE_WITH_MAC`."""
     name, keyset, sequence, due, jti, kid, issued, expires, claims, schedule, sinks, due_reason, *rest = values
-    removed, returned = rest[:2]
+    removed, returned, deletes = rest[:3]
     if not authentic:
         claims = schedule = sinks = ""
         removed = returned = None
+        deletes = ""
     return WorkspaceState(
         name,
         keyset,
@@ -212,7 +213,17 @@ def workspace_of(values: tuple[Any, ...], *, authentic: bool) -> WorkspaceState:
         due_reason,
         noted(removed),
         noted(returned),
+        _names(deletes) if deletes else (),
     )
+
+
+def _names(stored: str) -> tuple[SinkId, ...]:
+    return tuple(json.loads(stored))
+
+
+def encode_names(names: Sequence[SinkId]) -> str:
+    """Return the stored form of names of sinks; empty when there are none."""
+    return json.dumps(names, ensure_ascii=False, separators=(",", ":")) if names else ""
 
 
 def tokens(found: Iterable[AnyRow], integrity: Integrity) -> Iterator[Token]:

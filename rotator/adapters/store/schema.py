@@ -200,6 +200,7 @@ workspaces = _table(
     _must("due_reason"),
     _may("removed_at", Int64),
     _may("returned_at", Int64),
+    _must("deletes", default="''"),
     _must("failures", Int64, default="0"),
     _may("retry_at", Int64),
     _must("fault", default="''"),

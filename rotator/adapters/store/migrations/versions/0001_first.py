@@ -209,6 +209,7 @@ def upgrade() -> None:
         sa.Column("due_reason", TEXT, nullable=False),
         sa.Column("removed_at", INT64, nullable=True),
         sa.Column("returned_at", INT64, nullable=True),
+        sa.Column("deletes", TEXT, server_default=sa.text("''"), nullable=False),
         sa.Column("failures", INT64, server_default=sa.text("0"), nullable=False),
         sa.Column("retry_at", INT64, nullable=True),
         sa.Column("fault", TEXT, server_default=sa.text("''"), nullable=False),
