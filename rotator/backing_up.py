@@ -9,6 +9,7 @@ from rotator.adapters.disk import REAL_DISK, Disk, describe, require_private
 from rotator.adapters.store import open_store
 from rotator.adapters.store.backup import copy_database, dump_command, examine, load_command
 from rotator.adapters.store.connect import BESIDE
+from rotator.config.outputs import require_own_place
 from rotator.config.settings import KekSource, Settings
 from rotator.errors import RefusedError, StoreError
 
@@ -37,6 +38,7 @@ def back_up(settings: Settings, config: Path, file: Path, *, disk: Disk = REAL_D
     Raises :class:`RefusedError` where that is not possible, or where something else stands at ``file``.
     """
     file = file.absolute()
+    require_own_place(file)
     database = require_sqlite(settings, f"back it up with:\n    {_dump(settings, file)}")
     try:
         require_private(settings.state_directory)

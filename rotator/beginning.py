@@ -16,6 +16,7 @@ from rotator.adapters.kek import ensure_kek_file, make_kek_file, read_ring_file
 from rotator.adapters.process import keep_out_of_dumps
 from rotator.config import load
 from rotator.config.first import FirstAnswers, render
+from rotator.config.outputs import require_own_place
 from rotator.config.settings import DEFAULT_PATH, KekKind, KekSource
 from rotator.core.model import KekId
 from rotator.errors import RefusedError
@@ -53,6 +54,7 @@ def begin(directory: Path, answers: FirstAnswers, *, disk: Disk = REAL_DISK) -> 
     if os.path.lexists(config):
         raise refusal
     _require_place(directory)
+    require_own_place(config)
     text = render(answers)
     _prove(text)
     try:
@@ -130,6 +132,7 @@ def generate_kek(path: Path, config: Path, source: KekSource | None, *, disk: Di
     """
     path = path.absolute()
     keep_out_of_dumps()
+    require_own_place(path)
     ring = make_kek_file(path, disk=disk)
     rotator = ("rotator",) if config == DEFAULT_PATH else ("rotator", "--config", config)
     step = told(*rotator, "check")

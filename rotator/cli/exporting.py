@@ -11,6 +11,7 @@ from typing import IO, Final
 from rotator.adapters.disk import describe
 from rotator.cli.screen import tell
 from rotator.cli.session import reader
+from rotator.config.outputs import open_own
 from rotator.errors import RefusedError, RotatorError
 from rotator.report.shape import from_json
 from rotator.report.trail import AuditPage
@@ -55,7 +56,7 @@ def _written_to(output: Path | None, after: int) -> Iterator[IO[str]]:
 
 def _opened(output: Path, after: int) -> IO[str]:
     """Open a file that is new, or, to go on, one that ends with event ``after``; a torn last line is cut off."""
-    descriptor = os.open(output, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_own(output)
     stream = os.fdopen(descriptor, "r+", encoding="ascii", newline="\n")
     try:
         os.ftruncate(descriptor, _end_of_whole_lines(descriptor, output, after))

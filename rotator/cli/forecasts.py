@@ -11,6 +11,7 @@ from rotator.adapters.clock import wall_time
 from rotator.adapters.disk import describe, write_durably
 from rotator.cli.output import Found, answer
 from rotator.config import load
+from rotator.config.outputs import require_own_place
 from rotator.config.settings import DEFAULT_PATH, Config
 from rotator.core.tokens import survey_sync
 from rotator.engine.sync import refusal_of
@@ -105,11 +106,8 @@ _MODE: Final = 0o644
 
 def save(path: Path, plan: Plan) -> None:
     """Write the picture, a file whole or not at all; raise :class:`RotatorError`."""
-    content = draw(plan).encode()
+    require_own_place(path)
     try:
-        if path.is_symlink() or (path.exists() and not path.is_file()):  # /dev/stdout, a pipe: never replaced
-            path.write_bytes(content)
-        else:
-            write_durably(path.absolute(), content, _MODE)
+        write_durably(path.absolute(), draw(plan).encode(), _MODE)
     except OSError as error:
         raise RotatorError(f"{path} cannot be written: {describe(error)}") from None

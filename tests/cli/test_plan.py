@@ -127,18 +127,6 @@ def test_the_picture_is_written_whole(started: Shell, tmp_path: Path) -> None:
     assert "plan.svg cannot be written: No such file or directory" in err
 
 
-def test_what_is_no_plain_file_is_written_into_and_stays(started: Shell, tmp_path: Path) -> None:
-    """So that /dev/stdout is still there afterwards."""
-    target, link = tmp_path / "target.svg", tmp_path / "link.svg"
-    target.write_text("old, and longer than nothing")
-    link.symlink_to(target)
-    assert started("plan", "--svg", str(link))[0] == 0
-    assert link.is_symlink()
-    assert target.read_text().startswith("<svg ")
-    assert started("plan", "--svg", "/dev/null")[0] == 0
-    assert Path("/dev/null").is_char_device()
-
-
 def test_the_plan_has_the_size_of_each_file(started: Shell) -> None:
     out = started("plan", "--for", "200d")[1]
     _, _, sizes = out.partition("PUBLISHED SET")
