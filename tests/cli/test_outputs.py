@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rotator.cli import main
 from tests.another_user import NOBODY
 from tests.cli.conftest import Shell
 
@@ -88,11 +89,10 @@ def test_a_directory_that_everybody_can_write(write: Callable[[Path], tuple[int,
     assert write(shared / "file")[0] == 0
 
 
-def test_init_has_the_same_rule(started: Shell, tmp_path: Path) -> None:
+def test_init_has_the_same_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    code, _, err = started("init", str(shared), "--issuer", "https://tokens.example.com")
-    assert code == 1, err
-    assert "can be written by everybody" in err
+    assert main(["init", str(shared), "--issuer", "https://tokens.example.com"]) == 1
+    assert "can be written by everybody" in capsys.readouterr().err
     assert list(shared.iterdir()) == []
