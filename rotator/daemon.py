@@ -88,7 +88,10 @@ class Alarm:
 
     def close(self) -> None:
         """Stop the scheduler."""
-        self._scheduler.pause()  # so that its thread is not amid a job whose store is closed under it
+        # Its thread may be amid a moment that has come, and would miss it in a scheduler that is stopped meanwhile: to
+        # remove it waits for that, and leaves nothing for a look that begins after it.
+        self._scheduler.pause()
+        self._scheduler.remove_all_jobs()
         self._scheduler.shutdown(wait=False)
 
 

@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from apscheduler.triggers.date import DateTrigger
 
 from rotator.daemon import Alarm, has_come
 from rotator.ports import Reading
@@ -55,3 +56,31 @@ def test_an_alarm_that_is_late_skips_no_moment_and_logs_nothing(caplog: pytest.L
     finally:
         alarm.close()
     assert caplog.messages == []
+
+
+def test_an_alarm_is_stopped_amid_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread goes through with what it is at, and does not die of it."""
+    died: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    alarm = Alarm()
+    amid = threading.Event()
+
+    class Lingering(DateTrigger):
+        asked = 0
+
+        def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+            self.asked += 1
+            if self.asked > 1:  # it was found due, and is about to be removed
+                amid.set()
+                stopping.wait(0.2)  # never set where the stop waits for this
+                return None
+            return datetime.now(UTC)
+
+    stopping = threading.Event()
+    alarm._scheduler.add_job(alarm.wake, Lingering(), misfire_grace_time=None)
+    assert amid.wait(HANG_SECONDS)
+    thread = alarm._scheduler._thread
+    alarm.close()
+    stopping.set()
+    thread.join(HANG_SECONDS)
+    assert died == []

@@ -394,6 +394,7 @@ def _settle(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:
         ended = observed.policy.ending and not desired_kids(observed.state) and not observed.state.in_use
         if ended and row.ended_at is None and not problem:
             settled = replace(settled, ended_at=now)
+            transaction.drop_wish(name)  # else it would be fulfilled when the keyset comes back, years later
             run.head = transaction.append([Event(name=EventName.KEYSET_ENDED, at=now, keyset=name)])
         if settled != row:
             transaction.put_keyset(settled)

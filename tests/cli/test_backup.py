@@ -1,6 +1,8 @@
 """`rotator backup` and `rotator restore`, as a person and a script meet them."""
 
+import getpass
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -187,7 +189,7 @@ def test_what_was_lost_in_a_restore_is_called_so(started: Shell, site: Site) -> 
         code, out, _ = started("audit", "verify", "--head", head)
         assert (code, out.startswith("RESTORED: ")) == (3, True)
         assert f"events {last + 1} to " in out
-        assert "root(0) restored a backup" in out
+        assert f"{getpass.getuser()}({os.geteuid()}) restored a backup" in out
         assert "disk broke" in out
         assert "its end was cut off" not in out
         found = json.loads(started("audit", "verify", "--head", head, "--json")[1])

@@ -253,10 +253,13 @@ def test_a_keyset_that_left_the_config_ends_and_can_come_back(site: Site) -> Non
         keysets={KeysetName("default"): two.keysets[KeysetName("default")]},
         workspaces={name: each for name, each in two.workspaces.items() if each.keyset != "other"},
     )
+    site.ask("keyset.rotate", keyset="other")
     site.main.load(one)
     assert site.main.kids("other") != []
+    assert len(site.query("SELECT * FROM wishes")) == 1
     site.advance(8 * DAY, pace=DAY)
     assert site.main.kids("other") == []
+    assert site.query("SELECT * FROM wishes") == []  # else it would be fulfilled when the keyset comes back
     assert len(site.events(EventName.KEYSET_ENDED)) == 1
     site.main.load(two)
     site.advance(8 * DAY, pace=DAY)
