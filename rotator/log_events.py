@@ -26,6 +26,7 @@ class LogEvent(StrEnum):
     DAEMON_STOPPING = "daemon.stopping"
     DAEMON_FAILED = "daemon.failed"
     THREAD_DIED = "thread.died"
+    MINTING_FAILED = "minting.failed"
     CONFIG_RELOADED = "config.reloaded"
     CONFIG_REFUSED = "config.refused"
     CONFIG_WARNING = "config.warning"
@@ -110,6 +111,11 @@ LOG_EVENTS: Final[Mapping[LogEvent, Entry]] = MappingProxyType(
             Level.ERROR,
             "A thread ended by a fault of its own: please report it; a restart brings back what it did.",
             "thread problem exception",
+        ),
+        LogEvent.MINTING_FAILED: _entry(
+            Level.WARNING,
+            "The process that signs large batches of tokens ended; the daemon signs them itself, and starts another.",
+            "problem",
         ),
         LogEvent.CONFIG_RELOADED: _entry(
             Level.INFO, "The config was read again and is in force.", "config_digest workspaces"

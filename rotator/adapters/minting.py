@@ -14,15 +14,15 @@ can hold.
 import socket
 import struct
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
 from select import POLLIN, poll
 from threading import Lock
 from typing import Final, Self
 
+from rotator.adapters.isolated import how_it_ended, start_isolated
 from rotator.adapters.sealing import AesGcmSealing
 from rotator.adapters.signing import compact, signing_function
 from rotator.core.model import Algorithm, KekId
@@ -33,14 +33,15 @@ PATIENCE_SECONDS: Final = 10.0
 """How long the child may do nothing at all before it is given up: it signs a batch in a tenth of a second."""
 
 MOST_FAILURES: Final = 3
-"""Children that may end without having signed anything, before no other one is started."""
+"""Children that may end without having signed anything, before no other one is started for :data:`REST_SECONDS`."""
+
+REST_SECONDS: Final = 600.0
 
 LENGTHS: Final = "I"
 """How the lengths of many parts stand in a frame: each as the machine's own unsigned integer."""
 MAC_BYTES: Final = 32
 CHILD: Final = "rotator.adapters.minting_child"
 _LENGTH: Final = struct.Struct(">I")
-_PACKAGE_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +98,42 @@ class Batch:
 class MintingProcess:
     """The parent's end. Whatever happens to the child, the caller can do its work itself. Several threads may mint."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._child: _Child | None = None
         self._failures = 0
+        self._rests_until = 0.0
+        self._problem = ""
+        self._clock = clock
         self._changing: Final = Lock()
 
     def start(self) -> None:
-        """Start a child unless there is one, or several have failed; does not wait for it."""
+        """Start a child unless there is one, or several have failed of late; does not wait for it."""
         with self._changing:
-            if self._child is None and self._failures < MOST_FAILURES:
+            if self._child is not None or (self._failures >= MOST_FAILURES and self._clock() < self._rests_until):
+                return
+            try:
+                self._child = _Child()
+            except OSError as error:  # no process can be had now
+                self._failed(f"none could be started: {error.strerror or error}")
+
+    def trouble(self) -> str:
+        """Return how the last child ended, until another one is ready, which is tried now and then; else nothing."""
+        if self._problem:
+            self.start()
+            child = self._child
+            if child is not None:
                 try:
-                    self._child = _Child()
-                except OSError:  # no process can be had now
-                    self._failures += 1
+                    ready = child.ready()
+                except (OSError, EOFError, struct.error):
+                    self._lost(child)
+                else:
+                    self._problem = "" if ready else self._problem
+        return self._problem
+
+    def _failed(self, problem: str) -> None:
+        self._failures += 1
+        self._problem = problem
+        self._rests_until = self._clock() + REST_SECONDS
 
     def mint(self, batch: Batch) -> list[Sealed] | None:
         """Return the sealed token for each of the claims; None where the child is not ready, or has just been lost."""
@@ -125,14 +149,15 @@ class MintingProcess:
         if len(sealed) != len(batch.claims):
             self._lost(child)
             return None
-        self._failures = 0
+        self._failures, self._problem = 0, ""
         return sealed
 
     def _lost(self, child: "_Child") -> None:
         with self._changing:
             if self._child is child:  # else another thread has told of it
-                self._failures += 1
                 self._child = None
+                self._failed(child.close())
+                return
         child.close()
 
     @property
@@ -151,24 +176,7 @@ class MintingProcess:
 
 class _Child:
     def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        try:
-            self.process: Final = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
-                # Isolated from the user's site and the working directory; and nothing of the environment, which may
-                # hold the KEK.
-                [sys.executable, "-s", "-P", "-m", CHILD],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={"PYTHONPATH": str(_PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-                cwd="/",
-                process_group=0,  # a terminal's Ctrl-C is for the parent
-            )
-        except BaseException:
-            self._socket.close()
-            raise
-        finally:
-            theirs.close()
+        self.process, self._socket = start_isolated(CHILD, installed=True)
         self._socket.settimeout(PATIENCE_SECONDS)
         self._ready = False
         self._asking: Final = Lock()
@@ -209,13 +217,15 @@ class _Child:
             for (start, end), at in zip(pairwise(ends), each_mac, strict=True)
         ]
 
-    def close(self) -> None:
+    def close(self) -> str:
+        """End it, if it has not ended by itself; return what became of it."""
         self._socket.close()
         try:
-            self.process.wait(timeout=1)
+            return how_it_ended(self.process.wait(timeout=1))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+            return f"it did nothing for {PATIENCE_SECONDS:g} s, and was ended"
 
 
 def send(connection: socket.socket, content: bytes) -> None:

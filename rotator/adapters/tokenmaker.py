@@ -84,6 +84,10 @@ class JwtMaker:
         if expected >= WORTH_WARMING and self._threads > 1:
             self._process.start()
 
+    def trouble(self) -> str:
+        """Return what became of the process, until another one is ready; empty where nothing did."""
+        return self._process.trouble()
+
     def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[Sealed]:
         """Sign one JWT per order, in order, and return each one sealed, bound to its order's identity."""
         loaded = _loaded(signer)

@@ -96,6 +96,14 @@ def issue_due(run: Run, reading: Reading) -> bool:
     return any(len(each) == at_most for at_most, each in due.items()) or is_called_away(run)
 
 
+def name_minting(run: Run) -> None:
+    """Name what became of the process that signs large batches; whoever makes tokens starts another one."""
+    if problem := run.around.tokenmaker.trouble():
+        run.fault("minting", f"the process that signs large batches of tokens is gone: {problem}", "minting.failed")
+    else:
+        run.healed("minting")
+
+
 def _mint_ahead(run: Run, chunks: Iterator[_Chunk], under_way: _UnderWay, minting: Executor, reading: Reading) -> bool:
     """Keep the minting busy; False when nothing is left of it."""
     ahead = sum(len(chunk.due) for chunk, _ in under_way)

@@ -26,7 +26,7 @@ from rotator.engine.housekeeping import (
     prune,
     retire_expired,
 )
-from rotator.engine.issue import issue_due
+from rotator.engine.issue import issue_due, name_minting
 from rotator.engine.journal import learn
 from rotator.engine.keysets import needs_a_look, remove_ended, turn_keyset, withdraw, withdraw_revoked
 from rotator.engine.leftovers import delete_leftovers, record_leftovers
@@ -389,6 +389,7 @@ class Engine:
             name_what_hangs(run, self.deliveries)
             look_again(self.deliveries, self.chores)
             heal_tokens(run)
+            name_minting(run)
             prune(run, self.chores, reading)
             forget_old(run, reading.now)
         more = compare_sinks(run, self.deliveries, self.chores, reading) or more

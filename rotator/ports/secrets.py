@@ -157,6 +157,10 @@ class TokenMaker(Protocol):
         """Sign one JWT per order, in order, and return each one sealed, bound to its order's identity."""
         ...
 
+    def trouble(self) -> str:
+        """Return why large batches are signed slowly, and see to it; empty while they are not."""
+        ...
+
     def probe(self, signer: Signer, issuer: str, now: datetime) -> Secret[str]:
         """Sign a JWT that expires as it is made and that no audience accepts, to prove the key."""
         ...

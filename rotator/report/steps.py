@@ -18,6 +18,7 @@ _STEPS: Final[dict[str, str]] = {
     "leftover": "let the service's user write in that directory, or delete the file; it is tried again by itself",
     "meta": "see that the published directory can be written and is not full (rotator check), and who else writes to"
     " it; the file is written again by itself",
+    "minting": "no token waits for it: they are signed by the daemon itself; see what ended it: journalctl -k",
     "publish": "see that the published directory can be written and is not full (rotator check); it is tried again",
     "request": "find out who else can write to the database (rotator audit list); this is shown for an hour",
     "replica": "start it again, or make it known that it is gone for good",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rotator.adapters import minting
+from rotator.adapters.isolated import how_it_ended
 from rotator.adapters.minting import MOST_FAILURES, Batch, MintingProcess
 from rotator.adapters.sealing import AesGcmSealer
 from rotator.adapters.signing import base64url
@@ -174,12 +175,51 @@ def test_process_that_always_fails_is_not_started_for_ever(monkeypatch: pytest.M
     assert process.pid is None
 
 
+def test_after_a_rest_another_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For ever it would cost more than it gains; never would leave a daemon slow that runs for years."""
+    hours = 0.0
+    process = MintingProcess(lambda: 3600 * hours)
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/bin/false")
+        process.start()
+        while "exit code 1" not in process.trouble():
+            process.mint(batch_of("{}"))
+        while process._failures < MOST_FAILURES:
+            process.trouble()
+        process.start()
+        assert process.pid is None
+    assert process.trouble() == "it ended with exit code 1"
+    assert process.pid is None
+    hours = 1.0
+    wait_until(lambda: not process.trouble(), "another one is ready")
+    assert process.pid is not None
+    process.close()
+
+
+def test_how_a_process_ended_is_told_until_another_one_is_ready(process: MintingProcess) -> None:
+    assert process.trouble() == ""
+    wait_until_ready(process)
+    os.kill(pid_of(process), signal.SIGKILL)
+    assert process.mint(batch_of("{}")) is None
+    assert process.trouble() == "it was killed by SIGKILL: is the machine out of memory?"
+    wait_until(lambda: not process.trouble(), "another one is ready")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(0, "ended with exit code 0"), (-signal.SIGSEGV, "was killed by SIGSEGV"), (-40, "was killed by signal 40")],
+)
+def test_how_a_process_ended(code: int, said: str) -> None:
+    assert how_it_ended(code) == f"it {said}"
+
+
 def test_no_process_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     process = MintingProcess()
     process.start()
     assert process.pid is None
     assert process.mint(batch_of("{}")) is None
+    assert process.trouble() == "none could be started: No such file or directory"
 
 
 def test_key_that_is_none_ends_the_process_and_nothing_else(process: MintingProcess) -> None:

@@ -21,6 +21,17 @@ from tests.engine.test_restore import back_up, copy_over
 from tests.engine.test_revoke import kid_of, settled
 
 
+def test_the_end_of_the_process_that_mints_is_named_and_logged(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = site.main.start().run
+    monkeypatch.setattr(run.around.tokenmaker, "trouble", lambda: "it was killed by SIGKILL")
+    site.advance(MINUTE)
+    assert run.faults["minting"].endswith("is gone: it was killed by SIGKILL")
+    assert len(site.log.named("minting.failed")) == 1
+    monkeypatch.undo()
+    site.advance(MINUTE)
+    assert "minting" not in run.faults
+
+
 def hold_clock(site: Site) -> None:
     site.clock.leap(-60 * DAY)
     site.main.settle()

@@ -107,6 +107,9 @@ class StandInTokenMaker:
             raise SealError(f"the private half of {kid} is not one")
         return ForgedSigner(kid, algorithm)
 
+    def trouble(self) -> str:
+        return ""
+
     def mint_sealed(self, signer: Signer, orders: Sequence[MintOrder], sealing: Sealing) -> list[Sealed]:
         forge, kid = self.forge, signer.kid
         for order in orders:

@@ -9,15 +9,13 @@ import json
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
+from rotator.adapters.isolated import start_isolated
 from rotator.adapters.sink_helper import ANSWER, BEGUN, KEPT, LENGTH, Request
 from rotator.core.model import FailureDomain
 from rotator.ports import Bring, Ending
@@ -35,7 +33,6 @@ LEFT_BEHIND_AT_MOST: Final = 2
 """Helpers that wait in the kernel for one file system, before no more is tried there."""
 
 HELPER: Final = "rotator.adapters.sink_helper"
-_PACKAGE_ROOT: Final = Path(__file__).resolve().parents[3]
 
 
 class Helpers:
@@ -214,24 +211,7 @@ class _Helper:
     """The parent's end of one helper."""
 
     def __init__(self, module: str) -> None:
-        self._socket, theirs = socket.socketpair()
-        try:
-            self._process: Final = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
-                # Nothing of what is installed, nor of the environment, which may hold the KEK; and every descriptor
-                # of ours closed, the lock's and the database's among them.
-                [sys.executable, "-S", "-s", "-P", "-m", module],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={"PYTHONPATH": str(_PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-                cwd="/",
-                process_group=0,  # a terminal's Ctrl-C is for the parent
-            )
-        except BaseException:
-            self._socket.close()
-            raise
-        finally:
-            theirs.close()
+        self._process, self._socket = start_isolated(module)
         self._socket.settimeout(0)
         self.ended: Final = threading.Event()
         self._then: Callable[[], None] = _nothing
