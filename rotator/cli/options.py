@@ -30,8 +30,8 @@ def config_of(context: typer.Context, option: Path | None, *, aloud: bool = True
 
     That one is told of, unless not ``aloud``. None: it is the one of the environment, or the default.
     """
-    before: Path | None = context.find_root().params.get("config")
-    found = option if option is not None else before
+    before = context.find_root().params.get("config")  # as text, up to typer 0.26
+    found = option if option is not None or before is None else Path(before)
     if found is not None or os.environ.get("ROTATOR_CONFIG"):
         return found
     from rotator.cli.screen import tell  # noqa: PLC0415 - only when needed

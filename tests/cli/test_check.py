@@ -223,7 +223,7 @@ def test_a_driver_that_is_missing_is_to_be_installed(shell: Shell, site: Site, m
     monkeypatch.setitem(sys.modules, "psycopg", None)
     use_postgresql(site, "postgresql://ann@db.example.com/rotator")
     (found,) = problems(shell)
-    assert found["next_step"] == f"{sys.executable} -m pip install 'psycopg[binary]>=3.2'"
+    assert found["next_step"] == f"{sys.executable} -m pip install 'psycopg[binary]>=3.2.3'"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to any group")

@@ -2,7 +2,13 @@
 
 import json
 from itertools import product, takewhile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import typer
+
+from rotator.cli.options import config_of
 from rotator.cli.screen import short
 from tests.cli.conftest import Shell
 
@@ -94,3 +100,11 @@ def test_a_name_that_is_not_there_is_a_failure_of_one_code(started: Shell) -> No
         code, out, err = started(*arguments)
         assert (code, out) == (1, ""), arguments
         assert f"rotator: {problem}" in err
+
+
+def test_a_config_before_the_command_is_a_path_whatever_typer_makes_of_it() -> None:
+    """Up to typer 0.26 it stays text among the parameters."""
+    root = SimpleNamespace(params={"config": "here.yaml"})
+    context = cast("typer.Context", SimpleNamespace(find_root=lambda: root))
+    assert config_of(context, None) == Path("here.yaml")
+    assert config_of(context, Path("there.yaml")) == Path("there.yaml")

@@ -55,7 +55,7 @@ A partial, for it is called for each value, and stays out of the interpreter.
 BESIDE: Final = ("", "-wal", "-shm")
 """What the names of an SQLite database's files end in. The log and its index live as long as a connection does."""
 
-POSTGRESQL_DRIVER: Final = "psycopg[binary]>=3.2"
+POSTGRESQL_DRIVER: Final = "psycopg[binary]>=3.2.3"
 """What the extra ``postgres`` asks for."""
 
 WRITES: Final = "rotator_writes"
