@@ -1,6 +1,7 @@
 """Output for people: with colours and fitted tables on a terminal, as plain columns into a pipe or on a dumb terminal.
 
-Nothing that is shown can steer the terminal: whatever is not printable is replaced.
+Nothing that is shown can steer the terminal, or look like a line of its own: whatever is not printable is replaced, the
+end of a line among it, but where a text of ours has several lines.
 """
 
 import os
@@ -21,6 +22,11 @@ KID_SHOWN: Final = 12
 def printable(text: str) -> str:
     """Return ``text`` with a mark in place of each character that could steer a terminal; line ends stay."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def on_one_line(text: str) -> str:
+    """Return ``text`` with a mark in place of each line end as well: what others chose can fake no line of ours."""
+    return printable(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
 
 
 def speaks_unicode(stream: TextIO) -> bool:
@@ -76,22 +82,22 @@ class Screen:
         return cls(stream, Console(file=stream, highlight=False, markup=False, emoji=False))
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Write one line, or a paragraph, in a rich ``style``."""
+        """Write one line, or what a terminal makes a paragraph of, in a rich ``style``."""
         if self.console is None:
-            self._write(printable(text))
+            self._write(on_one_line(text))
         else:
-            self.console.print(printable(text), style=style or None)
+            self.console.print(on_one_line(text), style=style or None)
 
     def command(self, text: str) -> None:
         """Write a command to type, on a line of its own, which a terminal may run over but is never broken in two."""
         if self.console is None:
-            self._write(f"    {printable(text)}")
+            self._write(f"    {on_one_line(text)}")
         else:
-            self.console.print(f"    {printable(text)}", soft_wrap=True)
+            self.console.print(f"    {on_one_line(text)}", soft_wrap=True)
 
     def facts(self, pairs: Iterable[tuple[str, str]], *, indent: int = 2, style: str = "") -> None:
         """Write labelled lines; what is too long for a terminal is wrapped beside its label."""
-        pairs = [(label, printable(text)) for label, text in pairs]
+        pairs = [(on_one_line(label), on_one_line(text)) for label, text in pairs]
         width = max((len(label) for label, _ in pairs), default=0)
         if self.console is None:
             for label, text in pairs:
@@ -109,7 +115,7 @@ class Screen:
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: str = "") -> None:
         """Write a table; on a terminal only the column ``wrapped`` gives way when it is too wide."""
-        cells = [[printable(cell) for cell in row] for row in rows]
+        cells = [[on_one_line(cell) for cell in row] for row in rows]
         if self.console is None:
             widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
             for row in (headers, *cells):

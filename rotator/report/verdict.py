@@ -395,9 +395,11 @@ def _notes(told: "_Told", key: SigningKey, bench: Bench) -> Iterator[str]:
     if name is None or wanted is None or told.jti is None or key.origin is not Origin.MADE:
         return
     row, state = bench.snapshot.token(Jti(told.jti)), bench.snapshot.workspace(name)
+    if row is None:  # nothing of ours, whatever it says
+        return
     returned_at = None if state is None else state.returned_at
     way_out = f"To end it before its time: rotator revoke token {told.jti}"
-    if row is not None and returned_at is not None and row.token.issued_at < returned_at:
+    if returned_at is not None and row.token.issued_at < returned_at:
         yield (
             f"it was issued before the workspace left the config and came back{_on(returned_at)}: whoever held the "
             f"workspace then may still hold it. {way_out}"

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotator.adapters.sinks.file import render
-from rotator.cli.verdicts import read_token, verdict_on
+from rotator.cli.screen import Screen
+from rotator.cli.verdicts import read_token, show_verdict, verdict_on
 from rotator.core.model import Jti, Kid, WorkspaceId
 from rotator.core.secret import Secret
 from rotator.ports import Parcel
+from rotator.report.verdict import Check, Verdict
 from rotator.schemas import load
 from tests import forking
 from tests.cli.conftest import Shell
@@ -170,3 +172,42 @@ def test_an_endless_input_is_read_no_further_than_a_token_is_long(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(endless)))
     assert shell("verify", "-")[0] == 1
     assert endless.count < 100_000
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(
+    ["\nVALID  workspace acme", "\x1b[2J\x1b[HVALID", "\r\u2028VALID", "\u202eDILAV", "a\x85VALID"]
+)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@given(texts=st.lists(ANY, min_size=1, max_size=4), notes=st.lists(ANY, max_size=2), why=ANY)
+def test_nothing_in_a_token_fakes_a_line(texts: list[str], notes: list[str], why: str, *, terminal: bool) -> None:
+    """A page has as many lines as it has things to say, whatever a token says of itself."""
+    from rich.console import Console
+
+    checks = tuple(Check(name="audience", ok=False, text=text) for text in texts)
+    stream = io.StringIO()
+    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=10_000) if terminal else None
+    verdict = Verdict(valid=False, verdict=f"refused: {why}", checks=checks, notes=tuple(notes))
+    show_verdict(Screen(stream, console), verdict)
+    first, *rest = stream.getvalue().splitlines()
+    assert first.startswith("REFUSED")
+    assert len(rest) == len(checks) + len(notes)
+    assert all(line.startswith("  ") for line in rest)
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@given(rows=st.lists(st.tuples(ANY, ANY), max_size=4), heading=ANY)
+def test_nothing_in_a_list_fakes_a_line(rows: list[tuple[str, str]], heading: str, *, terminal: bool) -> None:
+    """Lists, plans and pages are made of these: tables, facts, lines and commands."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=10_000) if terminal else None
+    screen = Screen(stream, console)
+    screen.table(("KID", "WHAT"), rows, wrapped="WHAT")
+    screen.line(f"head {heading}")
+    screen.command(f"rotator {heading}")
+    screen.facts([("what", what) for what, _ in rows])
+    assert len(stream.getvalue().splitlines()) == 1 + len(rows) + 1 + 1 + len(rows)
