@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rotator.cli.options import ConfigOption, JsonOption, ReasonOption, RehearseOption, YesOption, config_of
+from rotator.cli.screen import say
 from rotator.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,19 +45,19 @@ def adopt(
         return
     _tell_inherited(done.inherited)
     for each in done.adoptions:
-        typer.echo(f"keyset {each.keyset}: {', '.join(each.kids)}")
+        say(f"keyset {each.keyset}: {', '.join(each.kids)}")
         if each.taken_as_rs256:
             kids = ", ".join(each.taken_as_rs256)
-            typer.echo(f"  warning: no alg is given for {kids}; published as RS256, as what RSA signs by default")
+            say(f"  warning: no alg is given for {kids}; published as RS256, as what RSA signs by default")
         period = timedelta(seconds=each.propagation_seconds)
-        typer.echo(
+        say(
             f"  no token can be issued on it until its new keys have been published for the propagation_period of "
             f"{format_duration(period)}: {each.usable_at:%Y-%m-%d %H:%MZ} if the daemon is started "
             "now. Let whoever issued tokens so far go on until then, or import the key that signs there: rotator "
             "import-key --offline"
         )
     if not done.adoptions:
-        typer.echo("nothing is adopted: no set is published that the database does not know")
+        say("nothing is adopted: no set is published that the database does not know")
 
 
 @published.command("replace")
@@ -99,16 +100,16 @@ def replace(
         return
     _tell_inherited(done.inherited)
     for each in done.replaced:
-        typer.echo(f"keyset {each.keyset}: kept in {each.kept}")
+        say(f"keyset {each.keyset}: kept in {each.kept}")
     if not done.replaced:
-        typer.echo("nothing is replaced: no set is published that the database does not know")
+        say("nothing is replaced: no set is published that the database does not know")
 
 
 def _tell_inherited(inherited: "Inherited | None") -> None:
     from rotator.core.counting import counted  # noqa: PLC0415 - only when needed
 
     if inherited is not None:
-        typer.echo(
+        say(
             f"the lost database, installation {inherited.installation}: what was revoked there stays so, "
             f"{counted(len(inherited.revoked_kids), 'key')} and {counted(len(inherited.revoked_jtis), 'token')}"
         )

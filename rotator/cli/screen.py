@@ -29,6 +29,11 @@ def on_one_line(text: str) -> str:
     return printable(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
 
 
+def say(text: str) -> None:
+    """Write one line of an answer, whatever stands in it."""
+    sys.stdout.write(f"{on_one_line(text)}\n")
+
+
 def speaks_unicode(stream: TextIO) -> bool:
     """Tell whether ``stream`` can show more than ASCII."""
     return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")

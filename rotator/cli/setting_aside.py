@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import typer
 
 from rotator.cli.outside import lost_database, publisher_of, see_witness
+from rotator.cli.screen import say
 from rotator.config.settings import Config
 from rotator.core.counting import counted
 from rotator.core.model import KeysetName, Kid
@@ -58,18 +59,18 @@ def _known(config: Config) -> tuple[set[KeysetName], bool]:
 def show_ahead(ahead: Ahead, *, rehearsed: bool) -> None:
     """Show what is moved aside, and what that ends."""
     if rehearsed:
-        typer.echo("REHEARSAL: nothing is changed")
+        say("REHEARSAL: nothing is changed")
     for name, kids in ahead.sets:
-        typer.echo(f"keyset {name}: {counted(len(kids), 'key')} to be moved aside: {', '.join(kids)}")
+        say(f"keyset {name}: {counted(len(kids), 'key')} to be moved aside: {', '.join(kids)}")
     if ahead.lost:
-        typer.echo(f"{counted(len(ahead.lost), 'key')} of a lost database, of which the witness knows: no longer kept")
+        say(f"{counted(len(ahead.lost), 'key')} of a lost database, of which the witness knows: no longer kept")
     if ahead.ends_anything:
-        typer.echo(
+        say(
             "every token on these keys is refused as soon as a verifier fetches the new set. To keep them until their "
             "tokens end: rotator published adopt --keep-for PERIOD"
         )
     else:
-        typer.echo("nothing is to be replaced: no set is published that the database does not know")
+        say("nothing is to be replaced: no set is published that the database does not know")
 
 
 def confirm(ahead: Ahead, *, yes: bool) -> None:

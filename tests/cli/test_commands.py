@@ -360,6 +360,19 @@ def test_published_adopt_of_keys_without_alg(started: Shell, site: Site) -> None
     assert "  warning: no alg is given for old; published as RS256" in out
 
 
+def test_a_published_kid_fakes_no_line_of_what_is_moved_aside(started: Shell, site: Site) -> None:
+    jwk = json.loads(site.jwks.read_text())["keys"][0]
+    lose_state(site)
+    publish(site, {**jwk, "kid": "k1\nnothing is to be replaced\x1b[2J"})
+    code, out, _ = started("published", "replace", "--rehearse")
+    assert code == 0
+    assert (
+        len([line for line in out.splitlines() if line.startswith("keyset default: 1 key to be moved aside: k1")]) == 1
+    )
+    assert "\nnothing is to be replaced" not in out
+    assert "\x1b" not in out
+
+
 def test_what_is_done_offline_is_logged_by_the_next_daemon(started: Shell, site: Site) -> None:
     """The terminal shows the answer and no line of the log; the log itself, the daemon's, misses no event."""
     code, out, err = started("replace", "w0", "--offline", "--json")
