@@ -2,11 +2,11 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -27,6 +27,12 @@ from tests.simulation.requests import AcceptedInVain, ForgeRequest, ReplayReques
 from tests.simulation.vandals import BackUp, InsertKeyRow, PutAllBack, PutBack, Restore
 from tests.stand_ins import DAY, HOUR
 
+Line = tuple[ModuleType, str, str, str]
+"""Module, function, text, replacement."""
+
+RUNS_IN: Final = ("rotator.", "tests.model.")
+"""Where the code that runs was imported to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bug:
@@ -37,15 +43,14 @@ class Bug:
     """Those that may be the first to notice it."""
     moves: tuple[tuple[timedelta, Move], ...]
     """A history that shows it: how long after the one before each move comes."""
-    lines: tuple[tuple[ModuleType, str, str, str], ...] = ()
-    """Module, function, text, replacement."""
+    lines: tuple[Line, ...] = ()
     replicas: int = 1
     surround: Callable[[Surroundings], Surroundings] = lambda around: around
 
 
-def plant(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+def plant(lines: Sequence[Line], monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a bug into the code that runs, wherever the function was imported to."""
-    for module, name, old, new in bug.lines:
+    for module, name, old, new in lines:
         original = getattr(module, name)
         source = inspect.getsource(original)
         assert source.count(old) == 1, f"{module.__name__}.{name} has no line {old!r}"
@@ -55,7 +60,7 @@ def plant(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _replace_everywhere(original: object, changed: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    for known in [module for name, module in sys.modules.items() if name.startswith("rotator.")]:
+    for known in [module for name, module in sys.modules.items() if name.startswith(RUNS_IN)]:
         for attribute, value in list(vars(known).items()):
             if value is original:
                 monkeypatch.setattr(known, attribute, changed)

@@ -32,6 +32,6 @@ def test_a_deliberate_bug_breaks_a_promise(bug: Bug, monkeypatch: pytest.MonkeyP
     setting = setting_of(bug)
     steps = [Step(number, after, move) for number, (after, move) in enumerate(bug.moves)]
     assert tell(setting, steps).broken == ""
-    plant(bug, monkeypatch)
+    plant(bug.lines, monkeypatch)
     told = tell(setting, steps, surround=bug.surround)
     assert told.broken.startswith(tuple(f"promise {number}," for number in bug.promises)), (told.broken, told.what)
