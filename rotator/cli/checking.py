@@ -6,8 +6,9 @@ from pathlib import Path
 from rotator.cli.machine import check_machine, find_warnings
 from rotator.cli.screen import Screen, speaks_unicode
 from rotator.cli.session import load_config
-from rotator.config.settings import Config
+from rotator.config.settings import DEFAULT_PATH, Config
 from rotator.core.counting import counted
+from rotator.told import told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,8 @@ def show_check(screen: Screen, found: CheckReport) -> None:
     screen.line()
     steps = [finding.next_step for finding in found.machine if finding.next_step]
     if found.ready:
-        screen.line("ready; next: rotator run", "bold green")
+        named = [] if found.config == str(DEFAULT_PATH) else ["--config", found.config]
+        screen.line(f"ready; next: {told('rotator', *named, 'run')}", "bold green")
     else:
         screen.line("not ready; next:", "bold red")
         for step in dict.fromkeys(steps):

@@ -249,7 +249,7 @@ def test_check_shows_the_arithmetic_and_the_machine(shell: Shell) -> None:
     assert (code, err) == (0, "")
     assert "propagation_period 2h ≥ 1h = max_cache 1h" in out
     assert "is made at the first start" in out
-    assert out.endswith("ready; next: rotator run\n")
+    assert out.endswith(f"ready; next: rotator --config {shell.config} run\n")
 
 
 def test_check_of_a_machine_that_is_not_ready(started: Shell, site: Site) -> None:
