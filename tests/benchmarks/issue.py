@@ -136,7 +136,8 @@ def prepare(engine: Engine) -> None:
     engine._unlock(reading, check=True)
     engine._judge_clock(reading)
     engine._reconcile(reading, held=False)
-    engine._start(reading)
+    while engine._start(reading):
+        pass
     for name in run.policy.keysets:
         turn_keyset(run, name, reading)
 
