@@ -7,9 +7,10 @@ import pytest
 
 from rotator.core.actions import Reason
 from rotator.core.model import DueWorkspace, Jti, KeysetName, Kid, Overlap, Phase, Token, WorkspaceId, WorkspaceState
-from rotator.core.policy import FileSink, Policy, RotationWindow, WorkspacePolicy
+from rotator.core.policy import CommandSink, FileSink, Policy, RotationWindow, WorkspacePolicy
 from rotator.core.schedule import key_rotation_due, share, token_rotation_due
-from rotator.core.tokens import OverlapEnds, plan_overlaps, plan_sync, plan_token
+from rotator.core.sinks import path_of, sink_id
+from rotator.core.tokens import OverlapEnds, plan_overlaps, plan_sync, plan_token, survey_sync
 from tests.core.worlds import CALENDAR, DAY, HOUR, T0, keyset_policy
 
 ACME = WorkspacePolicy(
@@ -273,3 +274,23 @@ def test_shares_are_even_and_lasting() -> None:
     assert all(0 <= one < 1 for one in shares)
     assert abs(sum(shares) / len(shares) - 0.5) < 0.02
     assert share("acme") == share("acme")
+
+
+def test_files_that_go_are_those_of_before_that_no_sink_of_now_names() -> None:
+    """A workspace that left loses all of them, one that stays those that it names no more."""
+    gone, kept = FileSink("/run/gone", deletes=True), FileSink("/run/kept", deletes=True)
+    command = CommandSink(("/bin/true",))
+    both = replace(ACME, sinks=(gone, kept, command))
+    (fresh,) = plan_sync([], policy_of(both), T0, CALENDAR).new
+    assert fresh.deletes == ("file:/run/gone", "file:/run/kept")
+    assert survey_sync([fresh], policy_of(both)).to_delete == ()
+    one = replace(both, sinks=(replace(kept, deletes=False),))
+    assert survey_sync([fresh], policy_of(one)).to_delete == (("acme", "file:/run/gone"),)
+    (changed,) = plan_sync([fresh], policy_of(one), T0, CALENDAR).sinks_changed
+    assert changed.deletes == ("file:/run/gone",), "until it is gone"
+    left = fresh._replace(removed_at=T0)
+    assert len(survey_sync([left], policy_of()).to_delete) == 2
+    assert survey_sync([fresh._replace(current=None)], policy_of()).removed == ("acme",)
+    assert survey_sync([fresh._replace(claims_fingerprint="other")], policy_of(both)).claims_changed == 1
+    assert path_of(sink_id(command)) is None
+    assert survey_sync([state_of(ACME)], policy_of(ACME)).holders == {"default": 1}
