@@ -1,7 +1,5 @@
 """Publish before use: time that really passed, in every tree and at the served URL."""
 
-from datetime import timedelta
-
 import pytest
 
 from rotator.core.events import EventName
