@@ -227,7 +227,7 @@ class TreePublisher:
             raise self._failed("create", "", error) from error
         for path, content in files:
             self._put(path, content)
-        self._read.clear()
+            self._read.pop(path, None)
         wrong = [path for path, content in files if not self._stands(path, content)]
         published = self.read(publication.policy.name)
         if wrong or published is None:

@@ -1,29 +1,99 @@
-"""What each action of a keyset's plan changes in the database, and the events that tell of it.
+"""What each action of a keyset's plan changes, the events that tell of it, and how it comes into the database.
 
-Called inside the transaction in which the action was planned once more; each returns the events to be chained.
+What an action does is said once, by :func:`rotator.core.transitions.apply`. What is written is the difference between
+the state before and the state after: each key once, however many actions changed it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import assert_never
 
-from rotator.core import lifecycle
 from rotator.core.actions import (
     ActivateKey,
     ConfirmDestruction,
     DemoteKey,
+    KeysetAction,
     MakeKey,
     ProveKey,
+    PublishSet,
     Reason,
     Reschedule,
     RetireKey,
 )
 from rotator.core.events import Detail, Event, EventName
-from rotator.core.model import Kid, Origin, Phase, SigningKey, Wish
+from rotator.core.model import Kid, SigningKey, Wish
+from rotator.core.transitions import apply, kid_to_be
 from rotator.engine.attribution import in_name_of
 from rotator.engine.observe import Observed
 from rotator.engine.rows import new_row
-from rotator.ports import KeyMaterial, Sealer, Transaction
+from rotator.engine.run import Run
+from rotator.ports import KeyMaterial, Transaction
+
+
+def carried_out(observed: Observed, action: KeysetAction, made: KeyMaterial | None, now: datetime) -> Observed:
+    """Return what is so once ``action`` was carried out. ``made``: the key that a :class:`MakeKey` asks for."""
+    state = apply(observed.state, action, now)
+    if isinstance(action, MakeKey) and made is not None:
+        state = replace(
+            state,
+            keys=tuple(
+                replace(key, kid=made.kid, public_jwk=made.public_jwk) if key.kid == kid_to_be(action) else key
+                for key in state.keys
+            ),
+        )
+    row = replace(
+        observed.row,
+        next_sequence=state.next_sequence,
+        schedule_fingerprint=state.schedule_fingerprint,
+        ever_active=state.ever_active,
+    )
+    return replace(observed, row=row, state=state)
+
+
+def store(run: Run, tx: Transaction, before: Observed, after: Observed, made: Iterable[KeyMaterial]) -> None:
+    """Write what is so now and was not before. ``made``: the private halves of new keys."""
+    known = {key.kid: key for key in before.state.keys}
+    materials = {material.kid: material for material in made}
+    for key in after.state.keys:
+        if key.kid not in known:
+            tx.insert_key(new_row(run.ready_sealer, key, materials[key.kid]))
+        elif key != known[key.kid]:
+            tx.update_key(key)
+    if before.state.wish is not None and after.state.wish is None:
+        tx.drop_wish(after.row.name)
+    if after.row != before.row:
+        tx.put_keyset(after.row)
+
+
+# --------------------------------------------------------------------------------------------------------- events
+
+
+def events_of(before: Observed, after: Observed, action: KeysetAction, now: datetime) -> Sequence[Event]:
+    """Return what there is to tell of an action that was carried out."""
+    match action:
+        case Reschedule():
+            details: dict[str, Detail] = {f"rotate_at:{kid}": _stamp(at) for kid, at in action.rotate_at}
+            details |= {f"grace_until:{kid}": _stamp(at) for kid, at in action.grace_until}
+            details["algorithm"] = before.policy.algorithm
+            return [Event(name=EventName.KEYSET_RESCHEDULED, at=now, keyset=action.keyset, details=details)]
+        case MakeKey():
+            key = after.state.keys[-1]
+            return [_event(EventName.KEY_MADE, key, now, action.reason, algorithm=action.algorithm)]
+        case ProveKey():
+            return [_event(EventName.KEY_PROVEN, _key(after, action.kid), now, "")]
+        case ActivateKey():
+            return _activated(before, after, action, now)
+        case DemoteKey():
+            return [_demoted(_key(after, action.kid), action.grace_until, action.reason, now)]
+        case RetireKey():
+            return [_event(EventName.KEY_RETIRED, _key(after, action.kid), now, action.reason)]
+        case ConfirmDestruction():
+            return [_event(EventName.KEY_DESTROYED, _key(after, kid), now, "") for kid in action.kids]
+        case PublishSet():
+            raise AssertionError("publications are not database changes")
+        case _:
+            assert_never(action)
 
 
 def _key(observed: Observed, kid: Kid) -> SigningKey:
@@ -38,67 +108,18 @@ def _stamp(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat(timespec="seconds")
 
 
-def reschedule(tx: Transaction, observed: Observed, action: Reschedule, now: datetime) -> Sequence[Event]:
-    """Store the deadlines anew, one event for the keyset."""
-    rotate_at, grace_until = dict(action.rotate_at), dict(action.grace_until)
-    for key in observed.state.keys:
-        if key.kid in rotate_at or key.kid in grace_until:
-            tx.update_key(
-                replace(
-                    key,
-                    rotate_at=rotate_at.get(key.kid, key.rotate_at),
-                    grace_until=grace_until.get(key.kid, key.grace_until),
-                )
-            )
-    tx.put_keyset(replace(observed.row, schedule_fingerprint=action.schedule_fingerprint))
-    details: dict[str, Detail] = {f"rotate_at:{kid}": _stamp(at) for kid, at in action.rotate_at}
-    details |= {f"grace_until:{kid}": _stamp(at) for kid, at in action.grace_until}
-    details["algorithm"] = observed.policy.algorithm
-    return [Event(name=EventName.KEYSET_RESCHEDULED, at=now, keyset=action.keyset, details=details)]
+def _demoted(key: SigningKey, grace_until: datetime, reason: Reason, now: datetime) -> Event:
+    return _event(EventName.KEY_DEMOTED, key, now, reason, grace_until=_stamp(grace_until))
 
 
-def make(
-    sealer: Sealer, tx: Transaction, observed: Observed, action: MakeKey, material: KeyMaterial, now: datetime
-) -> Sequence[Event]:
-    """Store a new key as pending."""
-    key = SigningKey(
-        kid=material.kid,
-        keyset=action.keyset,
-        sequence=action.sequence,
-        algorithm=action.algorithm,
-        phase=Phase.PENDING,
-        created_at=now,
-        origin=Origin.MADE,
-        public_jwk=material.public_jwk,
-    )
-    tx.insert_key(new_row(sealer, key, material))
-    tx.put_keyset(replace(observed.row, next_sequence=action.sequence + 1))
-    return [_event(EventName.KEY_MADE, key, now, action.reason, algorithm=action.algorithm)]
-
-
-def proven(tx: Transaction, observed: Observed, action: ProveKey, now: datetime) -> Sequence[Event]:
-    """Record that the key signed a probe that verified from the published file."""
-    key = _key(observed, action.kid)
-    tx.update_key(replace(key, proven_at=now))
-    return [_event(EventName.KEY_PROVEN, key, now, "")]
-
-
-def activate(tx: Transaction, observed: Observed, action: ActivateKey, now: datetime) -> Sequence[Event]:
-    """Let the key sign; what an operator asked for is fulfilled by it, and done in the operator's name."""
+def _activated(before: Observed, after: Observed, action: ActivateKey, now: datetime) -> Sequence[Event]:
+    """Tell that another key signs; what an operator asked for is done in the operator's name."""
     events = []
-    wish = observed.state.wish
-    if wish is not None:
-        tx.drop_wish(action.keyset)
     if action.prior is not None and action.prior_grace_until is not None:
-        prior = lifecycle.demote(_key(observed, action.prior), now=now, grace_until=action.prior_grace_until)
-        tx.update_key(prior)
-        events.append(
-            _event(EventName.KEY_DEMOTED, prior, now, action.reason, grace_until=_stamp(action.prior_grace_until))
-        )
-    key = lifecycle.activate(_key(observed, action.kid), now=now, rotate_at=action.rotate_at)
-    tx.update_key(key)
-    tx.put_keyset(replace(observed.row, ever_active=True))
+        events.append(_demoted(_key(after, action.prior), action.prior_grace_until, action.reason, now))
+    key = _key(after, action.kid)
     events.append(_event(EventName.KEY_ACTIVATED, key, now, action.reason, rotate_at=_stamp(action.rotate_at)))
+    wish = before.state.wish
     if wish is None or not (action.reason is Reason.REQUESTED or wish.emergency):
         return events
     command = "keyset.rotate_at_once" if wish.emergency else "keyset.rotate"
@@ -109,27 +130,3 @@ def _wished(wish: Wish, command: str, event: Event) -> Event:
     """Return ``event`` in the name of whoever wished it, and for their reason; the planner's is its cause."""
     details = {**event.details, "cause": event.reason}
     return in_name_of(wish.actor, command, event._replace(reason=wish.reason or event.reason, details=details))
-
-
-def demote(tx: Transaction, observed: Observed, action: DemoteKey, now: datetime) -> Sequence[Event]:
-    """End the signing of a key that gets no successor."""
-    key = lifecycle.demote(_key(observed, action.kid), now=now, grace_until=action.grace_until)
-    tx.update_key(key)
-    return [_event(EventName.KEY_DEMOTED, key, now, action.reason, grace_until=_stamp(action.grace_until))]
-
-
-def retire(tx: Transaction, observed: Observed, action: RetireKey, now: datetime) -> Sequence[Event]:
-    """Take the key out of the published set."""
-    key = lifecycle.retire(_key(observed, action.kid), now=now)
-    tx.update_key(key)
-    return [_event(EventName.KEY_RETIRED, key, now, action.reason)]
-
-
-def destroyed(tx: Transaction, observed: Observed, action: ConfirmDestruction, now: datetime) -> Sequence[Event]:
-    """Record that the private halves are gone from the disk."""
-    events = []
-    for kid in action.kids:
-        key = replace(_key(observed, kid), has_private=False, destroyed_at=now)
-        tx.update_key(key)
-        events.append(_event(EventName.KEY_DESTROYED, key, now, ""))
-    return events

@@ -35,7 +35,7 @@ def examine_rows(run: Run, snapshot: Snapshot, observed: Observed) -> Doubt | No
     was revoked is none of them any more.
     """
     name = observed.row.name
-    seen = frozenset(sighting.kid for sighting in snapshot.sightings(name))
+    seen = frozenset(sighting.kid for sighting in observed.sightings)
     published = seen | witnessed_jwks(run, name).keys()
     doubts: list[str] = []
     faulty: set[Kid] = set()

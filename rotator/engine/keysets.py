@@ -1,74 +1,86 @@
-"""Commit, publish, confirm: carries the plan of one keyset out, action by action.
+"""Commit, publish, confirm: gives each keyset its turn, and lets the turns of several share their commits.
 
-Each action that changes the database is planned once more inside its transaction, under the keyset's lock; if it is no
-longer what is to be done, another replica or a crash got there first, and that is a success.
+A turn is a generator: it gives each step that needs a transaction, and is sent what came of it once that is durable.
+Between two steps it does what belongs in no transaction. So a set is written when its rows are durable, and a key signs
+when its set was read back, however many keysets have their turn at once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from datetime import timedelta
-from itertools import count
-from typing import Final, assert_never
+from typing import Final
 
-from rotator.core.actions import (
-    ActivateKey,
-    ConfirmDestruction,
-    DemoteKey,
-    KeysetAction,
-    MakeKey,
-    ProveKey,
-    PublishSet,
-    Reschedule,
-    RetireKey,
-)
-from rotator.core.events import Event, EventName
-from rotator.core.invariants import keyset_violations
-from rotator.core.model import KeysetName, Phase
-from rotator.core.planner import active_key, can_sign, desired_kids, next_due, plan_keyset
-from rotator.engine import changes
+from rotator.core.actions import ConfirmDestruction, KeysetAction, MakeKey, PublishSet
+from rotator.core.model import KeysetName, Kid
+from rotator.core.planner import PLAN_LIMIT, active_key, can_sign, plan_keyset
 from rotator.engine.doubt import Doubt, examine_rows
-from rotator.engine.fresh import are_ready, is_under_way, leave, make_ready, material
-from rotator.engine.observe import Observed, observe, record_sightings
-from rotator.engine.publish import publish_as_known, take_out_revoked, try_to_publish
+from rotator.engine.fresh import are_ready, leave, make_ready, material
+from rotator.engine.observe import Observed, observe
+from rotator.engine.publish import publish_as_known, report, take_out_revoked, try_to_publish, write
 from rotator.engine.run import RETRY_CEILING, Run, Signing, backoff
+from rotator.engine.steps import Step, Stepped, take
 from rotator.engine.witnessing import recall_revoked, remember_keyset
 from rotator.errors import InvariantError, KekError, PublishError, RotatorError, SealError, StoreError, StoreRuleError
-from rotator.ports import KeysetRow, Reading, Transaction
+from rotator.ports import KeyMaterial, KeysetRow, Reading
 
 ROUNDS: Final = 8
 """Publications in one turn, beside one for each key that may leave; more would be a loop."""
 
-LOOK_AGAIN: Final = timedelta(seconds=5)
-"""How long a keyset whose key is being made is left alone."""
+TOGETHER: Final = 8
+"""Keysets whose turns share their commits: between two of them their sets are written, which a slow disk draws out."""
 
-
-class _InDoubtError(SealError):
-    """The row of a published key cannot be believed."""
-
-    def __init__(self, doubt: Doubt) -> None:
-        super().__init__(doubt.problem)
-        self.doubt = doubt
-
-
-Change = Callable[[Transaction, Observed], Sequence[Event]]
+Turn = Generator[Step, Stepped, None]
 
 
 def turn_keyset(run: Run, name: KeysetName, reading: Reading) -> None:
     """Do all that is due for one keyset now; a failure is recorded on the keyset and stays there."""
+    turn_keysets(run, [name], reading)
+
+
+def turn_keysets(run: Run, names: Iterable[KeysetName], reading: Reading) -> None:
+    """Do all that is due for some keysets now; a failure is recorded on its keyset and stays there."""
+    with ExitStack() as stack:
+        # In the order of their names, for so they are locked: two replicas never wait for each other.
+        turns = [stack.enter_context(closing(_turn(run, name, reading))) for name in sorted(names)]
+        under_way = [(turn, next(turn)) for turn in turns]
+        while under_way:
+            results = _commit(run, [step for _, step in under_way])
+            resumed = [(turn, _resume(turn, result)) for (turn, _), result in zip(under_way, results, strict=True)]
+            under_way = [(turn, step) for turn, step in resumed if step is not None]
+
+
+def _resume(turn: Turn, result: Stepped | Exception) -> Step | None:
+    """Return the next step of a turn; None once it is over."""
     try:
-        problem = _carry_out(run, name, reading)
-    except StoreRuleError as error:  # a row that somebody changed stands where one of this keyset is to go
-        _failed(run, name, reading, str(error))
-    except (KekError, StoreError):
-        raise  # not this keyset's: the tick deals with them
-    except RotatorError as error:
-        _failed(run, name, reading, str(error))
-    except Exception as error:  # noqa: BLE001 - the edge of a unit of work: one keyset's failure is not another's
-        _failed(run, name, reading, f"internal error: {type(error).__name__}: {error}")
-    else:
-        _settle(run, name, reading, problem)
-    finally:
-        leave(run, name)
+        return turn.throw(result) if isinstance(result, Exception) else turn.send(result)
+    except StopIteration:
+        return None
+
+
+def _commit(run: Run, steps: Sequence[Step]) -> Sequence[Stepped | Exception]:
+    """Make the steps durable together; where that fails each alone, so that one failure stays one failure."""
+    if len(steps) > 1:
+        try:
+            return _commit_together(run, steps)
+        except Exception:  # noqa: BLE001, S110 - whose it is shows when each goes alone
+            pass
+    return [_commit_alone(run, step) for step in steps]
+
+
+def _commit_alone(run: Run, step: Step) -> Stepped | Exception:
+    try:
+        return _commit_together(run, [step])[0]
+    except Exception as error:  # noqa: BLE001 - raised where the turn goes on
+        return error
+
+
+def _commit_together(run: Run, steps: Sequence[Step]) -> Sequence[Stepped]:
+    with run.around.store.begin() as transaction:
+        done = [take(run, step, transaction) for step in steps]
+        events = [event for stepped in done for event in stepped.events]
+        head = transaction.append(events) if events else run.head
+    run.head = head
+    return done
 
 
 def withdraw_revoked(run: Run, reading: Reading) -> None:
@@ -155,83 +167,137 @@ def needs_a_look(run: Run, row: KeysetRow, reading: Reading) -> bool:
     return published is None or published.sha256 != row.set_sha256
 
 
-def _carry_out(run: Run, name: KeysetName, reading: Reading) -> str:
-    """Return what went wrong with publishing, or the empty string."""
-    problem = ""
-    for publications in count():
-        try:
-            observed = _look(run, name, reading, publish_blocked=bool(problem))
-        except _InDoubtError as error:
-            _replace_lost_signer(run, name, error.doubt, reading)
-            raise
-        if observed is None or _waits_for_served(run, observed):
-            return problem
-        if publications >= ROUNDS + len(observed.state.keys):
-            break
-        plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
-        if not publications and _empties_the_set(plan) and make_ready(run, observed.policy):
-            continue
-        problem = _follow(run, plan, reading) or problem
-        if not plan:
-            return problem
-        if not isinstance(plan[-1], PublishSet) or is_under_way(run, name):
-            _look(run, name, reading, publish_blocked=bool(problem))  # tokens and the witness go by what signs now
-            return problem
-    raise InvariantError(f"keyset {name} was not settled after {publications} publications")
+# ------------------------------------------------------------------------------------------------------------- turns
 
 
-def _follow(run: Run, plan: Sequence[KeysetAction], reading: Reading) -> str:
-    """Carry out what still is to be done of a plan; return what went wrong with publishing, or the empty string."""
-    for action in plan:
-        if isinstance(action, PublishSet):
-            return try_to_publish(run, action, reading)
-        if not _execute_or_do_without(run, action, reading):
-            break
-    return ""
-
-
-def _empties_the_set(plan: Sequence[KeysetAction]) -> bool:
-    return bool(plan) and isinstance(plan[0], PublishSet) and not plan[0].kids
-
-
-def _execute_or_do_without(run: Run, action: KeysetAction, reading: Reading) -> bool:
-    """Carry out one action; where a key that is at hand cannot be stored, plan again without those that are."""
-    if not are_ready(run, action.keyset):
-        return _execute(run, action, reading)
+def _turn(run: Run, name: KeysetName, reading: Reading) -> Turn:
     try:
-        done = _execute(run, action, reading)
-    except RotatorError:  # it is tried again, with another key, and then it is a failure
-        done = False
-    if not done:
-        leave(run, action.keyset)
-    return done
+        yield from _carry_out(run, name, reading)
+    except StoreRuleError as error:  # a row that somebody changed stands where one of this keyset is to go
+        _failed(run, name, reading, str(error))
+    except (KekError, StoreError):
+        raise  # not this keyset's: the tick deals with them
+    except RotatorError as error:
+        _failed(run, name, reading, str(error))
+    except Exception as error:  # noqa: BLE001 - the edge of a unit of work: one keyset's failure is not another's
+        _failed(run, name, reading, f"internal error: {type(error).__name__}: {error}")
+    finally:
+        leave(run, name)
 
 
-def _look(run: Run, name: KeysetName, reading: Reading, *, publish_blocked: bool = False) -> Observed | None:
-    """Observe, store the sightings that are news, report what is not ours, and observe again if anything was stored."""
-    with run.around.store.read() as snapshot:
-        observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
-        doubt = None if observed is None else examine_rows(run, snapshot, observed)
-    if observed is None:
-        return None
-    if doubt is not None:
-        publish_as_known(run, observed, doubt.seen, reading)
-        _remember_doubtful(run, observed, reading)
-        raise _InDoubtError(doubt)
-    with run.around.store.begin() as transaction:
-        news = record_sightings(run, transaction, observed, reading)
-    if news:
-        with run.around.store.read() as snapshot:
-            observed = observe(run, snapshot, name, reading, publish_blocked=publish_blocked)
-    if observed is not None:
-        remember(run, observed, reading)
-    return observed
+def _carry_out(run: Run, name: KeysetName, reading: Reading) -> Turn:
+    """Take one step after the other until nothing is left to do now."""
+    step, publications = Step(name=name, reading=reading, may_wait_for_keys=True), 0
+    while True:
+        try:
+            done = yield step
+        except RotatorError as error:
+            step = _otherwise(run, step, error)
+            continue
+        if step.written is not None:
+            report(run, step.written)
+            run.healed(f"publish:{name}")
+        if done.observed is None:
+            return
+        if done.doubt is not None:
+            yield from _in_doubt(run, done.observed, done.doubt, reading)
+        remember(run, done.observed, reading)
+        if done.settled:
+            if not step.problem:
+                run.healed(f"keyset:{name}")
+                run.healed(f"publish:{name}")
+            return
+        publications += done.unwritten is not None
+        if publications > ROUNDS + len(done.observed.state.keys):
+            raise InvariantError(f"keyset {name} was not settled after {publications} publications")
+        step = _next_step(run, step, done)
 
 
-def _waits_for_served(run: Run, observed: Observed) -> bool:
-    """Tell whether the first set must wait until the served URL was asked once what it shows."""
-    served = run.around.served
-    return served is not None and not observed.row.ever_active and served.latest(observed.row.name) is None
+def _otherwise(run: Run, step: Step, error: Exception) -> Step:
+    """Return what to try in place of a step that failed; raise ``error`` where there is nothing.
+
+    Where keys that were at hand could not be stored, it is planned again without them. Else what is seen is recorded by
+    itself, and then one action at a time is carried out.
+    """
+    if step.at_hand:
+        leave(run, step.name)
+        return replace(step, materials=(), at_hand=False)
+    if step.at_most == PLAN_LIMIT:
+        return replace(step, at_most=0)
+    raise error
+
+
+def _next_step(run: Run, step: Step, done: Stepped) -> Step:
+    """Prepare what the plan needs to go on, and return the step in which it does."""
+    if done.failed is not None:
+        step = _otherwise(run, replace(step, at_most=1), done.failed)
+    if done.problem:
+        _not_published(run, step.name, done.problem)
+    following = replace(
+        step,
+        written=None,
+        materials=(),
+        at_hand=False,
+        at_most=step.at_most if step.at_most == PLAN_LIMIT else 1,
+        problem=done.problem or step.problem,
+        may_wait_for_keys=False,
+    )
+    if done.unwritten is not None:
+        try:
+            return replace(following, written=write(run, done.unwritten))
+        except PublishError as error:
+            _not_published(run, step.name, str(error))
+            return replace(following, problem=str(error))
+    if done.observed is None or not done.lacks:
+        return following
+    match done.lacks[0]:
+        case MakeKey():
+            return _with_materials(run, following, done.lacks)
+        case ConfirmDestruction(kids=kids):
+            return _with_erased(run, following, kids)
+        case _:
+            make_ready(run, done.observed.policy)
+            return following
+
+
+def _not_published(run: Run, name: KeysetName, problem: str) -> None:
+    run.fault(f"publish:{name}", problem, "publish.failed", keyset=name)
+
+
+def _with_materials(run: Run, step: Step, lacks: Sequence[KeysetAction]) -> Step:
+    """Make the keys that are wanted, or take them from those at hand; a slow one may come later."""
+    at_hand, made = are_ready(run, step.name), list[KeyMaterial]()
+    try:
+        for action in lacks:
+            new = material(run, step.name, action.algorithm) if isinstance(action, MakeKey) else None
+            if new is None:
+                break
+            made.append(new)
+    except RotatorError:
+        if not at_hand:
+            raise
+        leave(run, step.name)  # it is tried again, with another key, and then it is a failure
+        return step
+    if not made:
+        return replace(step, without=(*step.without, MakeKey))
+    return replace(step, materials=tuple(made), at_hand=at_hand)
+
+
+def _with_erased(run: Run, step: Step, kids: Sequence[Kid]) -> Step:
+    """Let what was erased leave the disk. A reader may hold it up: tried again later."""
+    if not run.around.store.purge_erased():
+        return replace(step, without=(*step.without, ConfirmDestruction))
+    for entry in [entry for entry in run.signers if entry[0] in kids]:
+        del run.signers[entry]
+    return replace(step, erased=step.erased.union(kids))
+
+
+def _in_doubt(run: Run, observed: Observed, doubt: Doubt, reading: Reading) -> Turn:
+    """Publish what is known of a keyset one of whose rows cannot be believed, see that a key signs, and fail."""
+    publish_as_known(run, observed, doubt.seen, reading)
+    _remember_doubtful(run, observed, reading)
+    yield from _replace_lost_signer(run, observed.row.name, doubt, reading)
+    raise SealError(doubt.problem)
 
 
 def remember(run: Run, observed: Observed, reading: Reading) -> None:
@@ -256,151 +322,24 @@ def _remember_doubtful(run: Run, observed: Observed, reading: Reading) -> None:
         remember_keyset(run, observed, reading)
 
 
-def _replace_lost_signer(run: Run, name: KeysetName, doubt: Doubt, reading: Reading) -> None:
+def _replace_lost_signer(run: Run, name: KeysetName, doubt: Doubt, reading: Reading) -> Turn:
     """Let a spare sign where no key does, as after a revocation, and make one where none is: whatever a row says.
 
     By the same rules as ever: a spare waits until every verifier can know it, unless an operator chose otherwise.
     """
-    for _ in range(ROUNDS):
-        with run.around.store.read() as snapshot:
-            observed = observe(run, snapshot, name, reading, publish_blocked=True)
-        if observed is None or active_key(observed.state) is not None:
+    step = Step(name=name, reading=reading, in_doubt=True)
+    for _ in range(2 * ROUNDS):
+        done = yield step
+        step = replace(step, materials=())
+        if done.acted and done.observed is not None:
+            publish_as_known(run, done.observed, doubt.seen, reading)
+            _remember_doubtful(run, done.observed, reading)
+        if done.failed is not None:
+            raise done.failed
+        if done.lacks:
+            step = _with_materials(run, step, done.lacks)
+        if not (done.acted or step.materials):
             return
-        done = 0
-        for action in plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar):
-            if not isinstance(action, MakeKey | ProveKey | ActivateKey) or not _execute(run, action, reading):
-                break
-            done += 1
-        with run.around.store.read() as snapshot:
-            observed = observe(run, snapshot, name, reading)
-        if observed is None or not done:
-            return
-        publish_as_known(run, observed, doubt.seen, reading)
-        _remember_doubtful(run, observed, reading)
-
-
-# ---------------------------------------------------------------------------------------------------------- commit
-
-
-def _execute(run: Run, action: KeysetAction, reading: Reading) -> bool:
-    """Carry out one action; False if it is no longer what is to be done."""
-    now = reading.now
-    match action:
-        case Reschedule():
-            return _commit(run, action, reading, lambda tx, seen: changes.reschedule(tx, seen, action, now))
-        case MakeKey():
-            new = material(run, action.keyset, action.algorithm)
-            return new is not None and _commit(
-                run, action, reading, lambda tx, seen: changes.make(run.ready_sealer, tx, seen, action, new, now)
-            )
-        case ProveKey():
-            _prove(run, action, reading)
-            return _commit(run, action, reading, lambda tx, seen: changes.proven(tx, seen, action, now))
-        case ActivateKey():
-            return _commit(run, action, reading, lambda tx, seen: changes.activate(tx, seen, action, now))
-        case DemoteKey():
-            return _commit(run, action, reading, lambda tx, seen: changes.demote(tx, seen, action, now))
-        case RetireKey():
-            return _commit(run, action, reading, lambda tx, seen: changes.retire(tx, seen, action, now))
-        case ConfirmDestruction():
-            return _confirm(run, action, reading)
-        case PublishSet():
-            raise AssertionError("publications are not database changes")
-        case _:
-            assert_never(action)
-
-
-def _commit(run: Run, action: KeysetAction, reading: Reading, change: Change) -> bool:
-    """Make ``change`` and its events durable together, if ``action`` still is the next thing to do."""
-    with run.around.store.begin() as transaction:
-        transaction.lock_keyset(action.keyset)
-        observed = observe(run, transaction, action.keyset, reading)
-        if observed is None:
-            return False
-        plan = plan_keyset(observed.state, observed.policy, reading.now, run.around.calendar)
-        if action not in plan:
-            blocked = replace(observed.state, publish_blocked=True)
-            if action not in plan_keyset(blocked, observed.policy, reading.now, run.around.calendar):
-                return False
-        events = change(transaction, observed)
-        after = observe(run, transaction, action.keyset, reading, publish_blocked=True)
-        if after is not None:
-            violations = keyset_violations(after.state, after.policy, reading.now)
-            if violations:
-                raise InvariantError(
-                    f"{type(action).__name__} would leave keyset {action.keyset} broken: {violations[0]}"
-                )
-        run.head = transaction.append(events)
-    return True
-
-
-def _prove(run: Run, action: ProveKey, reading: Reading) -> None:
-    """Sign a probe and verify it from the bytes that stand in the published file now."""
-    with run.around.store.read() as snapshot:
-        observed = observe(run, snapshot, action.keyset, reading)
-    published = None if observed is None else run.around.publisher.read(action.keyset)
-    if observed is None or published is None:
-        raise PublishError(f"keyset {action.keyset}: the published file vanished before key {action.kid} was proven")
-    probe = run.around.tokenmaker.probe(observed.signers[action.kid], observed.policy.issuer, reading.now)
-    try:
-        run.around.tokenmaker.verify_with(probe, published.content)
-    except SealError as error:
-        run.around.log.event("probe.failed", keyset=action.keyset, kid=action.kid, problem=str(error))
-        raise
-
-
-def _confirm(run: Run, action: ConfirmDestruction, reading: Reading) -> bool:
-    """Erase what is left, let it leave the disk, and only then say so. A reader may hold it up: tried again later."""
-    with run.around.store.begin() as transaction:
-        observed = observe(run, transaction, action.keyset, reading)
-        for key in () if observed is None else observed.state.keys:
-            if key.kid in action.kids and key.has_private:
-                transaction.update_key(replace(key, has_private=False))
-    if not run.around.store.purge_erased():
-        return False
-    for kid in action.kids:
-        for entry in [entry for entry in run.signers if entry[0] == kid]:
-            del run.signers[entry]
-
-    return _commit(run, action, reading, lambda tx, seen: changes.destroyed(tx, seen, action, reading.now))
-
-
-# ---------------------------------------------------------------------------------------------------------- settle
-
-
-def _settle(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:
-    """Store when to look at the keyset again, and what is wrong with it."""
-    with run.around.store.begin() as transaction:
-        observed = observe(run, transaction, name, reading, publish_blocked=bool(problem))
-        if observed is None:
-            return
-        row, now = observed.row, reading.now
-        following = next_due(observed.state, observed.policy, now)
-        undestroyed = any(
-            key.phase not in (Phase.PENDING, Phase.ACTIVE) and not key.destroyed_at for key in observed.state.keys
-        )
-        latest = now + (RETRY_CEILING if undestroyed else run.compare_interval)
-        due_at = latest if following is None else min(following, latest)
-        if is_under_way(run, name):
-            due_at = max(due_at, now + LOOK_AGAIN)  # the key that is made wakes the loop before
-        failures = row.failures + 1 if problem else 0
-        settled = replace(
-            row,
-            due_at=due_at,
-            failures=failures,
-            fault=problem,
-            retry_at=now + backoff(failures, RETRY_CEILING, 0.0) if problem else None,
-        )
-        ended = observed.policy.ending and not desired_kids(observed.state) and not observed.state.in_use
-        if ended and row.ended_at is None and not problem:
-            settled = replace(settled, ended_at=now)
-            transaction.drop_wish(name)  # else it would be fulfilled when the keyset comes back, years later
-            run.head = transaction.append([Event(name=EventName.KEYSET_ENDED, at=now, keyset=name)])
-        if settled != row:
-            transaction.put_keyset(settled)
-    if not problem:
-        run.healed(f"keyset:{name}")
-        run.healed(f"publish:{name}")
 
 
 def _failed(run: Run, name: KeysetName, reading: Reading, problem: str) -> None:

@@ -40,15 +40,27 @@ class Observed:
     state: KeysetState
     signers: Mapping[Kid, Signer]
     published: PublishedSet | None
+    sightings: tuple[Sighting, ...] = ()
+    replicas: frozenset[ReplicaId] = frozenset()
+    """Those that have to hold a key before it may sign."""
     lost: tuple[WitnessedKey, ...] = ()
     """Published keys, as the witness knows them, that tokens may need and that have no row in this keyset."""
 
 
 def observe(
-    run: Run, snapshot: Snapshot, name: KeysetName, reading: Reading, *, publish_blocked: bool = False
+    run: Run,
+    snapshot: Snapshot,
+    name: KeysetName,
+    reading: Reading,
+    *,
+    row: KeysetRow | None = None,
+    publish_blocked: bool = False,
 ) -> Observed | None:
-    """Gather the facts about one keyset; None if it is not in the database. Without the KEK no row is authentic."""
-    row = snapshot.keyset(name)
+    """Gather the facts about one keyset; None if it is not in the database. Without the KEK no row is authentic.
+
+    ``row``: that of the keyset, if it was read already.
+    """
+    row = row or snapshot.keyset(name)
     if row is None:
         return None
     witnessed = run.witnessed.get(name)
@@ -64,7 +76,7 @@ def observe(
         if signer is not None and can_sign(key):
             signers[key.kid] = signer
     published = run.around.publisher.read(name)
-    sightings = snapshot.sightings(name)
+    sightings, replicas = snapshot.sightings(name), _replicas(run, snapshot)
     state = KeysetState(
         name=name,
         keys=tuple(keys),
@@ -76,14 +88,15 @@ def observe(
         shows_revoked=published is not None and not revoked_kids(run, keys).isdisjoint(published.kids),
         first_publication=_nothing_was_served(run, row, keys, sightings, published),
         publish_blocked=publish_blocked,
-        out_since=out_since(sightings, _replicas(run, snapshot), reading),
+        out_since=out_since(sightings, replicas, reading),
         in_use=not policy.ending or snapshot.keyset_in_use(name, reading.now),
         wish=snapshot.wish(name),
     )
     if published is not None and state.published == desired_kids(state):
         intact = run.around.publisher.intact(publication(run, row, policy, state, reading.now))
         state = replace(state, tree_intact=intact)
-    return Observed(row, policy, state, signers, published, _lost(run, snapshot, name, keys, reading.now))
+    missing = _lost(run, snapshot, name, keys, reading.now)
+    return Observed(row, policy, state, signers, published, sightings, replicas, missing)
 
 
 def _lost(
@@ -191,44 +204,63 @@ def _nothing_was_served(
 
 
 def record_sightings(
-    run: Run, transaction: Transaction, observed: Observed, reading: Reading, *, wrote_first_file: bool = False
-) -> bool:
-    """Store what this replica's tree, and the served URL, are seen to hold now, where that is news; tell whether it is.
+    run: Run,
+    transaction: Transaction,
+    observed: Observed,
+    reading: Reading,
+    *,
+    seen: Reading | None = None,
+    wrote_first_file: bool = False,
+) -> Observed:
+    """Store what this replica's tree, and the served URL, are seen to hold now, where that is news; return what is so.
 
-    ``wrote_first_file``: the tree held no set of this keyset, and was just given one.
+    ``seen``: when that was looked at, if not at ``reading``. ``wrote_first_file``: the tree held no set of this keyset,
+    and was just given one.
     """
     news = False
     name = observed.row.name
     wanted = desired_kids(observed.state)
     # What some tree held stays known to have been published while its row cannot be believed.
     doubtful = {key.kid for key in observed.state.keys if not key.authentic and key.phase in IN_SET}
-    before = transaction.sightings(name)
+    after = {(sighting.replica, sighting.kid): sighting for sighting in observed.sightings}
     held = frozenset(observed.state.published or ())
     views = {run.around.replica: held}
     latest = None if run.around.served is None else run.around.served.latest(name)
     if latest is not None and latest.everywhere is not None:
         views[SERVED] = latest.everywhere
     for replica, kids in views.items():
-        known = {sighting.kid: sighting for sighting in before if sighting.replica == replica}
+        known = {sighting.kid: sighting for sighting in observed.sightings if sighting.replica == replica}
         for kid in wanted:
-            others = [s for s in before if s.kid == kid and s.replica != replica]
+            others = [s for s in observed.sightings if s.kid == kid and s.replica != replica]
             if replica == SERVED:
                 no_wait = not known and bool(others) and all(s.absent_until is None for s in others)
             else:
                 newcomer = wrote_first_file and not known and any(s.replica != SERVED for s in others)
                 no_wait = observed.state.first_publication or newcomer
-            sighting = _sight(known.get(kid), replica, name, kid, reading, held=kid in kids, no_wait=no_wait)
+            sighting = _sight(known.get(kid), replica, name, kid, seen or reading, held=kid in kids, no_wait=no_wait)
             if sighting is not None:
                 transaction.put_sighting(sighting)
-                news = True
+                after[replica, kid], news = sighting, True
         gone = [kid for kid in known if kid not in wanted and kid not in doubtful]
         if gone:  # what left the set is seen for as long as the tree shows it: a revocation is not over before
             shown = latest.anywhere if replica == SERVED and latest is not None else _shown(run, name)
             gone = [kid for kid in gone if kid not in shown]
         if gone:
             transaction.delete_sightings(replica, gone)
+            after = {pair: sighting for pair, sighting in after.items() if pair not in {(replica, kid) for kid in gone}}
             news = True
-    return news
+    return _with_sightings(run, observed, tuple(after.values()), reading) if news else observed
+
+
+def _with_sightings(run: Run, observed: Observed, sightings: tuple[Sighting, ...], reading: Reading) -> Observed:
+    """Return ``observed`` with what follows from other sightings."""
+    keys, published = observed.state.keys, observed.published
+    state = replace(
+        observed.state,
+        first_publication=_nothing_was_served(run, observed.row, keys, sightings, published),
+        out_since=out_since(sightings, observed.replicas, reading),
+    )
+    return replace(observed, state=state, sightings=sightings)
 
 
 def _shown(run: Run, name: KeysetName) -> Collection[Kid]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Container
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rotator.core.actions import PublishSet
 from rotator.core.events import Detail, Event, EventName
@@ -10,11 +10,11 @@ from rotator.core.jwks import JwksError, parse_set, render
 from rotator.core.model import KeysetName, Kid
 from rotator.core.planner import IN_SET, desired_kids
 from rotator.engine.observe import Observed, begin_anew, observe, publication, record_sightings, revoked_kids
-from rotator.engine.run import Run
+from rotator.engine.run import Attested, Run
 from rotator.engine.second_witness import facts_of, is_outdone, part_of
 from rotator.engine.witnessing import witnessed_jwks, witnessed_keyset
 from rotator.errors import PublishError
-from rotator.ports import Publication, Reading, Transaction
+from rotator.ports import AuditHead, KeysetRow, Publication, Reading, Transaction
 
 
 def try_to_publish(run: Run, action: PublishSet, reading: Reading) -> str:
@@ -100,57 +100,126 @@ def _try_to_write(run: Run, keyset: KeysetName, reading: Reading, wanted: Wanted
 
 
 def _write(run: Run, keyset: KeysetName, reading: Reading, wanted: Wanted) -> None:
-    """Write the tree and record what is read back. The generation moves first, so that no two sets share one."""
+    """Write the tree and record what is read back."""
     with run.around.store.begin() as transaction:
-        transaction.lock_keyset(keyset)
-        observed = observe(run, transaction, keyset, reading)
+        row = transaction.lock_keyset(keyset)
+        observed = None if row is None else observe(run, transaction, keyset, reading, row=row)
         content = None if observed is None else wanted(observed)
         if observed is None or content is None:
             return
-        digest = _digest(content)
-        row, repaired = observed.row, digest == observed.row.set_sha256
-        if not repaired:
-            row = replace(row, generation=row.generation + 1, set_sha256=digest)
-            transaction.put_keyset(row)
-        _keep_foreign_aside(run, transaction, observed, reading)
-        if is_outdone(run, transaction, keyset):
-            raise PublishError(
-                f"the meta file of keyset {keyset} is of a later set than this database knows: it is followed first"
-            )
-        known = replace(witnessed_keyset(run, observed, reading), generation=row.generation)
-        facts = facts_of(run, transaction, keyset, known)
-        witness = part_of(run, keyset, facts, transaction.audit_head())
-    nothing_stood = run.around.publisher.found(keyset) is None  # in one of two places is not nothing
-    standing = run.around.publisher.publish(replace(content, generation=row.generation, witness=witness))
-    if facts is not None and run.reconciled:
-        run.attested[keyset] = facts
-    if standing.sha256 != digest:
-        raise PublishError(f"keyset {keyset}: what was read back from the published file is not what was written")
-    # The one second look at the clocks in a tick: a slow disk must not make a key look older in public than it is.
-    written = run.around.clock.read()
+        unwritten = prepare(run, transaction, observed, content, reading)
+        if unwritten.row != observed.row:
+            transaction.put_keyset(unwritten.row)
+    written = write(run, unwritten)
     with run.around.store.begin() as transaction:
-        seen = observe(run, transaction, keyset, written)
-        if run.sealer is None:
-            pass  # nothing new came into the set, and what was seen is authenticated: the next look says it
-        elif seen is not None and "clock" in run.faults:
-            begin_anew(run, transaction, seen, observed.state.published or ())
-        elif seen is not None:
-            record_sightings(run, transaction, seen, written, wrote_first_file=nothing_stood)
-        transaction.put_publication(run.around.replica, keyset, row.generation, digest, written.now)
-        details: dict[str, Detail] = {
-            "generation": row.generation,
-            "keys": len(content.jwks),
-            "sha256": digest,
-            "replica": run.around.replica,
-        }
-        reason = "repaired" if repaired else "changed"
-        event = Event(name=EventName.KEYSET_PUBLISHED, at=reading.now, keyset=keyset, reason=reason, details=details)
+        seen = observe(run, transaction, keyset, written.at)
+        _, event = confirm(run, transaction, seen, written, reading)
         run.head = transaction.append([event])
+    report(run, written)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """A set that is to be published, as soon as the transaction in which it was prepared is durable."""
+
+    row: KeysetRow
+    """Of the keyset, as it is to be stored: the generation moves first, so that no two sets share one."""
+    content: Publication
+    digest: str
+    facts: Attested | None
+    head: AuditHead
+    """Of the audit when it was prepared."""
+    stood: frozenset[Kid]
+    """What the tree held before."""
+    repaired: bool
+    """It was published before, and does not stand like that."""
+    first: bool
+    """No set of this keyset was ever served from anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A set that stands in the tree, and is to be recorded."""
+
+    unwritten: Unwritten
+    at: Reading
+    nothing_stood: bool
+
+
+def prepare(
+    run: Run, transaction: Transaction, observed: Observed, content: Publication, reading: Reading
+) -> Unwritten:
+    """Return what is to be written, and with what row of the keyset; where it cannot be, nothing was changed."""
+    digest = _digest(content)
+    row, repaired = observed.row, digest == observed.row.set_sha256
+    if not repaired:
+        row = replace(row, generation=row.generation + 1, set_sha256=digest)
+    _keep_foreign_aside(run, transaction, observed, reading)
+    if is_outdone(run, transaction, row.name):
+        raise PublishError(
+            f"the meta file of keyset {row.name} is of a later set than this database knows: it is followed first"
+        )
+    known = replace(witnessed_keyset(run, observed, reading), generation=row.generation)
+    return Unwritten(
+        row=row,
+        content=replace(content, generation=row.generation),
+        digest=digest,
+        facts=facts_of(run, transaction, row.name, known),
+        head=transaction.audit_head(),
+        stood=frozenset(observed.state.published or ()),
+        repaired=repaired,
+        first=observed.state.first_publication,
+    )
+
+
+def write(run: Run, unwritten: Unwritten) -> Written:
+    """Write the tree durably and read it back."""
+    name = unwritten.row.name
+    head = unwritten.head if run.head is None or run.head.seq < unwritten.head.seq else run.head
+    witness = part_of(run, name, unwritten.facts, head)
+    nothing_stood = run.around.publisher.found(name) is None  # in one of two places is not nothing
+    standing = run.around.publisher.publish(replace(unwritten.content, witness=witness))
+    if unwritten.facts is not None and run.reconciled:
+        run.attested[name] = unwritten.facts
+    if standing.sha256 != unwritten.digest:
+        raise PublishError(f"keyset {name}: what was read back from the published file is not what was written")
+    # The one second look at the clocks in a tick: a slow disk must not make a key look older in public than it is.
+    return Written(unwritten, run.around.clock.read(), nothing_stood)
+
+
+def confirm(
+    run: Run, transaction: Transaction, seen: Observed | None, written: Written, reading: Reading
+) -> tuple[Observed | None, Event]:
+    """Record that a set stands; return what is so now, and the event that tells of it."""
+    unwritten = written.unwritten
+    if run.sealer is None or seen is None:
+        pass  # nothing new came into the set, and what was seen is authenticated: the next look says it
+    elif "clock" in run.faults:
+        begin_anew(run, transaction, seen, unwritten.stood)
+    else:
+        first = written.nothing_stood
+        seen = record_sightings(run, transaction, seen, reading, seen=written.at, wrote_first_file=first)
+    row = unwritten.row
+    transaction.put_publication(run.around.replica, row.name, row.generation, unwritten.digest, written.at.now)
+    details: dict[str, Detail] = {
+        "generation": row.generation,
+        "keys": len(unwritten.content.jwks),
+        "sha256": unwritten.digest,
+        "replica": run.around.replica,
+    }
+    reason = "repaired" if unwritten.repaired else "changed"
+    return seen, Event(name=EventName.KEYSET_PUBLISHED, at=reading.now, keyset=row.name, reason=reason, details=details)
+
+
+def report(run: Run, written: Written) -> None:
+    """Tell the log, once it is recorded, that a set was put right."""
+    unwritten, content = written.unwritten, written.unwritten.content
+    name = unwritten.row.name
     pointers = (content.policy.issuer, content.jwks_uri)
-    moved = run.pointers.get(keyset, pointers) != pointers
-    run.pointers[keyset] = pointers
-    if repaired and not moved and not observed.state.first_publication:
-        run.around.log.event("publish.repaired", keyset=keyset, generation=row.generation)
+    moved = run.pointers.get(name, pointers) != pointers
+    run.pointers[name] = pointers
+    if unwritten.repaired and not moved and not unwritten.first:
+        run.around.log.event("publish.repaired", keyset=name, generation=unwritten.row.generation)
 
 
 def _digest(content: Publication) -> str:

@@ -9,6 +9,7 @@ asks for the next tick at once.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from rotator.core.model import KeysetName
@@ -28,7 +29,14 @@ from rotator.engine.housekeeping import (
 )
 from rotator.engine.issue import issue_due, name_minting
 from rotator.engine.journal import learn
-from rotator.engine.keysets import needs_a_look, remove_ended, turn_keyset, withdraw, withdraw_revoked
+from rotator.engine.keysets import (
+    TOGETHER,
+    needs_a_look,
+    remove_ended,
+    turn_keysets,
+    withdraw,
+    withdraw_revoked,
+)
 from rotator.engine.leftovers import delete_leftovers, record_leftovers
 from rotator.engine.log_outbox import LogOutbox
 from rotator.engine.neighbours import catch_up
@@ -412,11 +420,13 @@ class Engine:
 
     def _turn_waiting(self, reading: Reading) -> bool:
         is_over = begin_share(self.run)
-        for name in tuple(self._unturned):
+        while self._unturned:
             if is_over():
                 return True
-            del self._unturned[name]
-            turn_keyset(self.run, name, reading)
+            names = tuple(islice(self._unturned, TOGETHER))
+            for name in names:
+                del self._unturned[name]
+            turn_keysets(self.run, names, reading)
         return False
 
     def _look_through(self, reading: Reading) -> None:

@@ -243,21 +243,21 @@ ROUTINE: Mapping[str, Scenario] = MappingProxyType(
             prepare=before_everything,
             act=first_start,
             resume=first_start,
-            least={"commit": 20, "write": 9, "mkdir": 7, "link": 1, "rename": 15, "deliver": 2, "log": 2},
+            least={"commit": 14, "write": 9, "mkdir": 7, "link": 1, "rename": 15, "deliver": 2, "log": 2},
         ),
         "announcement": Scenario(
             prepare=announcement_is_near,
             act=announcement,
             expect=rotated,
-            least={"commit": 9, "create": 4, "write": 4, "fsync": 4, "rename": 4, "fsync_directory": 4, "log": 1},
+            least={"commit": 7, "create": 4, "write": 4, "fsync": 4, "rename": 4, "fsync_directory": 4, "log": 1},
         ),
         "rotation": Scenario(
             prepare=rotation_is_near,
             act=rotation,
             expect=rotated,
-            least={"commit": 8, "checkpoint": 1, "rename": 1},
+            least={"commit": 5, "checkpoint": 1, "rename": 1},
         ),
-        "retirement": Scenario(prepare=in_grace, act=retirement, expect=rotated, least={"commit": 7, "rename": 4}),
+        "retirement": Scenario(prepare=in_grace, act=retirement, expect=rotated, least={"commit": 5, "rename": 4}),
         "re-issue and delivery": Scenario(
             prepare=tokens_are_out, act=reissue, least={"commit": 7, "deliver": 2, "rename": 4, "log": 2}
         ),
@@ -267,14 +267,14 @@ ROUTINE: Mapping[str, Scenario] = MappingProxyType(
             act=other_algorithm,
             resume=with_the_other_algorithm,
             expect=algorithm_changed,
-            least={"commit": 40, "checkpoint": 2, "deliver": 4, "rename": 17},
+            least={"commit": 28, "checkpoint": 2, "deliver": 4, "rename": 17},
         ),
         "workspace removed": Scenario(
             prepare=tokens_are_out,
             act=remove_workspace,
             resume=with_fewer_workspaces,
             expect=workspace_removed,
-            least={"commit": 17, "deliver": 1, "rename": 6},
+            least={"commit": 16, "deliver": 1, "rename": 6},
         ),
         "roles": Scenario(
             prepare=tokens_are_out,

@@ -70,6 +70,8 @@ class SqlSnapshot:
         self._check: Final = check
         self._integrity: Final = integrity
         self._under_way: set[sa.CursorResult[Any]] = set()
+        self._replicas: tuple[ReplicaRow, ...] | None = None
+        """Read once: each look at a keyset asks for them, and they hardly ever change."""
 
     def close(self) -> None:
         """End the listings that were not read to their end: an open cursor holds the snapshot, and with it the log."""
@@ -174,7 +176,9 @@ class SqlSnapshot:
         return frozenset(row.replica for row in self._every_replica() if row.forgotten_at is not None)
 
     def _every_replica(self) -> tuple[ReplicaRow, ...]:
-        return tuple(rows.replica(row, self._integrity) for row in self._all(queries.ALL_REPLICAS))
+        if self._replicas is None:
+            self._replicas = tuple(rows.replica(row, self._integrity) for row in self._all(queries.ALL_REPLICAS))
+        return self._replicas
 
     def wish(self, keyset: KeysetName) -> Wish | None:
         """Return what an operator asked of a keyset, if it is not fulfilled yet."""

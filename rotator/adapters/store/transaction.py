@@ -270,6 +270,7 @@ class SqlTransaction(SqlSnapshot):
             "forgotten_at": to_us(row.forgotten_at),
         }
         integrity.REPLICAS.put(self._connection, self._integrity, values, anew=True)
+        self._replicas = None
 
     def put_publication(
         self, replica: ReplicaId, keyset: KeysetName, generation: int, sha256: str, at: datetime
