@@ -109,6 +109,20 @@ class SyncSurvey:
     to_delete: tuple[tuple[WorkspaceId, SinkId], ...] = ()
     """Files that the config names no more for their workspaces, and that are to go."""
 
+    def joined(self, other: "SyncSurvey") -> "SyncSurvey":
+        """Return what was counted of these workspaces and of others."""
+        last = dict(self.last_expires_at)
+        for name, moment in other.last_expires_at.items():
+            last[name] = max(last.get(name, moment), moment)
+        return SyncSurvey(
+            known=self.known + other.known,
+            removed=self.removed + other.removed,
+            claims_changed=self.claims_changed + other.claims_changed,
+            holders=Counter(self.holders) + Counter(other.holders),
+            last_expires_at=last,
+            to_delete=self.to_delete + other.to_delete,
+        )
+
 
 def survey_sync(states: Iterable[WorkspaceState], policy: Policy) -> SyncSurvey:
     """Count what ``policy`` changes, a state at a time: all of them need not be held."""

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rotator.core.alarms import Lateness
-from rotator.core.events import Event, EventName
+from rotator.core.events import Detail, Event, EventName
 from rotator.core.policy import FileSink, Sink
 from rotator.engine.carrying import Deliveries, Job
 from rotator.engine.deliver import find_sink, open_known
 from rotator.engine.run import Run
+from rotator.engine.shares import begin_share
 from rotator.ports import DeliveryRow, Errand, Reading, Snapshot
 
 EXPIRED_AT_ONCE: Final = 1_000
@@ -19,6 +20,8 @@ ALARMS_AT_MOST: Final = 100
 """Late deliveries that are named; a file system with thousands of them is one fault."""
 
 PRUNE_INTERVAL: Final = timedelta(hours=24)
+PRUNED_AT_ONCE: Final = 2_000
+"""Tokens, and events, that are deleted in one transaction: over in a fraction of a second."""
 
 REVOCATIONS_KEPT: Final = timedelta(days=1)
 """How long the witness remembers a revoked token past its ``exp``: no verifier's clock is that far behind."""
@@ -33,6 +36,8 @@ class Chores:
     expiring: bool = False
     """More expired tokens are waiting to be marked."""
     pruned_at: datetime | None = None
+    pruning: bool = False
+    """More of what is past its retention is waiting to be deleted."""
     retention_tokens: timedelta = timedelta(days=90)
     retention_audit: timedelta = timedelta(days=400)
 
@@ -133,18 +138,35 @@ def alarm_late_deliveries(run: Run, reading: Reading) -> None:
         run.healed(subject)
 
 
-def prune(run: Run, chores: Chores, reading: Reading) -> None:
-    """Once a day, delete what is past its retention, and record how much of the audit went."""
-    if chores.pruned_at is not None and reading.now - chores.pruned_at < PRUNE_INTERVAL:
-        return
-    chores.pruned_at = reading.now
-    ended = reading.now - REVOCATIONS_KEPT
-    run.revoked_jtis = {jti: exp for jti, exp in run.revoked_jtis.items() if exp > ended}
+def prune(run: Run, chores: Chores, reading: Reading) -> bool:
+    """Once a day, delete what is past its retention, and record how much of the audit went; tell whether there is more.
+
+    A portion at a time, each with its event: what a stop leaves is found again at the next start.
+    """
+    if not chores.pruning:
+        if chores.pruned_at is not None and reading.now - chores.pruned_at < PRUNE_INTERVAL:
+            return False
+        chores.pruned_at = reading.now
+        ended = reading.now - REVOCATIONS_KEPT
+        run.revoked_jtis = {jti: exp for jti, exp in run.revoked_jtis.items() if exp > ended}
+    is_over = begin_share(run)
+    chores.pruning = True
+    while chores.pruning and not is_over():
+        chores.pruning = _prune_some(run, chores, reading)
+    return chores.pruning
+
+
+def _prune_some(run: Run, chores: Chores, reading: Reading) -> bool:
     with run.around.store.begin() as transaction:
         pruned = transaction.prune(
-            tokens_before=reading.now - chores.retention_tokens, audit_before=reading.now - chores.retention_audit
+            tokens_before=reading.now - chores.retention_tokens,
+            audit_before=reading.now - chores.retention_audit,
+            at_most=PRUNED_AT_ONCE,
         )
-        if pruned:
-            anchor = transaction.audit_head().anchor_seq
-            event = Event(name=EventName.AUDIT_PRUNED, at=reading.now, details={"events": pruned, "anchor_seq": anchor})
-            run.head = transaction.append([event])
+        if pruned.events:
+            details: dict[str, Detail] = {
+                "events": pruned.events,
+                "anchor_seq": transaction.audit_head().anchor_seq,
+            }
+            run.head = transaction.append([Event(name=EventName.AUDIT_PRUNED, at=reading.now, details=details)])
+    return pruned.more

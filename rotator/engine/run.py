@@ -3,7 +3,7 @@
 Nothing here needs to survive: all of it is built again from the database, the tree and the KEK at the next start.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -119,6 +119,19 @@ class Pending:
 
 
 @dataclass(slots=True)
+class Accepting:
+    """A config that a person accepted, and that is being applied."""
+
+    nonce: str
+    """Of the request."""
+    policy: Policy
+    steps: Iterator[None] | None = None
+    """What is left to do; None: to be begun, or begun anew."""
+    begun: bool = False
+    """It drops what was seen when it was accepted, or some of that by now."""
+
+
+@dataclass(slots=True)
 class Run:
     """One daemon's, or one command's, work on one state."""
 
@@ -182,6 +195,8 @@ class Run:
     """Those that publish a tree, this one among them, as far as the witness or the database said so last."""
     refused_policy: Policy | None = None
     """A loaded policy that waits for `config accept`."""
+    accepting: Accepting | None = None
+    """One that was accepted, and on which the database does not follow in full yet."""
     answers: Answers = field(default_factory=Answers)
     """Where those wait who asked for something; never stored."""
     outcomes: dict[str, Answer] = field(default_factory=dict)

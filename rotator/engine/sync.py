@@ -1,7 +1,7 @@
 """Brings the database in step with a loaded config: keysets, workspaces, deliveries; audited, in bulk."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -85,18 +85,22 @@ def _with_issuers(policy: Policy, issuers: Mapping[KeysetName, str]) -> Policy:
     return replace(policy, keysets={**policy.keysets, **keysets}, base_url=base_url)
 
 
-def apply_policy(
-    run: Run, policy: Policy, reading: Reading, *, accepted: bool, asked: RequestRow | None = None
-) -> None:
-    """Make ``policy`` the one in force, all at once, as :func:`applying` does it bit by bit."""
-    for _ in applying(run, policy, reading, accepted=accepted, asked=asked):
-        pass
-
-
 def survey_of(run: Run, policy: Policy) -> SyncSurvey:
     """Count what ``policy`` would change; may be called beside the loop."""
     with run.around.store.read() as snapshot:
         return survey_sync(snapshot.workspaces(), policy)
+
+
+def surveying(run: Run, policy: Policy) -> Generator[None, None, SyncSurvey]:
+    """Count what ``policy`` would change, a bounded number of workspaces from one step to the next."""
+    survey, after = survey_sync((), policy), WorkspaceId("")
+    while True:
+        with run.around.store.read() as snapshot:
+            states = [seen.state for seen in snapshot.workspaces_after(after, PIECE)]
+        if not states:
+            return survey
+        survey, after = survey.joined(survey_sync(states, policy)), states[-1].id
+        yield
 
 
 def applying(

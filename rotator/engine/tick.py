@@ -133,7 +133,7 @@ class Engine:
             self._waiting, self.run.refused_policy = policy, None
             return
         self._apply(applying(self.run, policy, reading, accepted=False, survey=survey))
-        self._waiting = self.run.refused_policy = None
+        self._waiting = self.run.refused_policy = self.run.accepting = None
 
     def tick(self, reading: Reading | None = None) -> Outcome:
         """Do what is due now, as far as it can be done without waiting."""
@@ -307,14 +307,18 @@ class Engine:
         if run.reconciled:
             run.reconciled = False
             self._policy_applied = False  # the old database is to be brought in step with the config, as at a start
-            self._applying = None
+            self._applying = run.accepting = None
         return False
 
     def _apply(self, steps: Iterator[None]) -> None:
         """Begin to bring the database in step with a policy; what another one left undone, this one does."""
-        self._applying = None
-        if next(steps, END) is None:
-            self._applying = steps
+        try:
+            self._applying = steps if next(steps, END) is None else None
+        except RefusedError:
+            raise  # nothing was changed, and what is under way goes on
+        except Exception:
+            self._applying = None
+            raise
 
     def _go_on_applying(self) -> bool:
         """Bring the next workspaces in step; tell whether there are more."""
@@ -398,8 +402,9 @@ class Engine:
             look_again(self.deliveries, self.chores)
             heal_tokens(run)
             name_minting(run)
-            prune(run, self.chores, reading)
             forget_old(run, reading.now)
+        if beat or self.chores.pruning:
+            more = prune(run, self.chores, reading) or more
         more = compare_sinks(run, self.deliveries, self.chores, reading) or more
         if beat or self.chores.expiring:
             self.chores.expiring = retire_expired(run, reading)
@@ -432,7 +437,7 @@ class Engine:
     def _look_through(self, reading: Reading) -> None:
         """Name what somebody else changed in the database, and bring workspaces in step with the config anew."""
         look_through(self.run, self.scrub, reading, starting=self._applying is not None)
-        if self.run.tampered_workspaces and self._applying is None:
+        if self.run.tampered_workspaces and self._applying is None and self.run.accepting is None:
             self.run.tampered_workspaces = False
             self._apply(applying(self.run, self.run.policy, reading, accepted=False, starting=True))
 

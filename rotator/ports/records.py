@@ -181,6 +181,15 @@ class Reach:
     """The first of those that can be made, the failing ones before others."""
 
 
+class Pruned(NamedTuple):
+    """What was deleted at once of what is past its retention."""
+
+    events: int
+    """Of the audit."""
+    more: bool
+    """There is more."""
+
+
 class RevokedTokens(NamedTuple):
     """What the revocation of a key took with it."""
 

@@ -33,6 +33,7 @@ from rotator.ports.records import (
     KeyLoad,
     KeyRow,
     KeysetRow,
+    Pruned,
     Reach,
     ReplicaRow,
     RequestRow,
@@ -451,8 +452,8 @@ class Transaction(Snapshot, Protocol):
         """Record that the log has every event up to ``seq``."""
         ...
 
-    def prune(self, *, tokens_before: datetime, audit_before: datetime) -> int:
-        """Delete retired tokens and logged events that are older; leave an anchor; return how many events went."""
+    def prune(self, *, tokens_before: datetime, audit_before: datetime, at_most: int) -> Pruned:
+        """Delete retired tokens, requests and logged events that are older, ``at_most`` of each; leave an anchor."""
         ...
 
 

@@ -136,12 +136,12 @@ def test_pruned_chain_still_holds(store: SqlStore, logged: int, before: datetime
         transaction.mark_logged(logged)
         hashes = [transaction.audit_hash(seq) for seq in range(5)]
         head = transaction.audit_head()
-        assert transaction.prune(tokens_before=NOW, audit_before=before) == 4 - len(left)
+        assert transaction.prune(tokens_before=NOW, audit_before=before, at_most=99).events == 4 - len(left)
         anchor = 4 - len(left)
         assert [row.seq for row in transaction.audit()] == left
         assert transaction.audit_head() == replace(head, anchor_seq=anchor, anchor_hash=hashes[anchor] or "")
         assert transaction.audit_hash(anchor) == hashes[anchor]
-        assert transaction.prune(tokens_before=NOW, audit_before=before) == 0
+        assert transaction.prune(tokens_before=NOW, audit_before=before, at_most=99).events == 0
         assert broken(transaction) is None
         transaction.append(events(MADE))
         assert broken(transaction) is None
@@ -153,8 +153,40 @@ def test_pruning_stops_at_the_first_event_that_is_not_old(store: SqlStore) -> No
         for day in (0, 9, 1):
             transaction.append(events(ISSUED, at=NOW + day * DAY))
         transaction.mark_logged(3)
-        assert transaction.prune(tokens_before=NOW, audit_before=NOW + 5 * DAY) == 1
+        assert transaction.prune(tokens_before=NOW, audit_before=NOW + 5 * DAY, at_most=99).events == 1
         assert [row.seq for row in transaction.audit()] == [2, 3]
+
+
+def test_pruning_goes_on_where_it_left_off(store: SqlStore) -> None:
+    """At most so many of each kind at once, whatever numbers are missing in the chain; then it says that it is done."""
+    with store.begin() as transaction:
+        transaction.append(events(ISSUED, at=NOW))
+        transaction.append(events(ISSUED, ISSUED, ISSUED, ISSUED, at=NOW), first_seq=1001)
+        transaction.mark_logged(1004)
+        for number in range(3):
+            transaction.finish_request(
+                transaction.add_request(asked("token.show", {}, nonce=f"{number}")), NOW, succeeded=True, result=""
+            )
+        seen = [transaction.prune(tokens_before=NOW, audit_before=NOW + DAY, at_most=2) for _ in range(4)]
+        assert seen == [(2, True), (2, True), (1, False), (0, False)]
+        assert [row.seq for row in transaction.audit()] == []
+        assert transaction.answered_requests(9) == ()
+        transaction.append(events(MADE))
+        assert broken(transaction) is None
+
+
+def test_tokens_are_pruned_in_portions_with_their_deliveries(store: SqlStore) -> None:
+    with store.begin() as transaction:
+        transaction.put_keyset(keyset())
+        transaction.insert_key(key(phase=Phase.RETIRED, sealed=None))
+        transaction.insert_workspaces([workspace()])
+        jtis = [issue(transaction, at=NOW + day * DAY).jti for day in range(4)]
+        transaction.retire_tokens(jtis, NOW + 19 * DAY)
+        left = []
+        while transaction.prune(tokens_before=NOW + 99 * DAY, audit_before=NOW, at_most=2).more:
+            left.append([token.jti for token in transaction.tokens()])
+        assert left == [jtis[2:]]
+        assert [token.jti for token in transaction.tokens()] == jtis[3:]
 
 
 def test_ended_tokens_are_pruned_and_keys_are_not(store: SqlStore) -> None:
@@ -171,9 +203,9 @@ def test_ended_tokens_are_pruned_and_keys_are_not(store: SqlStore) -> None:
         removed = transaction.workspace(WorkspaceId("removed"))
         assert removed is not None
         transaction.update_workspaces([removed._replace(removed_at=NOW)])
-        transaction.prune(tokens_before=old.expires_at, audit_before=NOW)
+        transaction.prune(tokens_before=old.expires_at, audit_before=NOW, at_most=99)
         assert {token.jti for token in transaction.tokens()} == {gone.jti, old.jti, last.jti, live.jti}
-        transaction.prune(tokens_before=NOW + 99 * DAY, audit_before=NOW)
+        transaction.prune(tokens_before=NOW + 99 * DAY, audit_before=NOW, at_most=99)
         assert {token.jti for token in transaction.tokens()} == {last.jti, live.jti}
         assert [(row.workspace, row.sink) for row in transaction.deliveries()] == [(ACME, FILE), ("live", FILE)]
         assert len(transaction.all_keys()) == 1
@@ -182,7 +214,9 @@ def test_ended_tokens_are_pruned_and_keys_are_not(store: SqlStore) -> None:
 # --------------------------------------------------------------------------------------------------------- requests
 
 
-def asked(kind: str, arguments: Mapping[str, Detail], reason: str = "", **bound: Detail) -> RequestRow:
+def asked(
+    kind: str, arguments: Mapping[str, Detail], reason: str = "", *, nonce: str = "", **bound: Detail
+) -> RequestRow:
     return RequestRow(
         id=0,
         kind=kind,
@@ -191,7 +225,7 @@ def asked(kind: str, arguments: Mapping[str, Detail], reason: str = "", **bound:
         uid=1000,
         reason=reason,
         created_at=NOW,
-        nonce=f"nonce of {kind}",
+        nonce=nonce or f"nonce of {kind}",
         bound=bound,
         kek_id="kek-1",
         mac=b"\x00\xff",
@@ -235,13 +269,13 @@ def test_request_is_stored_answered_and_pruned(store: SqlStore) -> None:
         assert [row.id for row in transaction.answered_requests(9)] == [second, first]
         assert [row.id for row in transaction.answered_requests(1)] == [second]
         third = transaction.add_request(asked("config.accept", {}))
-        transaction.prune(tokens_before=NOW, audit_before=NOW + HOUR)
+        transaction.prune(tokens_before=NOW, audit_before=NOW + HOUR, at_most=99)
         assert transaction.request(first) is not None
-        transaction.prune(tokens_before=NOW, audit_before=NOW + DAY)
+        transaction.prune(tokens_before=NOW, audit_before=NOW + DAY, at_most=99)
         assert transaction.request(second) is None
         assert [row.id for row in transaction.open_requests()] == [third]
         transaction.finish_request(third, NOW, succeeded=True, result="")
-        transaction.prune(tokens_before=NOW, audit_before=NOW + DAY)
+        transaction.prune(tokens_before=NOW, audit_before=NOW + DAY, at_most=99)
         assert transaction.add_request(asked("config.accept", {})) > third
 
 

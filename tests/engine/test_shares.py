@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import pytest
 
 from rotator.adapters.keymaker import CryptographyKeyMaker
 from rotator.core.events import EventName
 from rotator.core.model import Algorithm, Kid
-from rotator.engine import issue, sync
+from rotator.engine import housekeeping, issue, sync
 from rotator.engine.shares import SHARE, begin_share
 from rotator.errors import RefusedError, StoreError
 from rotator.ports import KeyMaterial
@@ -291,4 +292,134 @@ def test_a_config_that_comes_amid_a_start_is_the_one_that_is_applied(site: Site)
     site.main.settle()
     assert site.query("SELECT count(*) FROM workspaces") == [(7,)]
     assert all(site.held(name) for name in names)
+    site.assert_sound()
+
+
+# --------------------------------------------------------------------------------------------------- an accepted config
+
+
+def refused(site: Site, *gone: str) -> int:
+    """Load a config that drops too much, and accept it; return the number of the request."""
+    wanted = without(site.policy, *gone)
+    with pytest.raises(RefusedError):
+        site.main.engine.load_policy(wanted, site.clock.read())  # type: ignore[union-attr]
+    number = site.submit("config.accept")
+    site.policy = wanted
+    return number
+
+
+def dropped(site: Site) -> int:
+    return int(site.query("SELECT count(*) FROM workspaces WHERE removed_at IS NOT NULL")[0][0])
+
+
+def is_open(site: Site) -> bool:
+    return site.query("SELECT 1 FROM requests WHERE finished_at IS NULL") != []
+
+
+@pytest.mark.usefixtures("pieces")
+def test_an_accepted_config_is_applied_in_pieces_and_answered_when_all_is_done(site: Site) -> None:
+    names = many(site, 9)
+    site.main.start()
+    number = refused(site, *names[3:])
+    seen = []
+    while is_open(site):
+        site.main.run.stopping = Once(asked=1)
+        assert site.main.tick().more
+        seen.append(dropped(site))
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
+    assert seen[-1] == 6
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    assert site.answer(number).succeeded
+    assert len(site.events(EventName.CONFIG_ACCEPTED)) == 1
+    assert [row.event.details["removed"] for row in site.events(EventName.CONFIG_APPLIED)] == [0, 6]
+    assert site.main.run.refused_policy is None
+    assert "config" not in site.main.run.faults
+    site.assert_sound()
+
+
+@pytest.mark.usefixtures("pieces")
+def test_a_revocation_is_carried_out_between_two_pieces_of_an_accepted_config(site: Site) -> None:
+    names = many(site, 9)
+    site.main.start()
+    number = refused(site, *names[3:])
+    while dropped(site) == 0:
+        site.main.run.stopping = Once(asked=1)
+        site.main.tick()
+    assert is_open(site)
+    signer = site.active()
+    assert signer is not None
+    site.revoked.add(signer)
+    revocation = site.submit("key.revoke", kid=signer, choice="wait")
+    site.main.tick()
+    assert signer not in site.main.kids()
+    assert dropped(site) < 6
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    assert site.answer(revocation).succeeded
+    assert site.answer(number).succeeded
+    assert dropped(site) == 6
+
+
+@pytest.mark.usefixtures("pieces")
+def test_an_accepted_config_goes_on_after_a_fault_of_the_database(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left drops fewer than what was accepted, and is that all the same."""
+    names = many(site, 9)
+    site.main.start()
+    number = refused(site, *names[3:])
+    while dropped(site) == 0:
+        site.main.run.stopping = Once(asked=1)
+        site.main.tick()
+    site.main.run.stopping = lambda: False
+    with monkeypatch.context() as patched:
+        patched.setattr(type(site.main.run.around.store), "begin", _locked)
+        with pytest.raises(StoreError):
+            site.main.tick()
+    site.main.settle()
+    assert site.answer(number).succeeded
+    assert dropped(site) == 6
+    site.assert_sound()
+
+
+@pytest.mark.usefixtures("pieces")
+def test_another_config_takes_the_place_of_one_that_is_being_accepted(site: Site) -> None:
+    names = many(site, 9)
+    site.main.start()
+    everybody = site.policy
+    number = refused(site, *names[3:])
+    while dropped(site) == 0:
+        site.main.run.stopping = Once(asked=1)
+        site.main.tick()
+    site.main.run.stopping = lambda: False
+    site.main.load(everybody)
+    assert dropped(site) == 0
+    answer = site.answer(number)
+    assert answer.succeeded is False
+    assert "no config waits to be accepted" in answer.result
+    site.assert_sound()
+
+
+# ---------------------------------------------------------------------------------------------------------- retention
+
+
+def test_pruning_goes_on_in_the_next_tick_after_a_stop_or_a_revocation_came_between(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else waits for the end of what is past its retention, and it is not put off until tomorrow either."""
+    monkeypatch.setattr(housekeeping, "PRUNED_AT_ONCE", 2)
+    site.main.start(site.usual("acme", "umbrella"))
+    before = len(site.audit())
+    assert before > 6
+    site.main.engine.chores.retention_audit = timedelta(0)  # type: ignore[union-attr]
+    site.clock.elapse(25 * HOUR)
+    called_away(site)
+    assert site.main.tick().more
+    assert site.main.tick().more
+    gone = [row.event.details["events"] for row in site.events(EventName.AUDIT_PRUNED)]
+    assert gone == []
+    site.main.run.stopping = lambda: False
+    site.main.settle()
+    gone = [row.event.details["events"] for row in site.events(EventName.AUDIT_PRUNED)]
+    assert gone
     site.assert_sound()

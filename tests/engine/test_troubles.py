@@ -13,7 +13,6 @@ from rotator.core.events import EventName
 from rotator.core.model import Kid, Phase
 from rotator.core.policy import Policy
 from rotator.engine.scrub import NAMED_FOR
-from rotator.engine.sync import apply_policy
 from rotator.errors import KekError, RefusedError
 from tests.engine.site import DAY, HOUR, MINUTE, PROPAGATION, SECOND, Daemon, Site, keyset, policy_of, workspace
 from tests.engine.test_publishing import FOREIGN, both_places
@@ -402,7 +401,7 @@ def test_a_new_keyset_beside_a_set_of_others_stops_no_other_at_a_start(site: Sit
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps({"keys": [FOREIGN]}))
     with pytest.raises(RefusedError, match="published adopt"):
-        apply_policy(site.main.run, two_keysets(site), site.clock.read(), accepted=False)
+        site.main.load(two_keysets(site))
     site.main.restart(two_keysets(site))
     assert "published adopt" in site.main.run.faults["foreign:partners"]
     assert site.main.kids("partners") == ["theirs"]

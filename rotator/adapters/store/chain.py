@@ -23,7 +23,9 @@ MOVE_HEAD: Final = Statement("UPDATE audit_head SET seq = ?, hash = ?")
 MOVE_ANCHOR: Final = Statement("UPDATE audit_head SET anchor_seq = ?, anchor_hash = ?")
 MARK_LOGGED: Final = Statement("UPDATE audit_head SET logged_seq = ? WHERE logged_seq < ? OR logged_seq > seq")
 
-FIRST_SINCE: Final = sa.select(AUDIT.c.seq).where(AUDIT.c.at >= sa.bindparam("since")).order_by(AUDIT.c.seq).limit(1)
+OLDEST: Final = sa.select(AUDIT.c.seq, AUDIT.c.at).order_by(AUDIT.c.seq).limit(sa.bindparam("at_most")).subquery()
+FIRST_SINCE: Final = sa.select(sa.func.min(OLDEST.c.seq)).where(OLDEST.c.at >= sa.bindparam("since"))
+LAST_OF_OLDEST: Final = sa.select(sa.func.max(OLDEST.c.seq))
 LAST: Final = sa.select(AUDIT.c.seq, AUDIT.c.hash).where(
     AUDIT.c.seq == sa.select(sa.func.max(AUDIT.c.seq)).scalar_subquery()
 )
@@ -101,11 +103,12 @@ def mark_logged(connection: sa.Connection, seq: int) -> None:
     MARK_LOGGED.run(connection, [(seq, seq)])
 
 
-def prune_events(connection: sa.Connection, before: datetime) -> int:
+def prune_events(connection: sa.Connection, before: datetime, at_most: int) -> int:
     """Delete the oldest events, up to the first that is not older than ``before`` or not logged; leave an anchor."""
     head = lock_head(connection)
-    kept_from = connection.execute(FIRST_SINCE, {"since": to_us(before)}).scalar()
-    upto = head.logged_seq if kept_from is None else min(kept_from - 1, head.logged_seq)
+    kept_from = connection.execute(FIRST_SINCE, {"since": to_us(before), "at_most": at_most}).scalar()
+    last_seq = connection.execute(LAST_OF_OLDEST, {"at_most": at_most}).scalar()
+    upto = min(head.logged_seq, (last_seq or 0) if kept_from is None else kept_from - 1)
     last = connection.execute(LAST_UP_TO, {"up_to": upto}).first()
     if last is None:
         return 0

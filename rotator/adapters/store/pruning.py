@@ -22,28 +22,36 @@ DOOMED_TOKENS: Final = sa.and_(
     ),
 )
 
+OLDEST: Final = sa.select(TOKENS.jti).where(DOOMED_TOKENS).order_by(TOKENS.expires_at).limit(sa.bindparam("at_most"))
 DELETE_THEIR_DELIVERIES: Final = sa.delete(schema.deliveries).where(
     sa.tuple_(DELIVERIES.workspace, DELIVERIES.sink).in_(
         sa.select(DELIVERIES.workspace, DELIVERIES.sink)
         .join(schema.tokens, (TOKENS.workspace == DELIVERIES.workspace) & (TOKENS.jti == DELIVERIES.jti))
-        .where(DOOMED_TOKENS)
+        .where(TOKENS.jti.in_(sa.bindparam("jtis", expanding=True)))
     )
 )
-DELETE_TOKENS: Final = sa.delete(schema.tokens).where(DOOMED_TOKENS)
+DELETE_TOKENS: Final = sa.delete(schema.tokens).where(TOKENS.jti.in_(sa.bindparam("jtis", expanding=True)))
 # A revocation stays in the journal for ever, and its request says that the database has followed it: without that row
 # the next start would carry it out once more.
 DELETE_REQUESTS: Final = sa.delete(schema.requests).where(
-    schema.requests.c.finished_at < sa.bindparam("before"), schema.requests.c.kind.not_in(list(RevocationKind))
+    schema.requests.c.id.in_(
+        sa.select(schema.requests.c.id)
+        .where(schema.requests.c.finished_at < sa.bindparam("before"))
+        .where(schema.requests.c.kind.not_in(list(RevocationKind)))
+        .limit(sa.bindparam("at_most"))
+    )
 )
 
 
-def prune_tokens(connection: sa.Connection, before: datetime) -> None:
+def prune_tokens(connection: sa.Connection, before: datetime, at_most: int) -> int:
     """Delete ended tokens whose ``exp`` is older, but for the last one of a workspace that is still configured."""
-    bound = {"before": to_us(before)}
-    connection.execute(DELETE_THEIR_DELIVERIES, bound)
-    connection.execute(DELETE_TOKENS, bound)
+    jtis = list(connection.execute(OLDEST, {"before": to_us(before), "at_most": at_most}).scalars())
+    if jtis:
+        connection.execute(DELETE_THEIR_DELIVERIES, {"jtis": jtis})
+        connection.execute(DELETE_TOKENS, {"jtis": jtis})
+    return len(jtis)
 
 
-def prune_requests(connection: sa.Connection, before: datetime) -> None:
+def prune_requests(connection: sa.Connection, before: datetime, at_most: int) -> int:
     """Delete requests that were finished before, revocations excepted."""
-    connection.execute(DELETE_REQUESTS, {"before": to_us(before)})
+    return connection.execute(DELETE_REQUESTS, {"before": to_us(before), "at_most": at_most}).rowcount

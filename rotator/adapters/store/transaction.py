@@ -35,6 +35,7 @@ from rotator.ports import (
     KekRow,
     KeyRow,
     KeysetRow,
+    Pruned,
     ReplicaRow,
     RequestRow,
     RevokedTokens,
@@ -425,11 +426,12 @@ class SqlTransaction(SqlSnapshot):
         """Record that the log has every event up to ``seq``."""
         chain.mark_logged(self._connection, seq)
 
-    def prune(self, *, tokens_before: datetime, audit_before: datetime) -> int:
-        """Delete ended tokens whose ``exp`` is older, finished requests and logged events; return how many events went.
+    def prune(self, *, tokens_before: datetime, audit_before: datetime, at_most: int) -> Pruned:
+        """Delete ended tokens whose ``exp`` is older, finished requests and logged events, ``at_most`` of each kind.
 
         Keys are never deleted, nor the last token of a workspace that is still configured.
         """
-        pruning.prune_tokens(self._connection, tokens_before)
-        pruning.prune_requests(self._connection, audit_before)
-        return chain.prune_events(self._connection, audit_before)
+        tokens = pruning.prune_tokens(self._connection, tokens_before, at_most)
+        requests = pruning.prune_requests(self._connection, audit_before, at_most)
+        events = chain.prune_events(self._connection, audit_before, at_most)
+        return Pruned(events, more=at_most in (tokens, requests, events))

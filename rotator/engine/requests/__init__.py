@@ -86,7 +86,8 @@ def _carry_out(run: Run, request: RequestRow, reading: Reading) -> None:
     except Exception as error:  # noqa: BLE001 - the edge of a unit of work: a request that fails is answered once
         refuse(run, request, reading, f"internal error: {type(error).__name__}: {error}")
     else:
-        answer(run, request, run.outcomes.pop(request.nonce))
+        if request.nonce in run.outcomes:  # else it goes on in the next tick
+            answer(run, request, run.outcomes.pop(request.nonce))
     finally:
         run.outcomes.pop(request.nonce, None)
 
@@ -95,7 +96,8 @@ def _handle(run: Run, request: RequestRow, reading: Reading) -> None:
     handler = HANDLERS.get(request.kind)
     if handler is None:
         raise RefusedError(f"this version knows no request {request.kind!r}")
-    if written_down(run, request.nonce) is None:  # else it was begun: what is revoked by then is carried to its end
+    begun = run.accepting is not None and run.accepting.nonce == request.nonce
+    if not begun and written_down(run, request.nonce) is None:  # what was begun is carried to its end
         require_recent(request, trusted_time(run, reading))
     handler(run, request, reading)
 

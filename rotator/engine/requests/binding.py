@@ -18,7 +18,7 @@ from rotator.core.model import Jti, KeysetName, Kid, Phase, WorkspaceId, Workspa
 from rotator.core.planner import IN_SET
 from rotator.core.policy import Policy
 from rotator.core.timeguard import SMALLEST_STEP, ClockMark
-from rotator.core.tokens import survey_sync
+from rotator.core.tokens import SyncSurvey, survey_sync
 from rotator.engine.run import Run
 from rotator.engine.timekeeping import judge_clock
 from rotator.errors import RefusedError
@@ -110,31 +110,34 @@ def waiting_config(run: Run) -> Policy:
 
 def _config(run: Run, snapshot: Snapshot, _draft: RequestRow, _reading: Reading) -> Bound:
     policy = waiting_config(run)
-    return {"config": policy.digest, **_dropped(snapshot, policy)}
+    return {"config": policy.digest, **_dropped(survey_sync(snapshot.workspaces(), policy))}
 
 
-def _dropped(snapshot: Snapshot, policy: Policy) -> Bound:
-    removed = survey_sync(snapshot.workspaces(), policy).removed
-    names = json.dumps(sorted(removed))
-    return {"drops": len(removed), "dropped": hashlib.sha256(names.encode()).hexdigest()}
+def _dropped(survey: SyncSurvey) -> Bound:
+    names = json.dumps(sorted(survey.removed))
+    return {"drops": len(survey.removed), "dropped": hashlib.sha256(names.encode()).hexdigest()}
 
 
-def require_config(run: Run, snapshot: Snapshot, request: RequestRow) -> Policy:
-    """Return the config that was accepted; raise :class:`RefusedError` where another waits, or it drops others now."""
+def require_config(run: Run, request: RequestRow) -> Policy:
+    """Return the config that was accepted; raise :class:`RefusedError` where another waits."""
     policy = waiting_config(run)
     if policy.digest != request.bound.get("config"):
         raise RefusedError(
             "another config waits now than the one that was accepted: its files were changed since. See what it drops "
             "(rotator status, rotator check), and accept that if it is meant: rotator config accept --reason WHY"
         )
-    found, seen = _dropped(snapshot, policy), request.bound
+    return policy
+
+
+def require_same_drops(survey: SyncSurvey, request: RequestRow) -> None:
+    """Raise :class:`RefusedError` where the config drops other workspaces than when it was accepted."""
+    found, seen = _dropped(survey), request.bound
     if found != {name: seen.get(name) for name in found}:
         raise RefusedError(
             f"the config was accepted when it dropped {seen.get('drops')} workspaces, and now it drops "
             f"{found['drops']}, or others: the database was changed since. See what it drops (rotator status), and "
             "accept that if it is meant: rotator config accept --reason WHY"
         )
-    return policy
 
 
 # -------------------------------------------------------------------------------------------------------------- clock
