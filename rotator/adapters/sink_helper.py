@@ -336,7 +336,7 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 
 
 @contextmanager
-def _ending() -> Iterator[None]:
+def ending() -> Iterator[None]:
     """End at once, whatever a thread waits for."""
     try:
         yield
@@ -346,11 +346,16 @@ def _ending() -> Iterator[None]:
         os._exit(0)
 
 
+def ignore_signals() -> None:
+    """Ignore what is sent to the whole service: it is the parent's to act on."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> None:
     """Serve the parent at the other end of standard input."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a signal to the whole service is the parent's to act on
-    with _ending(), socket.socket(fileno=sys.stdin.fileno()) as connection:
+    ignore_signals()
+    with ending(), socket.socket(fileno=sys.stdin.fileno()) as connection:
         serve(connection)
 
 

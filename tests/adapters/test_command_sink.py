@@ -55,10 +55,12 @@ def log() -> Log:
 def runner(log: Log) -> Iterator[CommandRunner]:
     """Give a runner, and make sure that its deliveries leave no descriptor, thread or child behind."""
     runner = CommandRunner(log, termination_grace=timedelta(seconds=0.3))
+    runner.deliver(CommandSink(("/bin/true",)), PARCEL)  # what starts commands stays
     descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
     yield runner
     assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors  # fewer: an earlier test's runner went
     assert threading.active_count() == threads
+    runner.close()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.dead_mount import DeadMount
 from tests.e2e.world import Site, running, start, wait_for
 from tests.patience import wait_until
 
@@ -47,6 +48,15 @@ def frozen(tmp_path: Path) -> Iterator[Frozen]:
     if os.geteuid() != 0 or shutil.which("fsfreeze") is None:
         pytest.skip("needs root, and fsfreeze")
     made = Frozen(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dead(tmp_path: Path) -> Iterator[DeadMount]:
+    if os.geteuid() != 0 or not Path("/dev/fuse").exists():
+        pytest.skip("needs root, and FUSE")
+    made = DeadMount(tmp_path / "dead")
     yield made
     made.close()
 
@@ -124,6 +134,43 @@ def test_commands_that_hang_leave_room_for_one_that_is_healthy(tmp_path: Path) -
     with running(site) as daemon:
         wait_for(lambda: taken.exists() and taken.read_text() != "", daemon, "the healthy one has its token")
         assert site.query("SELECT count(*) FROM deliveries WHERE attempts > 0") == [(0,)]
+
+
+@pytest.mark.parametrize("ends", ["stopped", "killed"])
+def test_a_program_that_lies_on_a_dead_mount_holds_up_nothing_beside_it(
+    tmp_path: Path, dead: DeadMount, ends: str
+) -> None:
+    """It cannot be started, and what starts it can be neither killed nor waited for: and nothing of ours is kept."""
+    site = Site(tmp_path)
+    taken, written = tmp_path / "taken", tmp_path / "out" / "token"
+    write_config(
+        site,
+        {
+            "dead": f"command: {{run: [{dead.mount}/push], timeout: 1s}}",
+            "zoe": f"command: {{run: [/bin/sh, -c, 'cat > {taken}']}}",
+            "file": f"file: {{path: {written}}}",
+        },
+    )
+    with running(site) as daemon:
+        wait_for(lambda: taken.exists() and taken.read_text() != "" and written.exists(), daemon, "the healthy ones")
+        wait_for(lambda: f"{dead.mount}/push could not be started" in daemon.log.read_text(), daemon, "it is said")
+        wait_for(
+            lambda: any(problem["subject"].startswith("delivery:dead:") for problem in site.json("status")["problems"]),
+            daemon,
+            "status names it",
+        )
+        if ends == "stopped":
+            assert daemon.stop() == 0
+        else:
+            daemon.kill()
+    taken.unlink()
+    written.unlink()
+    again = start(site, log="again.log")
+    try:
+        wait_for(lambda: "daemon.ready" in again.log.read_text(), again, "a new daemon is ready beside what hangs")
+        wait_for(written.exists, again, "the file that was taken away is written again")
+    finally:
+        assert again.stop() == 0
 
 
 def test_a_first_delivery_that_fails_is_said_and_leaves_no_zero(tmp_path: Path) -> None:

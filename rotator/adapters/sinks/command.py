@@ -9,17 +9,27 @@ import base64
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Final
 
+from rotator.adapters.command_helper import NOT_EXECUTED, NUMBER
+from rotator.adapters.isolated import start_isolated
+from rotator.adapters.sink_helper import LENGTH
 from rotator.adapters.sinks.file import rfc3339
+from rotator.adapters.sinks.helpers import LEFT_BEHIND_AT_MOST
 from rotator.core.model import SinkId, WorkspaceId
 from rotator.core.policy import CommandSink
 from rotator.core.secret import MASK, Secret
@@ -29,6 +39,9 @@ from rotator.ports import Parcel
 
 TERMINATION_GRACE: Final = timedelta(seconds=2)
 """Between SIGTERM and SIGKILL."""
+
+CLOSING: Final = timedelta(seconds=2)
+"""How long the process that starts commands may take to end by itself."""
 
 WINDOW_BYTES: Final = 64 * 1024
 """How much of the end of the output is masked, …"""
@@ -54,8 +67,12 @@ class CommandRunner:
         self._on_output = on_output
         self._termination_grace = termination_grace
         self._cancelled = os.eventfd(0, os.EFD_CLOEXEC)
+        self._starter: Final = _Starter()
         self._told: dict[tuple[WorkspaceId, SinkId], int] = {}
         """Hashes of what each sink printed last."""
+        self._left: Final = Counter[str]()
+        """How many processes that cannot be killed wait in the kernel, by program."""
+        self._changing: Final = threading.Lock()
 
     def __del__(self) -> None:
         os.close(self._cancelled)
@@ -64,21 +81,33 @@ class CommandRunner:
         """End commands that are running now, and each later one at once."""
         os.eventfd_write(self._cancelled, 1)
 
+    def close(self) -> None:
+        """End the process that starts commands, and wait for its end."""
+        self._starter.close()
+
     def deliver(self, sink: CommandSink, parcel: Parcel) -> None:
         """Run the command and wait for it; exit status 0 within the timeout means that it took the token.
 
         Raises :class:`~rotator.errors.DeliveryError` otherwise, of the kind :class:`~rotator.errors.SinkHungError` when
         it had to be killed.
         """
-        process, pidfd, output = _start(sink, parcel)
+        program = sink.run[0]
+        with self._changing:
+            left = self._left[program]
+        if left >= LEFT_BEHIND_AT_MOST:
+            raise SinkHungError(
+                f"{program} hangs: {left} processes wait in the kernel and cannot be killed. Nothing more is "
+                "tried before they are let go: look at them with ps, and at the file systems that the program needs"
+            )
+        command, output = self._start(sink, parcel)
         try:
-            problem, hung = self._finish(process, pidfd, sink.timeout)
+            problem, hung = self._finish(command, sink)
         finally:
             content, cut = output.finish()
             text = printable(content, parcel.token, cut=cut)
         self._tell(sink, parcel.workspace, text)
         if problem:
-            raise (SinkHungError if hung else DeliveryError)(f"{sink.run[0]} {problem}")
+            raise (SinkHungError if hung else DeliveryError)(f"{program} {problem}")
 
     def _tell(self, sink: CommandSink, workspace: WorkspaceId, text: str) -> None:
         """Report what was printed, unless it is what the same sink printed the last time."""
@@ -88,67 +117,213 @@ class CommandRunner:
         if text and before != hash(text):
             self._on_output(workspace, text)
 
-    def _finish(self, process: "subprocess.Popen[bytes]", pidfd: int, timeout: timedelta) -> tuple[str, bool]:
+    def _start(self, sink: CommandSink, parcel: Parcel) -> "tuple[_Command, _Output]":
+        """Begin to start the command; return it with its output."""
+        try:
+            output = _Output()
+            try:
+                with _filled_pipe(parcel.token.reveal().encode()) as stdin:
+                    command = self._starter.start(sink.run, _environment(parcel), stdin, output.write_fd)
+                output.close_writer()
+            except BaseException:
+                output.finish()
+                raise
+        except OSError as error:
+            raise DeliveryError(_not_started(sink, error)) from error
+        return command, output
+
+    def _finish(self, command: "_Command", sink: CommandSink) -> tuple[str, bool]:
         """Wait for the end of the command and of its group; return what is wrong, if anything, and whether it hung."""
+        give_up_at = time.monotonic() + sink.timeout.total_seconds()
         problem, hung = "", False
         try:
-            ready = _wait((pidfd, self._cancelled), timeout)
-            if pidfd not in ready:
-                problem, hung = (_STOPPED, False) if ready else (_timed_out(timeout), True)
-                _signal_group(process, signal.SIGTERM)
-                _wait((pidfd,), self._termination_grace)
+            found = command.wait(self._cancelled, give_up_at)
+            if found is not Found.ENDED:
+                stopped = found is Found.CANCELLED
+                problem, hung = (_STOPPED, False) if stopped else (_timed_out(sink, executed=command.executed), True)
+                command.signal(signal.SIGTERM)
+                command.wait(None, time.monotonic() + self._termination_grace.total_seconds())
         finally:
-            _signal_group(process, signal.SIGKILL)
-            ended = _wait((pidfd,), self._termination_grace)
-            os.close(pidfd)
-        if not ended:
-            # Stuck in the kernel, or another user's by setuid: the loop must not wait for it, nor leave a zombie.
-            threading.Thread(target=process.wait, name="command-reaper", daemon=True).start()
-            return f"{problem}; it cannot be killed (pid {process.pid}), look at it with ps", True
-        status = process.wait()
-        return problem or _status_problem(status), hung
+            command.signal(signal.SIGKILL)
+            found = command.wait(None, time.monotonic() + self._termination_grace.total_seconds())
+            if found is not Found.ENDED:
+                self._leave(command, sink.run[0])
+            else:
+                command.close()
+        if found is not Found.ENDED:
+            return f"{problem}; it cannot be killed (pid {command.pid}), look at it with ps", True
+        if command.error is not None:
+            return problem or _not_started(sink, command.error).removeprefix(f"{sink.run[0]} "), hung
+        return problem or _status_problem(command.status), hung
+
+    def _leave(self, command: "_Command", program: str) -> None:
+        """Leave a command behind that is stuck in the kernel, or another user's by setuid: nobody waits for it."""
+        with self._changing:
+            self._left[program] += 1
+
+        def reap() -> None:
+            command.wait(None, None)
+            command.close()
+            with self._changing:
+                self._left[program] -= 1
+
+        threading.Thread(target=reap, name="command-reaper", daemon=True).start()
 
 
-def _start(sink: CommandSink, parcel: Parcel) -> "tuple[subprocess.Popen[bytes], int, _Output]":
-    """Start the command; return it with a descriptor that becomes ready at its end, and its output."""
-    try:
-        output = _Output()
-        try:
-            with _filled_pipe(parcel.token.reveal().encode()) as stdin:
-                process = subprocess.Popen(  # noqa: S603  # argv as the owner of the config wrote it, no shell
-                    sink.run,
-                    stdin=stdin,
-                    stdout=output.write_fd,
-                    stderr=output.write_fd,
-                    cwd="/",
-                    env=_environment(parcel),
-                    start_new_session=True,
-                )
-            output.close_writer()
+class _Starter:
+    """The process that starts commands: whoever executes a program that lies on a dead mount hangs with it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._changing: Final = threading.Lock()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it. What it started goes on."""
+        with self._changing:
+            self._end()
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        if self._process is not None:
             try:
-                return process, os.pidfd_open(process.pid), output
-            except OSError:
-                _signal_group(process, signal.SIGKILL)
-                process.wait()
-                raise
-        except BaseException:
-            output.finish()
-            raise
-    except OSError as error:
-        raise DeliveryError(_not_started(sink, error)) from error
+                self._process.wait(CLOSING.total_seconds())
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()  # it touches nothing that it could wait for
+        self._socket = self._process = None
 
+    def start(self, run: Sequence[str], environ: Mapping[str, str], stdin: int, output: int) -> "_Command":
+        """Have a command started; what comes of that is found by waiting for it."""
+        frame = json.dumps([list(run), dict(environ)]).encode()
+        with ExitStack() as stack:
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            undone = stack.enter_context(ExitStack())
+            undone.callback(ours.close)
+            why, to_say = os.pipe()
+            stack.callback(os.close, to_say)
+            undone.callback(os.close, why)
+            self._hand_over([theirs.fileno(), stdin, output, to_say])
+            theirs.close()
+            with suppress(BrokenPipeError, ConnectionResetError):  # waiting for it finds out
+                ours.sendall(LENGTH.pack(len(frame)) + frame)
+            undone.pop_all()
+            return _Command(ours, why)
+
+    def _hand_over(self, descriptors: Sequence[int]) -> None:
+        with self._changing:
+            if self._socket is not None:
+                try:
+                    socket.send_fds(self._socket, [b"+"], descriptors)
+                except (BrokenPipeError, ConnectionResetError):
+                    self._end()
+                else:
+                    return
+            self._process, self._socket = start_isolated(HELPER)
+            socket.send_fds(self._socket, [b"+"], descriptors)
+
+
+class Found(Enum):
+    """What came first."""
+
+    ENDED = auto()
+    CANCELLED = auto()
+    NOTHING = auto()
+
+
+class _Command:
+    """A command that is being started, or runs, or ended."""
+
+    def __init__(self, connection: socket.socket, why: int) -> None:
+        self._socket = connection
+        self._why = why
+        self.pid = 0
+        """Zero before it is known."""
+        self.executed = False
+        """The program itself runs, or ran."""
+        self.error: OSError | None = None
+        """Why it does not."""
+        self.status: int | None = None
+        """With which it ended; None before."""
+
+    def wait(self, cancelled: int | None, until: float | None) -> Found:
+        """Wait for its end, until a moment of the monotonic clock, or until ``cancelled`` becomes ready."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if not (self.executed or self.error):
+            poll.register(self._why, select.POLLIN)
+        if cancelled is not None:
+            poll.register(cancelled, select.POLLIN)
+        while self.status is None or not (self.executed or self.error):
+            left = None if until is None else max(0.0, until - time.monotonic()) * 1000
+            ready = dict(poll.poll(left))
+            if not ready:
+                return Found.NOTHING
+            if self._why in ready:
+                poll.unregister(self._why)
+                self._take_why(os.read(self._why, NUMBER.size))
+            if self._socket.fileno() in ready:
+                self._take_number(self._socket.recv(NUMBER.size, socket.MSG_WAITALL))
+                if self.status is not None:
+                    poll.unregister(self._socket)
+            elif cancelled is not None and cancelled in ready:
+                return Found.CANCELLED
+        return Found.ENDED
+
+    def _take_why(self, said: bytes) -> None:
+        if said:
+            number = NUMBER.unpack(said)[0]
+            self.error = OSError(number, os.strerror(number))
+        else:
+            self.executed = True
+
+    def _take_number(self, said: bytes) -> None:
+        """Take in its process id, why there is none, or its status."""
+        number = NUMBER.unpack(said)[0] if len(said) == NUMBER.size else None
+        if number is None:
+            self.error = OSError(errno.EMFILE, _NOT_TAKEN)
+            self.status = NOT_EXECUTED
+        elif self.pid:
+            self.status = number
+        elif number > 0:
+            self.pid = number
+        else:
+            self.error = OSError(-number, os.strerror(-number))
+            self.status = NOT_EXECUTED
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal its group. Its leader is not reaped before :meth:`close`, so the number cannot mean another group."""
+        if not self.pid:
+            return
+        with suppress(PermissionError):  # a member that changed its user; the wait that follows finds out
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:  # it has no group of its own yet, and a program that hangs never gets that far
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """Have it reaped."""
+        self._socket.close()
+        os.close(self._why)
+
+
+HELPER: Final = "rotator.adapters.command_helper"
+_NOT_TAKEN: Final = "the process that starts commands ended, or has too many open files"
 
 _STOPPED: Final = "was ended because rotator stops; the delivery stays due"
 
 
-def _timed_out(timeout: timedelta) -> str:
-    return f"did not end within {timeout.total_seconds():g} s and was killed: make it faster, or raise its timeout"
-
-
-def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """Signal the command's group. Its leader is not reaped yet, so the number cannot mean another group."""
-    with contextlib.suppress(PermissionError):  # a member that changed its user; the wait that follows finds out
-        os.killpg(process.pid, number)
+def _timed_out(sink: CommandSink, *, executed: bool) -> str:
+    seconds = f"{sink.timeout.total_seconds():g} s"
+    if not executed:
+        return f"could not be started within {seconds}: see to the file system that it, or its interpreter, lies on"
+    return f"did not end within {seconds} and was killed: make it faster, or raise its timeout"
 
 
 def _environment(parcel: Parcel) -> dict[str, str]:
@@ -161,7 +336,9 @@ def _environment(parcel: Parcel) -> dict[str, str]:
     }
 
 
-def _status_problem(status: int) -> str:
+def _status_problem(status: int | None) -> str:
+    if status is None:
+        return ""
     if status < 0:
         return f"was killed by {signal.Signals(-status).name} before it took the token"
     if status:
@@ -180,14 +357,6 @@ def _not_started(sink: CommandSink, error: OSError) -> str:
             return f"{program} is no program and has no first line that names its interpreter: begin it with #!/bin/sh"
         case _:
             return f"{program} cannot be run: {error.strerror or error}; see that it is a program of this machine"
-
-
-def _wait(fds: tuple[int, ...], timeout: timedelta) -> frozenset[int]:
-    """Return the descriptors that became ready; none at the timeout."""
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, select.POLLIN)
-    return frozenset(fd for fd, _ in poll.poll(timeout.total_seconds() * 1000))
 
 
 @contextlib.contextmanager
