@@ -26,15 +26,33 @@ class Hazards:
     files_until_full: int = 0
     """Files that still fit before ``disk_full`` shows: a set whose writing stops half way."""
     store_locked: bool = False
+    signal: str = ""
+    """Sent to the process, which has not acted on it yet: HUP or TERM."""
+    arrived: bool = False
+    """It was asked for amid a tick, and cut that short."""
+    _asked_before: int = 0
     _dies_after: bool = False
 
     def arm(self, steps: int, *, after: bool) -> None:
         """Let the process die at the ``steps``-th durable step from now."""
         self.steps_left, self.after = steps, after
 
+    def send(self, signal: str, asked_before: int) -> None:
+        """Let a signal come once the process has asked so often whether one did."""
+        self.signal, self.arrived, self._asked_before = signal, False, asked_before
+
+    def called_away(self) -> bool:
+        """Tell the process whether it is to end its step: from when a signal came."""
+        if self.signal and self._asked_before:
+            self._asked_before -= 1
+        elif self.signal:
+            self.arrived = True
+        return self.arrived
+
     def disarm(self) -> None:
-        """Forget an armed death that never came."""
+        """Forget an armed death, or a signal, that never came."""
         self.steps_left = 0
+        self.signal, self.arrived = "", False
         self._dies_after = False
 
     def before(self, step: str) -> None:

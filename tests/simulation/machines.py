@@ -22,6 +22,18 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True)
+class Signalled:
+    """A process is told to end, or to load its config, amid a tick: between any two of the pieces that it works in."""
+
+    replica: int
+    signal: str
+    pieces: int
+
+    def apply(self, world: World) -> None:
+        world.replica(self.replica).hazards.send(self.signal, self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
 class Outage:
     """One process is down; its web server goes on."""
 

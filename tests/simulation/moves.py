@@ -21,6 +21,7 @@ from tests.simulation.machines import (
     KekAway,
     MintFails,
     Outage,
+    Signalled,
     SinkFails,
     SinkLoses,
     StoreLocked,
@@ -86,6 +87,7 @@ def far_off(random: Random) -> timedelta:
 TABLE: tuple[tuple[int, Draw], ...] = (
     (8, lambda _r, _s: Nothing()),
     (12, lambda r, _s: Crash(r.randrange(3), r.randint(1, 40), r.random() < 0.5)),
+    (8, lambda r, _s: Signalled(r.randrange(3), r.choice(("HUP", "TERM")), r.randrange(60))),
     (6, lambda r, s: Outage(r.randrange(3), spell(r, s))),
     (3, lambda r, _s: Blackout(r.choice((HOUR, DAY, 5 * DAY, 20 * DAY, 45 * DAY)), 12 * HOUR)),
     (3, lambda r, s: WrongAtBoot(r.choice((-4000, -400, -40, 40, 400)) * DAY, spell(r, s))),

@@ -303,6 +303,7 @@ class World:
         run = Run(
             self.surround(around), self.policy, minting=InTurn, key_makers=InTurn, compare_interval=self.setting.compare
         )
+        run.stopping = replica.hazards.called_away
         runs.append(run)
         return run
 
@@ -360,6 +361,8 @@ class World:
         except RotatorError as error:  # as the daemon does: logged, and tried again soon
             replica.failure = str(error)
             replica.outcome = Outcome(self.clock.wall + MINUTE)
+        if replica.hazards.arrived:
+            self._act_on_signal(replica)
         if self.unreconciled and _has_looked(replica):
             self.unreconciled = False
             self.forget_absent()
@@ -368,6 +371,17 @@ class World:
             return False
         carried = replica.carriers.carry()
         return carried or replica.outcome.more or (replica.outcome.next_due <= self.clock.wall and not replica.failure)
+
+    def _act_on_signal(self, replica: Replica) -> None:
+        """Do what the daemon does after a tick that a signal cut short: end, or load the config and go on."""
+        signal = replica.hazards.signal
+        replica.hazards.disarm()
+        self.injected[f"SIG{signal} amid a tick"] += 1
+        if signal == "TERM":
+            replica.carriers.waiting.clear()
+            self.stop(replica, self.setting.grain)
+        else:
+            replica.reload = True
 
     def _reload(self, replica: Replica, engine: Engine) -> None:
         replica.reload = False
