@@ -2,13 +2,13 @@
 
 import sys
 
-from tests.benchmarks import deliver, idle, interrupted, issue, revoke, start
+from tests.benchmarks import deliver, idle, interrupted, issue, keysets, revoke, start
 from tests.benchmarks import help as help_command
 
 
 def main() -> None:
     del sys.argv[1:]
-    for benchmark in (issue, revoke, deliver, idle, start, help_command, interrupted):
+    for benchmark in (issue, revoke, deliver, idle, start, keysets, help_command, interrupted):
         print(f"== {benchmark.__name__.rpartition('.')[2]}", flush=True)
         benchmark.main()
         print(flush=True)

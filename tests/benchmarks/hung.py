@@ -1,7 +1,8 @@
 """Sinks that hang beside healthy ones, each of which is always to hold a valid token.
 
-Forty commands that hang, four file systems that hang (made by root on loop devices and frozen, as a dead network mount
-hangs), and a hundred files. Then how long until `status` names what hangs, how long a stop takes, and the next start.
+Forty commands and four file systems (made by root on loop devices, frozen, as a dead network mount hangs) hang from one
+moment on, when each sink has a token; a hundred files do not. Then in which part of its grace `status` names what
+hangs, how long a stop takes, and the next start.
 
     python -m tests.benchmarks.hung [--minutes 10] [--commands 40] [--mounts 4] [--files 100]
 """
@@ -14,14 +15,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 GRACE_SECONDS = 60
 STOP_SECONDS = 5.0
+NAMED_WITHIN = 0.25
+"""Of the grace."""
+ASKING_SECONDS = 3
+"""How long it may take to ask."""
 
 
 def run(*command: str | Path, check: bool = True) -> bool:
@@ -29,15 +37,14 @@ def run(*command: str | Path, check: bool = True) -> bool:
 
 
 @contextmanager
-def frozen(root: Path, number: int) -> Iterator[Path]:
-    """Give a mounted file system that hangs."""
+def mounted(root: Path, number: int) -> Iterator[Path]:
+    """Give a mounted file system that may be frozen."""
     image, mount = root / f"image{number}", root / f"mount{number}"
     mount.mkdir()
     with image.open("wb") as file:
         file.truncate(16 << 20)
     run("mkfs.ext4", "-q", image)
     run("mount", "-o", "loop", image, mount)
-    run("fsfreeze", "-f", mount)
     try:
         yield mount
     finally:
@@ -46,6 +53,12 @@ def frozen(root: Path, number: int) -> Iterator[Path]:
             if run("umount", mount, check=False):
                 break
             time.sleep(0.1)
+
+
+PUSH = """#!/bin/sh
+if [ -e {root}/hangs ]; then exec sleep 3600; fi
+cat > {root}/pushed-$1
+"""
 
 
 def write_config(root: Path, mounts: Sequence[Path], options: argparse.Namespace) -> None:
@@ -59,7 +72,7 @@ def write_config(root: Path, mounts: Sequence[Path], options: argparse.Namespace
         "workspaces:",
     ]
     lines += [
-        f"  a-command{number}: {{deliver: [command: {{run: [/bin/sleep, '3600'], timeout: 4m}}]}}"
+        f"  a-command{number}: {{deliver: [command: {{run: [/bin/sh, {root}/push, '{number}'], timeout: 4m}}]}}"
         for number in range(options.commands)
     ]
     for number, mount in enumerate(mounts):
@@ -69,6 +82,7 @@ def write_config(root: Path, mounts: Sequence[Path], options: argparse.Namespace
         for number in range(options.files)
     ]
     (root / "config.yaml").write_text("\n".join(lines) + "\n")
+    (root / "push").write_text(PUSH.format(root=root))
 
 
 def start(root: Path) -> subprocess.Popen[str]:
@@ -97,9 +111,37 @@ def ends_at(token: Path) -> float:
 
 
 def named(root: Path) -> set[str]:
+    """Return what `status` names, by its subjects."""
     command = [sys.executable, "-m", "rotator", "status", "--json", "--config", "config.yaml"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     return {problem["subject"] for problem in json.loads(done.stdout)["problems"]}
+
+
+def watch_what_hangs(root: Path, hung: Mapping[str, str], until: threading.Event) -> dict[str, float]:
+    """Ask again and again until each workspace in ``hung`` is named; return when each was.
+
+    By itself (``delivery:WORKSPACE:SINK``) or with all that hangs on what it hangs on, which is the value.
+    """
+    found: dict[str, float] = {}
+    while len(found) < len(hung) and not until.is_set():
+        subjects = named(root)
+        for workspace in hung.keys() - found.keys():
+            if any(subject.startswith((f"delivery:{workspace}:", hung[workspace])) for subject in subjects):
+                found[workspace] = time.time()
+        until.wait(0.5)
+    return found
+
+
+def due_since(root: Path, since: float) -> dict[str, float]:
+    """Return when the first token was issued for each workspace after a moment: from then on its sink was late."""
+    found: dict[str, float] = {}
+    for line in (root / "daemon.log").read_text().splitlines():
+        if '"token.issued"' in line:
+            event = json.loads(line)
+            moment = datetime.fromisoformat(event["timestamp"]).timestamp()
+            if moment >= since:
+                found.setdefault(event["workspace"], moment)
+    return found
 
 
 def main() -> None:
@@ -112,26 +154,40 @@ def main() -> None:
     problems: list[str] = []
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        mounts = [stack.enter_context(frozen(root, number)) for number in range(options.mounts)]
+        mounts = [stack.enter_context(mounted(root, number)) for number in range(options.mounts)]
         write_config(root, mounts, options)
+        hung = {f"a-command{number}": "command:/bin/sh" for number in range(options.commands)}
+        hung |= {f"b-mount{number}": f"filesystem:{mount}#" for number, mount in enumerate(mounts)}
         daemon = start(root)
-        begun = time.monotonic()
+        begun, over = time.monotonic(), threading.Event()
         tokens = [root / "healthy" / str(number) / "token" for number in range(options.files)]
-        while not all(ends_at(token) for token in tokens):
+        others = [root / f"pushed-{number}" for number in range(options.commands)]
+        others += [mount / "token" for mount in mounts]
+        while not all(ends_at(token) for token in (*tokens, *others)):
             time.sleep(0.1)
-        print(f"every healthy sink has its first token after {time.monotonic() - begun:.2f} s")
-        least, looks, found_after = float(GRACE_SECONDS), 0, 0.0
+        print(f"every sink has its first token after {time.monotonic() - begun:.2f} s")
+        (root / "hangs").touch()
+        for mount in mounts:
+            run("fsfreeze", "-f", mount)
+        hangs_since = time.time()
+        asking = stack.enter_context(ThreadPoolExecutor())
+        stack.callback(over.set)
+        watching = asking.submit(watch_what_hangs, root, hung, over)
+        least, looks = float(GRACE_SECONDS), 0
         while time.monotonic() - begun < options.minutes * 60:
             left = min(ends_at(token) for token in tokens) - time.time()
             least, looks = min(least, left), looks + 1
-            if not found_after and time.monotonic() - begun > 10:
-                subjects = named(root)
-                mounted = sum(subject.startswith("filesystem:") for subject in subjects)
-                if mounted == options.mounts and any(subject.startswith("command:") for subject in subjects):
-                    found_after = time.monotonic() - begun
             time.sleep(0.5)
         print(f"{looks} looks at {options.files} sinks: the least that a token was still valid is {least:.1f} s")
-        print(f"status names all that hangs after {found_after:.1f} s; the grace is {GRACE_SECONDS} s")
+        over.set()
+        found, due = watching.result(), due_since(root, hangs_since)
+        parts = [(found[name] - due[name]) / GRACE_SECONDS for name in found.keys() & due.keys()]
+        print(
+            f"status names {len(found)} of {len(hung)} sinks that hang, the last of them when {max(parts):.0%} of their"
+            f" grace of {GRACE_SECONDS} s was gone"
+        )
+        if len(parts) < len(hung) or max(parts) > NAMED_WITHIN + ASKING_SECONDS / GRACE_SECONDS:
+            problems.append("not all that hangs was named in time")
         if least <= 0:
             problems.append("a healthy sink held no valid token")
         stopped = time.monotonic()
