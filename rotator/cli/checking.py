@@ -47,12 +47,12 @@ class CheckReport:
 
 def check_config(option: Path | None) -> CheckReport:
     """Check the config and its arithmetic alone; raise :class:`ConfigError` for one that is wrong."""
-    return _report(load_config(option, looks_at_sinks=False), (), ())
+    return _report(load_config(option), (), ())
 
 
 def check_all(option: Path | None) -> CheckReport:
     """Check everything; raise :class:`ConfigError` for a config that is wrong."""
-    config = load_config(option)
+    config = load_config(option, looks_at_sinks=True)
     machine = tuple(
         MachineFinding(
             subject=found.subject,

@@ -40,8 +40,11 @@ def chosen_path(option: Path | None) -> Path:
     return config_path(option, os.environ)
 
 
-def load_config(option: Path | None, *, looks_at_sinks: bool = True) -> Config:
-    """Load the config in full; raise :class:`ConfigError` with everything that is wrong."""
+def load_config(option: Path | None, *, looks_at_sinks: bool = False) -> Config:
+    """Load the config in full; raise :class:`ConfigError` with everything that is wrong.
+
+    ``looks_at_sinks``: warn of links in their paths. Whoever does not warn does without: a dead mount answers nobody.
+    """
     return load(chosen_path(option), os.environ, now=SystemClock().read().now, looks_at_sinks=looks_at_sinks)
 
 

@@ -90,18 +90,19 @@ def write_config(
     verify_url: str = "",
     sinks: Sequence[Mapping[str, object]] = (),
 ) -> None:
-    entries: dict[str, object] = {f"w{number:06}": {"roles": ["admin"]} for number in range(workspaces)}
-    entries |= {f"s{number:06}": {"deliver": [sink]} for number, sink in enumerate(sinks)}
+    entries = {f"w{number:06}": {"roles": ["admin"]} for number in range(workspaces)}
     (directory / "workspaces.json").write_text(json.dumps({"workspaces": entries}))
     sets = [f"  victim{number}: {{}}" for number in range(rounds)]
     sets += [f"  rsa{number}: {{algorithm: RS256}}" for number in range(keysets)]
+    delivered = {f"s{number:06}": {"deliver": [sink]} for number, sink in enumerate(sinks)}
     verified = f", verify_url: '{verify_url}'" if verify_url else ""
     (directory / "config.yaml").write_text(
         "issuer: https://tokens.example.com\n"
         "consumers: {max_cache: 1s}\nclock_skew: 1s\n"
         f"publish: {{lag: 1s{verified}}}\n"
         "control: {socket: rotator-data/control.sock}\n"
-        "defaults: {audience: [api]}\nkeysets:\n" + "\n".join(sets) + "\ninclude: [workspaces.json]\n"
+        "defaults: {audience: [api]}\nkeysets:\n" + "\n".join(sets) + "\n"
+        f"workspaces: {json.dumps(delivered)}\ninclude: [workspaces.json]\n"
     )
 
 

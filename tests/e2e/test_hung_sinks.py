@@ -137,16 +137,15 @@ def test_commands_that_hang_leave_room_for_one_that_is_healthy(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("ends", ["stopped", "killed"])
-def test_a_program_that_lies_on_a_dead_mount_holds_up_nothing_beside_it(
-    tmp_path: Path, dead: DeadMount, ends: str
-) -> None:
-    """It cannot be started, and what starts it can be neither killed nor waited for: and nothing of ours is kept."""
+def test_what_lies_on_a_dead_mount_holds_up_nothing_beside_it(tmp_path: Path, dead: DeadMount, ends: str) -> None:
+    """A program that cannot be started, and a file: what asks for them can be neither killed nor waited for."""
     site = Site(tmp_path)
     taken, written = tmp_path / "taken", tmp_path / "out" / "token"
     write_config(
         site,
         {
             "dead": f"command: {{run: [{dead.mount}/push], timeout: 1s}}",
+            "lost": f"file: {{path: {dead.mount}/token}}",
             "zoe": f"command: {{run: [/bin/sh, -c, 'cat > {taken}']}}",
             "file": f"file: {{path: {written}}}",
         },
@@ -163,6 +162,7 @@ def test_a_program_that_lies_on_a_dead_mount_holds_up_nothing_beside_it(
             assert daemon.stop() == 0
         else:
             daemon.kill()
+    assert site.rotator("status", check=False).stdout  # made from the state, for no daemon runs
     taken.unlink()
     written.unlink()
     again = start(site, log="again.log")
