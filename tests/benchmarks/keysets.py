@@ -38,19 +38,21 @@ def counted_statements() -> Iterator[Counter[str]]:
     """Count what reaches any database, by kind."""
     counted: Counter[str] = Counter()
 
-    def before_execute(*arguments: Any) -> None:
-        statement: str = arguments[2]
-        kind = "statements"
-        if statement.startswith("BEGIN"):
-            kind = "commits" if "IMMEDIATE" in statement else "reads"
-        counted[kind] += 1
-        counted["observations"] += OBSERVING in statement
+    def executed(*arguments: Any) -> None:
+        counted["statements"] += 1
+        counted["observations"] += OBSERVING in arguments[2]
 
-    sa.event.listen(sa.Engine, "before_cursor_execute", before_execute)
+    def committed(_connection: sa.Connection) -> None:
+        counted["commits"] += 1
+
+    listeners = {"before_cursor_execute": executed, "commit": committed}
+    for name, listener in listeners.items():
+        sa.event.listen(sa.Engine, name, listener)
     try:
         yield counted
     finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", before_execute)
+        for name, listener in listeners.items():
+            sa.event.remove(sa.Engine, name, listener)
 
 
 def main() -> None:
