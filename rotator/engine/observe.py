@@ -187,7 +187,8 @@ def _nothing_was_served(
 ) -> bool:
     """Tell whether no verifier can hold any set of this keyset yet.
 
-    A file that holds nothing but our own new keys is the first one, written just before a crash.
+    A file that holds nothing but our own new keys is the first one, written just before a crash. Where a key has left
+    already, such a file may have held it, and be gone.
     """
     if row.ever_active or any(sightings):
         return False
@@ -195,7 +196,7 @@ def _nothing_was_served(
     if any(key.origin is not Origin.MADE for key in keys):
         return False
     new = frozenset(key.kid for key in keys if key.phase is Phase.PENDING)
-    if published is not None and not frozenset(published.kids) <= new:
+    if row.next_sequence > len(new) + 1 or (published is not None and not frozenset(published.kids) <= new):
         return False
     if run.around.served is None:
         return True

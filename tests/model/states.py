@@ -335,12 +335,11 @@ def canonical(state: State) -> State:
         set() if snapshot is None else {key.sequence for key in snapshot.keys}
     )
     order = {sequence: place for place, sequence in enumerate(sorted(sequences), 1)}
-    after = len(order) + 1
 
     def renamed(one: Database) -> Database:
         return Database(
             tuple(key._replace(number=name[key.number], sequence=order[key.sequence]) for key in one.keys),
-            after,
+            len(order) + 1 + has_lost_a_key(one),
             one.fingerprint,
             one.ever_active,
             one.wish,
@@ -369,6 +368,12 @@ def canonical(state: State) -> State:
     result = State(state.policy, state.held, database, trees, copied, truth, snapshot)  # type: ignore[arg-type]
     other = swapped(result)
     return min(result, other, key=encode)
+
+
+def has_lost_a_key(database: Database) -> bool:
+    """Tell whether a key left before the first one signed: a set that nobody knows of may have been served then."""
+    there = sum(key.phase == PENDING for key in database.keys)
+    return not database.ever_active and database.next_sequence > there + 1
 
 
 def swapped(state: State) -> State:

@@ -9,7 +9,7 @@ from tests.model.bugs import BUGS, planted
 from tests.model.moves import calm, moves
 from tests.model.states import EMPTY, State, canonical, decode, encode, swapped
 from tests.model.tell import explanation
-from tests.model.walk import Walk, Walked, expand, undisturbed
+from tests.model.walk import Walk, Walked, expand, trapped, undisturbed
 from tests.model.world import is_good
 
 SOON_FOUND = ("a key leaves as", "a manual", "a wish", "a restored", "keys are")
@@ -77,6 +77,22 @@ def test_a_deliberate_bug_is_found_and_told(tmp_path: Path, name: str) -> None:
         walk.close()
     assert told.startswith(f"Broken: {breach.what}\n  at first: policy 0")
     assert told.count("\n") == 1 + 2 * len(steps)
+
+
+def made(state: State, name: str, effect: int = 0) -> State:
+    """Make the move of that name, up to one of its effects."""
+    (follow,) = [follow for each, follow in moves(state) if each == name]
+    return list(follow())[effect]
+
+
+def test_a_first_set_that_nobody_remembers_is_no_excuse(tmp_path: Path) -> None:
+    """It was served, and its writer died before it could say so; then the tree was lost, and its keys were revoked."""
+    state = made(EMPTY, "replica a takes its turn, or dies in it", 3)
+    assert state.trees[0] is not None
+    assert state.database.seen == ((), ())
+    state = made(state, "the tree of a is lost")
+    state = made(state, "revoke the keyset (wait)")
+    assert trapped(canonical(state)) == ""
 
 
 def test_what_raises_is_a_breach_like_any_other() -> None:

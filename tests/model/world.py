@@ -12,7 +12,7 @@ from rotator.core.planner import desired_kids, plan_keyset
 from rotator.core.policy import KeysetPolicy
 from rotator.core.transitions import apply
 from rotator.engine import observe
-from rotator.ports import Sighting
+from rotator.ports import KeysetRow, Sighting
 from tests.model.states import (
     ACTIVE,
     CACHE,
@@ -52,6 +52,15 @@ def in_use(state: State) -> bool:
     return not POLICIES[state.policy].ending or any(truth.ours > 0 and not is_revoked(truth) for truth in state.truth)
 
 
+def _row_of(database: Database) -> KeysetRow:
+    return KeysetRow(
+        name=DEFAULT_KEYSET,
+        due_at=NOW,
+        next_sequence=database.next_sequence,
+        ever_active=database.ever_active,
+    )
+
+
 def observed(state: State, replica: int, *, publish_blocked: bool = False) -> KeysetState:
     """Return what one replica sees, put together as the engine does."""
     database, tree = state.database, state.trees[replica]
@@ -60,7 +69,7 @@ def observed(state: State, replica: int, *, publish_blocked: bool = False) -> Ke
     sightings = sightings_of(database)
     revoked = {key.kid for key in keys if key.phase is Phase.REVOKED}
     published: Any = None if kids is None else SimpleNamespace(kids=kids)
-    row: Any = SimpleNamespace(ever_active=database.ever_active, name=DEFAULT_KEYSET)
+    row = _row_of(database)
     return KeysetState(
         name=DEFAULT_KEYSET,
         keys=keys,
@@ -127,7 +136,16 @@ def _sees(
 ) -> State:
     """Store what one replica's tree is seen to hold; while the clock is held, only that nothing new can be dated."""
     rows: Any = _Rows(state.database)
-    looked: Any = SimpleNamespace(state=seen, row=SimpleNamespace(name=DEFAULT_KEYSET))
+    published: Any = None if seen.published is None else SimpleNamespace(kids=seen.published)
+    looked = observe.Observed(
+        _row_of(state.database),
+        POLICIES[state.policy],
+        seen,
+        {},
+        published,
+        sightings_of(state.database),
+        frozenset(REPLICAS),
+    )
     if state.held:
         observe.begin_anew(_run(state, replica), rows, looked, stood)
     else:
