@@ -31,6 +31,10 @@ SERVED: Final = ReplicaId("@served")
 """The replica that stands for what ``publish.verify_url`` serves: a tree like any other, seen from outside."""
 
 
+FIRST_KEYS: Final = 2
+"""Keys of a first set: the one that is to sign, and its standby."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One keyset with all that is known of it."""
@@ -187,8 +191,8 @@ def _nothing_was_served(
 ) -> bool:
     """Tell whether no verifier can hold any set of this keyset yet.
 
-    A file that holds nothing but our own new keys is the first one, written just before a crash. Where a key has left
-    already, such a file may have held it, and be gone.
+    A file that holds nothing but our own new keys is the first one, written just before a crash. That file may be gone
+    as well: where a key has left already, or more have come than the two that it began with, it held other ones.
     """
     if row.ever_active or any(sightings):
         return False
@@ -196,7 +200,9 @@ def _nothing_was_served(
     if any(key.origin is not Origin.MADE for key in keys):
         return False
     new = frozenset(key.kid for key in keys if key.phase is Phase.PENDING)
-    if row.next_sequence > len(new) + 1 or (published is not None and not frozenset(published.kids) <= new):
+    if row.next_sequence > len(new) + 1 or len(new) > FIRST_KEYS:
+        return False
+    if published is not None and not frozenset(published.kids) <= new:
         return False
     if run.around.served is None:
         return True
