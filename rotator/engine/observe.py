@@ -221,8 +221,8 @@ def record_sightings(
 ) -> Observed:
     """Store what this replica's tree, and the served URL, are seen to hold now, where that is news; return what is so.
 
-    ``seen``: when that was looked at, if not at ``reading``. ``wrote_first_file``: the tree held no set of this keyset,
-    and was just given one.
+    ``seen``: when that was looked at, if not at ``reading``. ``wrote_first_file``: the tree never held a set of this
+    keyset, and was just given one.
     """
     news = False
     name = observed.row.name

@@ -197,7 +197,8 @@ def confirm(
     elif "clock" in run.faults:
         begin_anew(run, transaction, seen, unwritten.stood)
     else:
-        first = written.nothing_stood
+        # Where there was one before, as on a disk that was replaced, verifiers may still hold it.
+        first = written.nothing_stood and not transaction.has_published(run.around.replica, unwritten.row.name)
         seen = record_sightings(run, transaction, seen, reading, seen=written.at, wrote_first_file=first)
     row = unwritten.row
     transaction.put_publication(run.around.replica, row.name, row.generation, unwritten.digest, written.at.now)

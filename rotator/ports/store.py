@@ -94,6 +94,10 @@ class Snapshot(Protocol):
         """Return every sighting of the keyset's kids, forgotten replicas left out."""
         ...
 
+    def has_published(self, replica: ReplicaId, keyset: KeysetName) -> bool:
+        """Tell whether a replica ever published a set of the keyset, whatever its tree holds now."""
+        ...
+
     def replicas(self) -> tuple[ReplicaRow, ...]:
         """Return the replicas that are not forgotten."""
         ...

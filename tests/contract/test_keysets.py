@@ -319,6 +319,9 @@ def test_publication_is_recorded_once_per_generation(store: SqlStore) -> None:
     with store._engine.connect() as connection:
         found = connection.exec_driver_sql("SELECT generation, sha256 FROM publications ORDER BY generation").all()
     assert [tuple(row) for row in found] == [(1, "bb"), (2, "cc")]
+    with store.read() as snapshot:
+        assert snapshot.has_published(HERE, DEFAULT_KEYSET)
+        assert not snapshot.has_published(THERE, DEFAULT_KEYSET)
 
 
 def test_keks_and_clock_are_remembered(store: SqlStore) -> None:

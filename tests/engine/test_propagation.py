@@ -1,5 +1,7 @@
 """Publish before use: time that really passed, in every tree and at the served URL."""
 
+import shutil
+
 import pytest
 
 from rotator.core.events import EventName
@@ -309,4 +311,24 @@ def test_each_keyset_has_its_own_time(site: Site) -> None:
     by_keyset = [row.event.keyset for row in site.events(EventName.KEY_ACTIVATED)]
     assert by_keyset.count(KeysetName("fast")) >= 3
     assert by_keyset.count(KeysetName("default")) == 2
+    site.assert_sound()
+
+
+def test_a_replica_with_a_new_disk_is_no_new_replica(site: Site) -> None:
+    """Verifiers may hold what it served before, of which no key is left: the fresh ones wait for them, too."""
+    site.main.start()
+    other = site.daemon("other").start()
+    site.advance(4 * DAY, pace=DAY)
+    other.stop()
+    site.revoked.update(site.main.kids())
+    assert site.ask("keyset.revoke", keyset="default", choice="wait").succeeded
+    site.advance(DAY)
+    shutil.rmtree(other.tree)
+    other.tree.mkdir(0o755)
+    other.start()
+    site.advance(5 * MINUTE)
+    assert site.active() is None
+    assert set(site.query("SELECT absent_until IS NULL FROM sightings WHERE replica = 'other'")) == {(0,)}
+    site.advance(PROPAGATION)
+    assert site.active() is not None
     site.assert_sound()

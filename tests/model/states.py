@@ -116,6 +116,8 @@ class Database(NamedTuple):
     """0: none, 1: rotate, 2: at once."""
     seen: tuple[tuple[tuple[int, int], ...], ...]
     """By replica, the keys that its tree was seen to hold, and since when."""
+    served: tuple[bool, bool] = (False, False)
+    """Whether each replica ever published a set."""
 
 
 class Tree(NamedTuple):
@@ -344,6 +346,7 @@ def canonical(state: State) -> State:
             one.ever_active,
             one.wish,
             tuple(tuple(sorted((name[number], since) for number, since in seen)) for seen in one.seen),
+            one.served,
         )
 
     database, snapshot = renamed(database), None if snapshot is None else renamed(snapshot)
@@ -380,7 +383,7 @@ def swapped(state: State) -> State:
     """Return the same world with the two replicas named the other way round."""
 
     def turned(one: Database) -> Database:
-        return one._replace(seen=one.seen[::-1])
+        return one._replace(seen=one.seen[::-1], served=one.served[::-1])
 
     return state._replace(
         database=turned(state.database),
@@ -421,6 +424,7 @@ def _put_database(out: list[int | None], database: Database) -> None:
     out += [database.next_sequence, database.fingerprint, database.ever_active, database.wish, len(database.keys)]
     for key in database.keys:
         out += key
+    out += database.served
     for seen in database.seen:
         out.append(len(seen))
         for each in seen:
@@ -440,8 +444,9 @@ def decode(stored: bytes) -> State:
     def database() -> Database:
         after, fingerprint, ever, wish, count = some(5)
         keys = tuple(Key(*some(len(Key._fields))) for _ in range(count))
+        first, second = some(2)
         seen = tuple(tuple(some(2) for _ in range(one())) for _ in REPLICAS)
-        return Database(keys, after, fingerprint, bool(ever), wish, seen)
+        return Database(keys, after, fingerprint, bool(ever), wish, seen, (bool(first), bool(second)))
 
     policy, held = some(2)
     current = database()

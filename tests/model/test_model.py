@@ -96,6 +96,16 @@ def test_a_first_set_that_nobody_remembers_is_no_excuse(then: str) -> None:
     assert trapped(canonical(state)) == ""
 
 
+def test_a_replica_whose_tree_is_new_is_no_new_replica() -> None:
+    """Verifiers may hold the set that it served before its disk was replaced, although no key of that set is left."""
+    state = [each for each in undisturbed() if len(each.database.keys) == 3][-1]
+    state = canonical(made(state, "revoke the keyset (wait)"))
+    state = made(state, "replica a takes its turn, or dies in it", -1)
+    state = made(state, "time passes, and nobody runs")
+    state = made(state, "the tree of b is lost")
+    assert trapped(canonical(state)) == ""
+
+
 def test_what_raises_is_a_breach_like_any_other() -> None:
     with planted(((planner, "plan_keyset", "return tuple(", "return 1 // len(state.keys) and tuple("),)):
         found = expand([(0, encode(EMPTY))]).breaches

@@ -217,7 +217,10 @@ def _published(state: State, replica: int, action: PublishSet, seen: KeysetState
     state = shows(state, replica, Tree(numbers))
     yield state
     written = observed(state, replica)
-    yield _sees(state, replica, written, wrote_first_file=stood is None, stood=seen.published or ())
+    first = stood is None and not state.database.served[replica]
+    state = _sees(state, replica, written, wrote_first_file=first, stood=seen.published or ())
+    served = (True, state.database.served[1]) if replica == 0 else (state.database.served[0], True)
+    yield state._replace(database=state.database._replace(served=served))
 
 
 def _commit(state: State, replica: int, action: KeysetAction, policy: KeysetPolicy) -> State:

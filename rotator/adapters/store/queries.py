@@ -90,6 +90,15 @@ SIGHTINGS_OF_KEYSET: Final = (
     .order_by(SIGHTINGS.replica, SIGHTINGS.kid)
 )
 
+PUBLICATION_OF_REPLICA: Final = (
+    sa.select(schema.publications.c.generation)
+    .where(
+        schema.publications.c.replica == sa.bindparam("replica"),
+        schema.publications.c.keyset == sa.bindparam("keyset"),
+    )
+    .limit(1)
+)
+
 ALL_REPLICAS: Final = sa.select(schema.replicas).order_by(REPLICAS.replica)
 
 # ----------------------------------------------------------------------------------------------------------- workspaces

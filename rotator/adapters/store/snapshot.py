@@ -167,6 +167,10 @@ class SqlSnapshot:
         believed = rows.believed("sightings", found, self._integrity, rows.sighting)
         return tuple(sighting for sighting in believed if sighting.replica not in forgotten)
 
+    def has_published(self, replica: ReplicaId, keyset: KeysetName) -> bool:
+        """Tell whether a replica ever published a set of the keyset, whatever its tree holds now."""
+        return self._first(queries.PUBLICATION_OF_REPLICA, replica=replica, keyset=keyset) is not None
+
     def replicas(self) -> tuple[ReplicaRow, ...]:
         """Return the replicas that are not forgotten. One whose row is not authentic is none that was forgotten."""
         return tuple(row for row in self._every_replica() if row.forgotten_at is None)
