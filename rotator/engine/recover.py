@@ -20,7 +20,7 @@ from rotator.core.timeguard import ClockMark
 from rotator.core.tokens import SMEAR_PER_WORKSPACE, plan_sync
 from rotator.engine.attribution import in_name_of
 from rotator.engine.knowledge import Known, hold_against
-from rotator.engine.request_rows import is_authentic, recall_answered
+from rotator.engine.request_rows import authenticated, is_authentic, recall_answered, request_of
 from rotator.engine.rows import new_row
 from rotator.engine.run import Attested, Run
 from rotator.engine.second_witness import read_metas, report_metas
@@ -40,6 +40,8 @@ from rotator.ports import (
     WitnessedKeyset,
     WitnessRecord,
 )
+
+_DONE_BEFORE: Final = "it was carried out before an older database was put in place"
 
 REVOCATIONS: Final = frozenset({"key.revoke", "keyset.revoke", "token.revoke", "workspace.revoke"})
 """What may be carried out once too often: each is of certain keys or tokens, and leaves those revoked."""
@@ -82,7 +84,8 @@ def reconcile(run: Run, reading: Reading) -> None:
         with run.around.store.begin() as transaction:
             ahead = _ahead(record, run.journal.entries) if known.behind else {}
             if known.behind:
-                _leave_followed(run, record)
+                for entry in _leave_followed(run, record):
+                    _note_as_followed(run, transaction, entry, reading)
             record = with_journal(record, run.journal.entries) if known.behind else record
             events = list(
                 _revocations(transaction, record, ahead, reading.now, reading.now, asked, behind=known.behind)
@@ -229,14 +232,25 @@ def _ahead(record: WitnessRecord, entries: Iterable[RevocationEntry]) -> Mapping
     return {name: entry for entry in entries for name in (*entry.kids, *entry.jtis) if name not in known}
 
 
-def _leave_followed(run: Run, record: WitnessRecord) -> None:
+def _leave_followed(run: Run, record: WitnessRecord) -> Sequence[RevocationEntry]:
     """Leave journaled revocations alone that were carried out before the older database was put in place.
 
     What they name is revoked in it. What an operator chose with one, as that a fresh key may sign before every verifier
     can know it, was said of the keys of that time.
     """
     known = record.revoked_kids | record.revoked_jtis.keys()
-    run.followed |= {entry.id for entry in run.journal.entries if known.issuperset((*entry.kids, *entry.jtis))}
+    followed = [entry for entry in run.journal.entries if known.issuperset((*entry.kids, *entry.jtis))]
+    run.followed |= {entry.id for entry in followed}
+    return followed
+
+
+def _note_as_followed(run: Run, transaction: Transaction, entry: RevocationEntry, reading: Reading) -> None:
+    """Give the older database the request of a revocation that it forgot: the next start must not follow it, either."""
+    if transaction.stored_nonces([entry.id]):
+        return
+    request = authenticated(run.ready_sealer, transaction.installation(), request_of(entry, reading))
+    number = transaction.add_request(request)
+    transaction.finish_request(number, reading.now, succeeded=True, result=_DONE_BEFORE)
 
 
 def _reached(record: WitnessRecord, now: datetime) -> datetime:

@@ -7,16 +7,19 @@ whatever id it comes back: who answered it remembers that in the witness, which 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from rotator.core.durations import format_duration
 from rotator.core.instants import to_us
 from rotator.core.model import KekId
+from rotator.engine.attribution import ACCEPTED_AT
 from rotator.engine.run import Run
 from rotator.errors import RefusedError
-from rotator.ports import RequestRow, Sealer, Snapshot
+from rotator.ports import Reading, RequestRow, RevocationEntry, RevocationKind, Sealer, Snapshot
 
 PURPOSE: Final = "request/1"
 
@@ -26,6 +29,17 @@ GOOD_FOR: Final = timedelta(days=7)
 
 RECALLED: Final = 100
 """How many of the latest answers are looked at: a process that was killed may not have put them in the witness."""
+
+
+ARGUMENTS: Final[Mapping[RevocationKind, str]] = MappingProxyType(
+    {
+        RevocationKind.KEY: "kid",
+        RevocationKind.KEYSET: "keyset",
+        RevocationKind.TOKEN: "jti",
+        RevocationKind.WORKSPACE: "workspace",
+    }
+)
+"""Which argument of a request names what is revoked."""
 
 
 def content(installation: str, request: RequestRow) -> bytes:
@@ -47,6 +61,25 @@ def content(installation: str, request: RequestRow) -> bytes:
 def authenticated(sealer: Sealer, installation: str, draft: RequestRow) -> RequestRow:
     """Return ``draft`` with its MAC."""
     return replace(draft, kek_id=sealer.kek_id, mac=sealer.mac(PURPOSE, content(installation, draft)))
+
+
+def request_of(entry: RevocationEntry, reading: Reading) -> RequestRow:
+    """Return the request that an entry stands for: accepted now, so that its age is no reason to refuse it."""
+    return RequestRow(
+        id=0,
+        kind=entry.kind,
+        arguments={ARGUMENTS[entry.kind]: entry.name, **({"choice": entry.choice} if entry.choice else {})},
+        actor=entry.actor,
+        uid=entry.uid,
+        reason=entry.reason,
+        created_at=reading.now,
+        nonce=entry.id,
+        bound={
+            "kids": json.dumps(list(entry.kids)),
+            "jtis": json.dumps(list(entry.jtis)),
+            ACCEPTED_AT: entry.accepted_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        },
+    )
 
 
 def is_authentic(sealer: Sealer, installation: str, request: RequestRow) -> bool:

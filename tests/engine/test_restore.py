@@ -516,6 +516,8 @@ def test_what_was_chosen_with_a_revocation_long_ago_is_not_chosen_again(site: Si
         site.main.settle()
     assert len(site.events(EventName.STATE_RESTORED)) == 1
     assert site.active() is None
+    site.main.restart()
+    assert site.active() is None
     site.advance(PROPAGATION - HOUR, pace=HOUR)
     assert site.active() is None
     site.advance(2 * HOUR, pace=HOUR)

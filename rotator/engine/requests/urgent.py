@@ -6,33 +6,21 @@ cannot be used, it does at once what counts: the journal, then this replica's pu
 follows when that is possible, by a request like any other, which is made from the journal.
 """
 
-import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
 from rotator.core.counting import counted
 from rotator.core.model import Jti, KeysetName, Kid, WorkspaceId
 from rotator.core.planner import IN_SET
-from rotator.engine.attribution import ACCEPTED_AT
 from rotator.engine.journal import write_down, written_down
 from rotator.engine.publish import take_out_revoked
-from rotator.engine.request_rows import authenticated
+from rotator.engine.request_rows import ARGUMENTS, authenticated, request_of
 from rotator.engine.requests.binding import LIVING, bound_kids
 from rotator.engine.run import Run
 from rotator.errors import PublishError, RefusedError, StoreError
 from rotator.ports import Answer, Reading, RequestRow, RevocationEntry, RevocationKind, Snapshot
-
-ARGUMENTS: Final[Mapping[RevocationKind, str]] = MappingProxyType(
-    {
-        RevocationKind.KEY: "kid",
-        RevocationKind.KEYSET: "keyset",
-        RevocationKind.TOKEN: "jti",
-        RevocationKind.WORKSPACE: "workspace",
-    }
-)
-"""Which argument of a request names what is revoked."""
 
 REVOCATIONS: Final = frozenset(map(str, RevocationKind))
 
@@ -263,24 +251,5 @@ def follow_up(run: Run, reading: Reading) -> None:
         sealer = run.ready_sealer
         with run.around.store.begin() as transaction:
             for entry in missing:
-                transaction.add_request(authenticated(sealer, installation, _request_of(entry, reading)))
+                transaction.add_request(authenticated(sealer, installation, request_of(entry, reading)))
     run.followed |= {entry.id for entry in open_ones}
-
-
-def _request_of(entry: RevocationEntry, reading: Reading) -> RequestRow:
-    """Return the request that an entry stands for: accepted now, so that its age is no reason to refuse it."""
-    return RequestRow(
-        id=0,
-        kind=entry.kind,
-        arguments={ARGUMENTS[entry.kind]: entry.name, **({"choice": entry.choice} if entry.choice else {})},
-        actor=entry.actor,
-        uid=entry.uid,
-        reason=entry.reason,
-        created_at=reading.now,
-        nonce=entry.id,
-        bound={
-            "kids": json.dumps(list(entry.kids)),
-            "jtis": json.dumps(list(entry.jtis)),
-            ACCEPTED_AT: entry.accepted_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        },
-    )
