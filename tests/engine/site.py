@@ -418,7 +418,7 @@ class Site:
 
     def advance(self, span: timedelta, *, pace: timedelta | None = None) -> None:
         """Let ``span`` pass, ticking whenever something is due, but no oftener than ``pace``, and at the end."""
-        pace = min(span / 8, max(span / 20, DAY)) if pace is None else pace
+        pace = span / 20 if pace is None else pace
         end = self.clock.true + span
         while self.clock.true < end:
             dues = [daemon.outcome.next_due for daemon in self.running() if daemon.outcome is not None]

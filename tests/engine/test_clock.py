@@ -48,7 +48,7 @@ DOUBTS: list[Callable[[Site], None]] = [back, far_back, forward, far_forward, ga
 def test_a_held_clock_holds_everything_until_it_is_accepted(site: Site, doubt: Callable[[Site], None]) -> None:
     """Nothing is minted, delivered, activated, retired or destroyed; status says so; `clock accept` works."""
     site.main.start()
-    site.advance(19 * DAY, pace=DAY)
+    site.advance(19 * DAY, pace=12 * HOUR)
     before = site.audit()
     published, delivered = site.main.jwks().read_bytes(), len(site.main.post.attempts)
     doubt(site)
@@ -77,7 +77,7 @@ def test_a_clock_that_is_set_right_again_is_released_by_itself(site: Site, step:
     site.clock.leap(-step * 5 * DAY)
     site.advance(MINUTE)
     assert dict(site.main.run.faults) == {}
-    site.advance(30 * DAY, pace=DAY)
+    site.advance(30 * DAY, pace=12 * HOUR)
     site.assert_sound()
 
 

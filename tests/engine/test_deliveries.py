@@ -25,7 +25,7 @@ def test_a_failing_sink_is_tried_again_with_growing_pauses_across_restarts(site:
     """The others are not held up, status grows from late to critical, and it heals by itself."""
     site.main.start()
     acme = site.sink("acme").path
-    site.advance(2 * DAY + 12 * HOUR, pace=DAY)
+    site.advance(2 * DAY + 12 * HOUR, pace=12 * HOUR)
     site.main.post.failing.add(acme)
     while ("acme", 2) not in site.query("SELECT id, sequence FROM workspaces"):
         site.advance(HOUR)
@@ -73,7 +73,7 @@ def test_a_delivery_that_hangs_never_leaves_an_old_token_over_a_new_one(site: Si
     """It is finished late, and followed by the current one."""
     site.main.start()
     path = site.sink("acme").path
-    site.advance(2 * DAY, pace=DAY)
+    site.advance(2 * DAY, pace=12 * HOUR)
     gate = site.main.post.gates[path] = threading.Event()
     while not site.main.post.arrived.is_set():
         site.clock.elapse(HOUR)
@@ -107,7 +107,7 @@ def test_the_text_of_a_superseded_token_goes_once_its_successor_is_delivered(sit
 
 def test_a_workspace_without_sinks_rotates_and_keeps_only_the_current_text(site: Site) -> None:
     site.main.start(policy_of([keyset()], [workspace("quiet")]))
-    site.advance(10 * DAY, pace=DAY)
+    site.advance(10 * DAY, pace=12 * HOUR)
     rows = site.query("SELECT phase, sealed IS NOT NULL FROM tokens ORDER BY sequence")
     assert rows[-1] == ("active", 1)
     assert all(not sealed for _, sealed in rows[:-1])
@@ -134,7 +134,7 @@ def test_killed_between_a_delivery_and_its_record_it_is_delivered_again(site: Si
 def test_a_delivery_that_was_never_begun_becomes_late_as_one_that_failed_does(site: Site) -> None:
     """And a new token, which wipes the attempts away, does not start the wait anew."""
     site.main.start()
-    site.advance(2 * DAY + 12 * HOUR, pace=DAY)
+    site.advance(2 * DAY + 12 * HOUR, pace=12 * HOUR)
     assert site.main.engine is not None
     deliveries = site.main.engine.deliveries
     deliveries.commands = deliveries.files = Nobody()

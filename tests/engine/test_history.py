@@ -42,13 +42,13 @@ class Story:
 
     def tell(self) -> None:
         self.site.main.start()
-        self.site.advance(self.random.uniform(0, 10) * DAY, pace=DAY)
+        self.site.advance(self.random.uniform(0, 10) * DAY, pace=12 * HOUR)
         for _ in range(MOVES):
             move = self.random.choice(self.moves)
             move()
-            self.site.advance(self.random.uniform(0, 12) * HOUR, pace=3 * HOUR)
+            self.site.advance(self.random.uniform(0, 12) * HOUR, pace=HOUR)
             self.check(move.__name__)
-        self.site.advance(6 * DAY, pace=DAY)
+        self.site.advance(6 * DAY, pace=12 * HOUR)
         assert dict(self.site.main.run.faults) == {}
         self.site.assert_sound()
 
@@ -65,7 +65,7 @@ class Story:
     # ----------------------------------------------------------------------------------------------------------- moves
 
     def wait(self) -> None:
-        self.site.advance(self.random.uniform(0, 3) * DAY, pace=6 * HOUR)
+        self.site.advance(self.random.uniform(0, 3) * DAY, pace=3 * HOUR)
 
     def restart(self) -> None:
         self.site.main.stop()
@@ -105,7 +105,7 @@ class Story:
     def failing_sink(self) -> None:
         path = self.site.sink(self.random.choice(("acme", "umbrella"))).path
         self.site.main.post.failing.add(path)
-        self.site.advance(self.random.uniform(0, 12) * HOUR, pace=3 * HOUR)
+        self.site.advance(self.random.uniform(0, 12) * HOUR, pace=HOUR)
         self.site.main.post.failing.clear()
 
     def empty_sink(self) -> None:

@@ -48,7 +48,7 @@ def test_without_the_right_kek_nothing_is_minted_and_it_recovers_when_it_is_back
     if when == "stopped":
         site.main.start()
     site.advance(30 * SECOND)
-    site.advance(4 * DAY, pace=DAY)
+    site.advance(4 * DAY, pace=12 * HOUR)
 
     assert "kek" in site.main.run.faults
     assert len(site.audit()) == audit
@@ -62,7 +62,7 @@ def test_without_the_right_kek_nothing_is_minted_and_it_recovers_when_it_is_back
     issued = [row.event.at for row in site.events(EventName.TOKEN_ISSUED)]
     assert len(issued) == 4
     assert site.main.kids()[:2] == [key.kid for key in site.signing_keys()][:2]
-    site.advance(20 * DAY, pace=DAY)
+    site.advance(20 * DAY, pace=12 * HOUR)
     site.assert_sound()
 
 
@@ -87,10 +87,10 @@ def test_a_second_kek_in_front_seals_from_now_on(site: Site) -> None:
     site.kek.write_text(site.kek.read_text() + old)
     site.advance(31 * SECOND)
     assert dict(site.main.run.faults) == {}
-    site.advance(4 * DAY, pace=DAY)
+    site.advance(4 * DAY, pace=12 * HOUR)
     assert len(site.events(EventName.KEK_ADDED)) == 2
     assert len({kek_id for (kek_id,) in site.query("SELECT kek_id FROM tokens")}) == 2
     site.main.restart()
     assert dict(site.main.run.faults) == {}
-    site.advance(25 * DAY, pace=DAY)
+    site.advance(25 * DAY, pace=12 * HOUR)
     site.assert_sound()

@@ -8,10 +8,10 @@ def test_the_witness_of_every_replica_names_the_key_that_signs(site: Site) -> No
     """Whoever let it sign: a restore goes by the witness, which says that it knows all until the head that it names."""
     site.main.start()
     other = site.daemon("other").start()
-    site.advance(17 * DAY, pace=DAY)
+    site.advance(17 * DAY, pace=12 * HOUR)
     before = signs = site.active()
     while signs == before:
-        site.advance(6 * HOUR, pace=DAY)
+        site.advance(6 * HOUR, pace=12 * HOUR)
         signs = site.active()
     assert signs is not None
     for daemon in (site.main, other):
@@ -42,7 +42,7 @@ def test_the_witness_of_every_replica_names_what_one_of_them_revoked(site: Site)
 def test_a_new_replica_publishes_nothing_without_a_key_that_the_others_show(site: Site) -> None:
     """Its witness is empty, so that it cannot know; what the others were seen to hold tells it."""
     site.main.start()
-    site.advance(4 * DAY, pace=DAY)
+    site.advance(4 * DAY, pace=12 * HOUR)
     signs = site.active()
     shown = site.main.kids()
     site.meddle("UPDATE signing_keys SET public_jwk = replace(public_jwk, 'sig', 'enc') WHERE kid = ?", signs)
@@ -67,7 +67,7 @@ def _ended(site: Site) -> tuple[Daemon, bytes]:
     other.stop()
     site.main.load(policy_of([keyset()], [workspace("acme"), workspace("umbrella")]))
     while not site.events(EventName.KEYSET_ENDED):
-        site.advance(DAY, pace=DAY)
+        site.advance(DAY, pace=12 * HOUR)
     assert site.main.kids("partners") == []
     return other, other.jwks("partners").read_bytes()
 

@@ -136,7 +136,7 @@ def test_a_first_start_beside_a_served_foreign_set_waits(site: Site) -> None:
     assert site.active() is None
     shown[0] = frozenset(map(Kid, site.main.kids()))
     site.advance(31 * SECOND)
-    site.advance(PROPAGATION - MINUTE, pace=4 * HOUR)
+    site.advance(PROPAGATION - MINUTE, pace=HOUR)
     assert site.active() is None
     site.advance(5 * MINUTE)
     assert site.active() is not None
@@ -152,11 +152,11 @@ def test_a_key_waits_from_when_the_url_first_shows_it(site: Site) -> None:
     assert first is not None
     frozen.append(frozenset(map(Kid, site.main.kids())))
     fresh = lose_signer(site)
-    site.advance(PROPAGATION + HOUR, pace=4 * HOUR)
+    site.advance(PROPAGATION + HOUR, pace=HOUR)
     assert not activated(site, fresh)
     frozen.clear()
     site.advance(31 * SECOND)
-    site.advance(PROPAGATION - MINUTE, pace=4 * HOUR)
+    site.advance(PROPAGATION - MINUTE, pace=HOUR)
     assert not activated(site, fresh)
     site.advance(20 * MINUTE, pace=2 * MINUTE)
     assert activated(site, fresh)
@@ -206,7 +206,7 @@ def test_both_trees_must_have_held_the_key(site: Site) -> None:
     """A tree that lost the file begins the wait anew for both."""
     two(site)
     fresh = lose_signer(site)
-    site.advance(PROPAGATION - HOUR, pace=4 * HOUR)
+    site.advance(PROPAGATION - HOUR, pace=HOUR)
     other = site.daemon("other")
     assert fresh in other.kids()
     other.stop()
@@ -214,7 +214,7 @@ def test_both_trees_must_have_held_the_key(site: Site) -> None:
         path.unlink()
     site.clock.elapse(MINUTE)
     other.start()
-    site.advance(PROPAGATION - 2 * MINUTE, pace=4 * HOUR)
+    site.advance(PROPAGATION - 2 * MINUTE, pace=HOUR)
     assert not activated(site, fresh)
     site.advance(20 * MINUTE, pace=2 * MINUTE)
     assert activated(site, fresh)
@@ -226,7 +226,7 @@ def test_a_replica_that_died_after_publishing_holds_nothing_up(site: Site) -> No
     site.daemon("other").settle()
     site.advance(MINUTE)
     site.daemon("other").stop()
-    site.advance(PROPAGATION, pace=4 * HOUR)
+    site.advance(PROPAGATION, pace=HOUR)
     assert activated(site, fresh)
 
 
@@ -235,10 +235,10 @@ def test_a_replica_that_died_before_publishing_holds_it_up(site: Site) -> None:
     two(site)
     site.daemon("other").stop()
     fresh = lose_signer(site)
-    site.advance(PROPAGATION + DAY, pace=4 * HOUR)
+    site.advance(PROPAGATION + DAY, pace=HOUR)
     assert not activated(site, fresh)
     site.daemon("other").start()
-    site.advance(PROPAGATION - MINUTE, pace=4 * HOUR)
+    site.advance(PROPAGATION - MINUTE, pace=HOUR)
     assert not activated(site, fresh)
     site.advance(2 * HOUR, pace=5 * MINUTE)
     assert activated(site, fresh)
@@ -256,7 +256,7 @@ def test_a_replica_whose_row_somebody_deletes_is_waited_for_all_the_same(site: S
         site.main.restart()
     site.main.settle()
     assert "row:replicas other" in site.main.run.faults
-    site.advance(PROPAGATION + DAY, pace=4 * HOUR)
+    site.advance(PROPAGATION + DAY, pace=HOUR)
     assert not activated(site, fresh)
 
 
@@ -266,7 +266,7 @@ def test_a_replica_that_was_forgotten_is_waited_for_no_more(site: Site) -> None:
     fresh = lose_signer(site)
     site.advance(HOUR, pace=HOUR)
     site.rewrite("replicas", "replica = 'other'", forgotten_at=1)
-    site.advance(PROPAGATION + DAY, pace=4 * HOUR)
+    site.advance(PROPAGATION + DAY, pace=HOUR)
     assert activated(site, fresh)
     site.main.restart()
     assert dict(site.main.run.faults) == {}
@@ -307,7 +307,7 @@ def test_each_keyset_has_its_own_time(site: Site) -> None:
     site.main.start(
         policy_of([keyset(), fast], [workspace("acme", site.sink("acme")), workspace("b", site.sink("b"), on="fast")])
     )
-    site.advance(30 * DAY, pace=12 * HOUR)
+    site.advance(30 * DAY, pace=6 * HOUR)
     by_keyset = [row.event.keyset for row in site.events(EventName.KEY_ACTIVATED)]
     assert by_keyset.count(KeysetName("fast")) >= 3
     assert by_keyset.count(KeysetName("default")) == 2

@@ -30,7 +30,7 @@ def test_a_replaced_token_lives_to_its_end_unless_something_else_was_said(site: 
     assert site.held_sequence("acme") == 2
     assert site.held("umbrella") == before
     assert site.query(PHASES) == [(1, "grace", 1), (2, "active", 0)]
-    site.advance(5 * DAY, pace=DAY)
+    site.advance(5 * DAY, pace=12 * HOUR)
     assert revoked(site) == []
     site.assert_sound()
 
@@ -102,7 +102,7 @@ def test_a_token_without_a_successor_outlives_its_overlap(site: Site) -> None:
     replace(site, 10 * MINUTE)
     site.advance(HOUR)
     assert site.query(PHASES) == [(1, "active", 0)]
-    site.advance(60 * HOUR, pace=DAY)
+    site.advance(60 * HOUR, pace=12 * HOUR)
     assert [row[1] for row in site.query(PHASES)] == ["revoked", "active"]
 
 

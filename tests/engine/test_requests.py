@@ -249,7 +249,7 @@ def test_a_request_that_was_refused_stays_so(site: Site) -> None:
     site.revoked.add(spare)
     refused = site.ask("key.revoke", kid=signer)
     assert "choose between waiting" in refused.result
-    site.advance(60 * HOUR, pace=DAY)
+    site.advance(60 * HOUR, pace=12 * HOUR)
     reopen(site, refused.id)
     site.advance(2 * MINUTE)
     assert site.active() == signer
@@ -463,7 +463,7 @@ def test_a_rotation_is_of_the_key_that_signed(site: Site) -> None:
     site.main.stop()
     site.meddle("UPDATE requests SET finished_at = created_at WHERE id IN (?, ?)", first, at_once)
     site.main.start()
-    site.advance(60 * HOUR, pace=DAY)
+    site.advance(60 * HOUR, pace=12 * HOUR)
     assert site.active() == spare
     assert site.answer(second).succeeded
     for number in (first, at_once):

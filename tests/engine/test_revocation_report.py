@@ -46,7 +46,7 @@ def test_a_rehearsal_and_what_comes_of_it_agree(site: Site) -> None:
     (successor,) = after.successors
     assert (successor.kid, successor.ready, successor.signs) == (spare, True, True)
     assert successor.spare_known_at == site.clock.wall + PROPAGATION
-    site.advance(PROPAGATION + MINUTE, pace=DAY)
+    site.advance(PROPAGATION + MINUTE, pace=12 * HOUR)
     (later,) = report(site, Subject.KEY, signer).successors
     assert later.spare_known_at == site.clock.wall
 
@@ -55,7 +55,7 @@ def test_a_key_that_some_tree_still_shows_is_not_done_with(site: Site) -> None:
     """A replica that sleeps, and a tree that cannot be written: verifiers count from when it is gone there."""
     signer, _ = settled(site)
     other = site.daemon("other").start()
-    site.advance(3 * DAY, pace=DAY)
+    site.advance(3 * DAY, pace=12 * HOUR)
     assert report(site, Subject.KEY, signer).still_shown == ()  # nothing is revoked yet
     site.revoked.add(signer)
     site.main.tree_disk.full = True

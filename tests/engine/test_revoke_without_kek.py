@@ -108,7 +108,7 @@ def test_when_the_kek_is_back_all_that_a_revocation_does_follows_once(site: Site
     assert signer in record.revoked_kids
     assert dict(site.main.run.faults) == {}
     site.main.restart()
-    site.advance(6 * DAY, pace=DAY)
+    site.advance(6 * DAY, pace=12 * HOUR)
     assert len(site.events(EventName.KEY_REVOKED)) == 1
     assert len(site.events(EventName.TOKENS_REVOKED)) == 1
     site.assert_sound()
@@ -373,7 +373,7 @@ def test_an_older_database_that_is_put_back_before_the_kek_is_revokes_it_as_it_w
     """Neither the database nor the witness ever knew of it; the journal does."""
     signer, _ = settled(site)
     backup = back_up(site)
-    site.advance(2 * DAY, pace=DAY)
+    site.advance(2 * DAY, pace=12 * HOUR)
     without_kek(site)
     site.revoked.add(signer)
     ask(site, "key.revoke", kid=signer)
@@ -386,7 +386,7 @@ def test_an_older_database_that_is_put_back_before_the_kek_is_revokes_it_as_it_w
     (event,) = [row.event for row in site.events(EventName.KEY_REVOKED)]
     assert (event.actor, event.reason) == ("ada(1000)", "leaked")
     assert signer not in site.main.kids()
-    site.advance(10 * DAY, pace=DAY)
+    site.advance(10 * DAY, pace=12 * HOUR)
     assert signer not in site.main.kids()
     assert site.refused == []
 
@@ -404,7 +404,7 @@ def test_a_lost_witness_takes_no_revocation_with_it(site: Site) -> None:
     site.main.start()
     assert signer not in site.main.kids()
     assert phase_of(site, signer) is Phase.REVOKED
-    site.advance(2 * DAY, pace=DAY)
+    site.advance(2 * DAY, pace=12 * HOUR)
     assert signer not in site.main.kids()
 
 
@@ -451,7 +451,7 @@ def test_another_replica_follows_by_the_database(site: Site) -> None:
     """It has the KEK, but not the journal: the key leaves its tree when the first one can tell the database."""
     signer, spare = settled(site)
     other = site.daemon("other").start()
-    site.advance(3 * DAY, pace=DAY)
+    site.advance(3 * DAY, pace=12 * HOUR)
     main = site.main.run
     main.around = replace(main.around, keyring=SourcedKeyring(lambda: read_ring_file(site.root / "gone")))
     site.clock.elapse(MINUTE)
@@ -464,5 +464,5 @@ def test_another_replica_follows_by_the_database(site: Site) -> None:
     site.advance(2 * MINUTE)
     assert signer not in other.kids()
     assert site.active() == spare
-    site.advance(10 * DAY, pace=DAY)
+    site.advance(10 * DAY, pace=12 * HOUR)
     site.assert_sound()
