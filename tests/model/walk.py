@@ -5,11 +5,11 @@ until it comes round. So a depth of *n* means: whatever *n* moves follow one ano
 """
 
 import hashlib
-import multiprocessing
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -183,11 +183,15 @@ class Walk:
         """Walk on, one depth after the other, until one of the bounds is reached or there are ``stop_at`` breaches."""
         began = time.monotonic()
         give_up_at = began + seconds
-        with multiprocessing.Pool(workers) as pool:
+        with ProcessPoolExecutor(workers) as pool:
             while (at := self._depth()) is not None and at < depth:
-                waiting = self._waiting(at)
-                for done in pool.imap_unordered(expand, waiting):
-                    self._store(done, at + 1)
+                waiting, under_way = deque(self._waiting(at)), set[Future[Expanded]]()
+                while waiting or under_way:
+                    while waiting and len(under_way) < 2 * workers:
+                        under_way.add(pool.submit(expand, waiting.popleft()))
+                    done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        self._store(future.result(), at + 1)
                     if (
                         time.monotonic() > give_up_at
                         or self._count("breaches") >= stop_at
