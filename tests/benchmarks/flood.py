@@ -33,7 +33,7 @@ def measured(site: Site, count: int) -> list[float]:
     return seconds
 
 
-def told(what: str, seconds: list[float]) -> str:
+def summary(what: str, seconds: list[float]) -> str:
     return f"{what}: median {statistics.median(seconds) * 1000:.0f} ms, longest {max(seconds) * 1000:.0f} ms"
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         site.write_config(workspaces=options.revocations, keyset_period="90d", token_period="30d", token_grace="1d")
         with running(site):
             site.state.chmod(0o711)  # so that others reach the socket in it
-            print(told("alone", measured(site, options.revocations)))
+            print(summary("alone", measured(site, options.revocations)))
             flooding: list[subprocess.Popen[bytes]] = []
             try:
                 for number in range(options.users * options.each):
@@ -63,7 +63,7 @@ def main() -> None:
                 for process in flooding:
                     process.kill()
                     process.wait()
-            print(told(f"beside {options.users * options.each} processes of {options.users} users", seconds))
+            print(summary(f"beside {options.users * options.each} processes of {options.users} users", seconds))
     if max(seconds) > LONGEST_SECONDS:
         sys.exit(f"a revocation took longer than {LONGEST_SECONDS:g} s")
 

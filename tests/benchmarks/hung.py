@@ -120,7 +120,8 @@ def named(root: Path) -> set[str]:
 def watch_what_hangs(root: Path, hung: Mapping[str, str], until: threading.Event) -> dict[str, float]:
     """Ask again and again until each workspace in ``hung`` is named; return when each was.
 
-    By itself (``delivery:WORKSPACE:SINK``) or with all that hangs on what it hangs on, which is the value.
+    Its sink may be named alone (``delivery:WORKSPACE:SINK``), or the command or file system that it shares with others:
+    the value of ``hung`` is how the subject of that fault begins.
     """
     found: dict[str, float] = {}
     while len(found) < len(hung) and not until.is_set():
