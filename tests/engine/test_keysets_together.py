@@ -5,6 +5,7 @@ import pytest
 from rotator.core.model import Phase
 from tests.benchmarks.keysets import counted_statements
 from tests.engine.site import DAY, MINUTE, Site, keyset, policy_of, workspace
+from tests.model.bugs import BUGS, planted
 
 NAMES = ["default", *(f"more-{number:02}" for number in range(9))]
 MANY = policy_of([keyset(name) for name in NAMES], [])
@@ -61,6 +62,18 @@ def test_a_keyset_that_cannot_be_stored_costs_no_other_its_turn(empty: Site) -> 
     site.advance(MINUTE)
     assert signing(site) == {*NAMES}
     assert not site.main.run.faults
+    site.assert_sound()
+
+
+def test_a_plan_that_would_break_an_invariant_ends_before_it(site: Site) -> None:
+    """Our fault, and one that is told: what came before it in the plan stays done, and nothing signs."""
+    with planted(BUGS["a key signs without having proved itself"]):
+        site.main.start()
+    assert site.main.run.faults["keyset:default"].endswith("signs and never proved itself")
+    assert site.active() is None
+    assert len(site.main.kids()) == 2
+    site.advance(5 * MINUTE)
+    assert site.active() is not None
     site.assert_sound()
 
 
